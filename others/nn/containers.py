@@ -1,0 +1,163 @@
+"""Modules made of modules: chains, additive skips, concatenations."""
+
+from collections import OrderedDict
+
+from torch import cat
+
+from .module import Module
+
+
+class Sequential(Module):
+    """Applies its modules one after the other; backward goes through them in reverse. (torch.nn.Sequential)
+
+    Takes modules, or one ordered dict of named modules. A module may stand in several places: what each of its
+    calls saved is kept with the place. An error in a child names the child's position.
+    """
+
+    def __init__(self, *modules):
+        self.names = []
+        self.add_modules(*modules)
+
+    def add_modules(self, *modules):
+        """Append modules, or the named modules of a dict. Raises TypeError for anything else."""
+        if len(modules) == 1 and isinstance(modules[0], dict):
+            named = modules[0].items()
+        else:
+            named = [(str(len(self.names) + i), module) for i, module in enumerate(modules)]
+        for name, module in named:
+            if not isinstance(module, Module):
+                raise TypeError(f"Sequential: expected a Module at position {name}, got {type(module).__name__}")
+            self.names.append(name)
+            setattr(self, name, module)
+        return self
+
+    def append(self, module):
+        """Add one module at the end."""
+        return self.add_modules(module)
+
+    def children(self):
+        return [(name, getattr(self, name)) for name in self.names]
+
+    def __len__(self):
+        return len(self.names)
+
+    def __iter__(self):
+        return iter([child for _, child in self.children()])
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return Sequential(OrderedDict(self.children()[index]))
+        return getattr(self, self.names[index])
+
+    def forward(self, input):
+        states = []
+        for position, child in enumerate(self):
+            input = located(self, position, child.forward, input)
+            states.append(child.saved)
+        self.save(states)
+        return input
+
+    def backward(self, grad_output):
+        for position, child in self.rewind():
+            grad_output = located(self, position, child.backward, grad_output)
+        return grad_output
+
+    def accumulate(self, grad_output):
+        for position, child in self.rewind():
+            step = child.backward if position else child.accumulate
+            grad_output = located(self, position, step, grad_output)
+
+    def rewind(self):
+        """(position, child) from the last to the first, each child in the state of its call at that position."""
+        (states,) = self.recall()
+        for position in reversed(range(len(self))):
+            self[position].saved = states[position]
+            yield position, self[position]
+
+
+def located(container, position, step, value):
+    """step(value); an error gets the position of the failing child in front."""
+    try:
+        return step(value)
+    except (RuntimeError, ValueError) as error:
+        where = f"{type(container).__name__}[{position}]: "
+        error.args = (where + str(error), *error.args[1:])
+        raise
+
+
+class Skip(Module):
+    """x + body(x): the shape of body's output is that of its input. (He et al. 2016; Mao et al. 2016)"""
+
+    def __init__(self, body):
+        self.body = body
+
+    def forward(self, input):
+        input = input.detach()
+        output = self.body.forward(input)
+        if output.shape != input.shape:
+            raise RuntimeError(f"Skip: expected the body to keep {tuple(input.shape)}, got {tuple(output.shape)}")
+        self.save(self.body.saved)
+        return output + input
+
+    def backward(self, grad_output):
+        (self.body.saved,) = self.recall()
+        return self.body.backward(grad_output) + grad_output.detach()
+
+    def accumulate(self, grad_output):
+        (self.body.saved,) = self.recall()
+        self.body.accumulate(grad_output)
+
+
+class Concatenate(Module):
+    """[body(x), x] along the channels: (N, C, H, W) -> (N, C_body + C, H, W). (Ronneberger et al. 2015)"""
+
+    def __init__(self, body):
+        self.body = body
+
+    def forward(self, input):
+        input = input.detach()
+        output = self.body.forward(input)
+        if output.shape[2:] != input.shape[2:]:
+            raise RuntimeError(f"Concatenate: expected the body to keep {tuple(input.shape[2:])}, "
+                               f"got {tuple(output.shape[2:])}")  # fmt: skip
+        self.save(self.body.saved, output.shape[1])
+        return cat((output, input), 1)
+
+    def backward(self, grad_output):
+        self.body.saved, channels = self.recall()
+        grad_output = grad_output.detach()
+        return self.body.backward(grad_output[:, :channels]) + grad_output[:, channels:]
+
+    def accumulate(self, grad_output):
+        self.body.saved, channels = self.recall()
+        self.body.accumulate(grad_output[:, :channels])
+
+
+class Identity(Module):
+    """Returns its input. Takes and ignores any arguments, as torch.nn.Identity."""
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def forward(self, input):
+        self.save()
+        return input.detach()
+
+    def backward(self, grad_output):
+        self.recall()
+        return grad_output.detach()
+
+
+class Flatten(Module):
+    """Joins the dimensions start_dim .. end_dim: (N, C, H, W) -> (N, C * H * W) by default. (torch.nn.Flatten)"""
+
+    def __init__(self, start_dim=1, end_dim=-1):
+        self.start_dim, self.end_dim = start_dim, end_dim
+
+    def forward(self, input):
+        self.save(input.shape)
+        return input.detach().flatten(self.start_dim, self.end_dim)
+
+    def backward(self, grad_output):
+        (shape,) = self.recall()
+        return grad_output.detach().reshape(shape)

@@ -1,0 +1,286 @@
+"""Conv2d and TransposeConv2d: two faces of the same three maps.
+
+A transposed convolution is the adjoint of a convolution, so each computes forward what the other computes backward.
+Neither creates the other, flips a kernel or guesses a size. (After Caffe's conv_layer and deconv_layer.)
+"""
+
+from torch import arange, empty
+
+from . import init
+from .geometry import Geometry, correlation_size, pair, scatter_size, span
+from .kernels import correlate, scatter, weight_gradient
+from .module import Module
+
+
+class Convolution(Module):
+    """What both share: arguments, parameters, checks, layout. Subclasses say which map is forward.
+
+    Computation is NHWC: images with channels-last strides pass from layer to layer without a copy, and the output
+    has the memory format of the input, as in torch. The arithmetic runs in the input's dtype; 16-bit floating-point
+    inputs work with 32-bit parameters (mixed precision), any other difference is an error.
+    """
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups):
+        if min(in_channels, out_channels, groups) < 1:
+            raise ValueError(f"{type(self).__name__}: expected in_channels, out_channels and groups >= 1, "
+                             f"got {in_channels}, {out_channels} and {groups}")  # fmt: skip
+        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if channels % groups:
+                raise ValueError(f"{type(self).__name__}: {name} {channels} must be divisible by groups {groups}")
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size = pair(kernel_size, "kernel_size", minimum=1)
+        self.stride = pair(stride, "stride", minimum=1)
+        self.padding = padding if isinstance(padding, str) else pair(padding, "padding")
+        self.dilation = pair(dilation, "dilation", minimum=1)
+
+    def make_parameters(self, channels, bias, device, dtype):
+        """weight (*channels, kh, kw) and bias (out_channels,) with torch's initial distribution."""
+        self.register("weight", empty(*channels, *self.kernel_size, device=device, dtype=dtype))
+        self.register("bias", empty(self.out_channels, device=device, dtype=dtype) if bias else None)
+        init.default_(self.weight, self.bias)
+
+    def geometry(self, padding):
+        return Geometry(self.kernel_size, self.stride, padding, self.dilation, self.groups)
+
+    def check(self, input):
+        """Raise RuntimeError, as torch does, for an input this layer cannot take."""
+        expected = f"{self.name()}: expected input (N, {self.in_channels}, H, W) or ({self.in_channels}, H, W)"
+        if input.dim() not in (3, 4) or input.shape[-3] != self.in_channels:
+            raise RuntimeError(f"{expected}, got {tuple(input.shape)}")
+        mixed = input.is_floating_point() and input.element_size() == 2 and self.weight.element_size() == 4
+        if input.dtype != self.weight.dtype and not mixed:
+            raise RuntimeError(f"{expected} of {self.weight.dtype} like the weight, got {input.dtype}; "
+                               "convert the input or the layer with .to(dtype)")  # fmt: skip
+
+    def check_size(self, size, input):
+        if min(size) < 1:
+            raise RuntimeError(f"{self.name()}: the output for input {tuple(input.shape)} would be {tuple(size)}; "
+                               "use a larger input, more padding or a smaller kernel")  # fmt: skip
+
+    def check_gradient(self, grad_output, input, size):
+        expected = (*input.shape[:-3], self.out_channels, *size)
+        if tuple(grad_output.shape) != expected:
+            raise RuntimeError(f"{self.name()}: expected grad_output {expected}, got {tuple(grad_output.shape)}")
+
+    def operands(self, dtype):
+        """weight and bias without autograd, in the dtype of the computation."""
+        return self.weight.detach().to(dtype), None if self.bias is None else self.bias.detach().to(dtype)
+
+    def add_gradients(self, weight_grad, grad_output):
+        """Add to both gradients; grad_output is NHWC."""
+        self.weight_grad.add_(weight_grad)
+        if self.bias is not None:
+            self.bias_grad.add_(grad_output.reshape(-1, self.out_channels).sum(0))
+
+    def extra_repr(self):
+        kernel = "x".join(map(str, self.kernel_size))
+        settings = (("stride", (1, 1)), ("padding", (0, 0)), ("output_padding", (0, 0)), ("dilation", (1, 1)),
+                    ("groups", 1), ("padding_mode", "zeros"))  # fmt: skip
+        changed = [f", {k}={getattr(self, k)}" for k, usual in settings if getattr(self, k, usual) != usual]
+        return f"{self.in_channels} -> {self.out_channels}, {kernel}{''.join(changed)}" + ", bias=False" * (
+            self.bias is None
+        )
+
+
+class Conv2d(Convolution):
+    """Convolution (cross-correlation): y[o] = bias + sum over taps i of x[o * stride - padding + i * dilation] w[i].
+
+    Shape: (N, in_channels, H, W) -> (N, out_channels, H', W'), or the same without N;
+    H' = floor((H + 2 * padding - dilation * (kernel_size - 1) - 1) / stride) + 1.
+    weight (out_channels, in_channels / groups, kh, kw), bias (out_channels,). padding may be 'same' or 'valid',
+    padding_mode 'zeros', 'reflect', 'replicate' or 'circular'. Arguments and their order: torch.nn.Conv2d.
+
+    Raises ValueError for impossible arguments, RuntimeError for an input that does not fit.
+    """
+
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        padding=0,
+        dilation=1,
+        groups=1,
+        bias=True,
+        padding_mode="zeros",
+        device=None,
+        dtype=None,
+    ):
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
+        if padding_mode not in BORDERS:
+            raise ValueError(f"Conv2d: padding_mode must be one of {', '.join(BORDERS)}, got {padding_mode!r}")
+        if isinstance(padding, str) and padding not in ("same", "valid"):
+            raise ValueError(f"Conv2d: padding must be an int, a pair, 'same' or 'valid', got {padding!r}")
+        if padding == "same" and self.stride != (1, 1):
+            raise ValueError(f"Conv2d: padding='same' needs stride 1, got {self.stride}")
+        self.padding_mode = padding_mode
+        self.make_parameters((out_channels, in_channels // groups), bias, device, dtype)
+
+    def margins(self):
+        """((top, bottom), (left, right)); an odd total of 'same' padding has the larger part behind, as in torch."""
+        if self.padding == "valid":
+            return (0, 0), (0, 0)
+        if self.padding == "same":
+            totals = [span(k, d) - 1 for k, d in zip(self.kernel_size, self.dilation)]
+            return tuple((total // 2, total - total // 2) for total in totals)
+        return tuple((p, p) for p in self.padding)
+
+    def forward(self, input):
+        self.check(input)
+        margins = self.margins()
+        sizes = zip(input.shape[-2:], self.kernel_size, self.stride, map(sum, margins), self.dilation)
+        size = [correlation_size(*axis) for axis in sizes]
+        self.check_size(size, input)
+        x, borders = nhwc(input), None
+        if self.padding_mode != "zeros":
+            borders = [BORDERS[self.padding_mode](n, *m, x.device) for n, m in zip(x.shape[1:3], margins)]
+            x = extend(x, borders)
+        geometry = self.geometry((0, 0) if borders else tuple(before for before, _ in margins))
+        weight, bias = self.operands(x.dtype)
+        self.save(input.detach(), x, borders, size, geometry)
+        return nchw(correlate(x, weight, size, geometry, bias), like=input)
+
+    def backward(self, grad_output):
+        self.accumulate(grad_output)
+        input, x, borders, _, geometry = self.recall()
+        weight, _ = self.operands(grad_output.dtype)
+        grad_input = scatter(nhwc(grad_output), weight, x.shape[1:3], geometry)
+        if borders:
+            grad_input = reduce_borders(grad_input, borders, input.shape[-2:])
+        return nchw(grad_input, like=input)
+
+    def accumulate(self, grad_output):
+        input, x, _, size, geometry = self.recall()
+        self.check_gradient(grad_output, input, size)
+        grad_output = nhwc(grad_output)
+        self.add_gradients(weight_gradient(x, grad_output, geometry), grad_output)
+
+
+class TransposeConv2d(Convolution):
+    """Transposed convolution: the adjoint of the Conv2d with the same arguments, plus bias.
+
+    Shape: (N, in_channels, H, W) -> (N, out_channels, H', W'), or the same without N;
+    H' = (H - 1) * stride - 2 * padding + dilation * (kernel_size - 1) + output_padding + 1.
+    weight (in_channels, out_channels / groups, kh, kw), bias (out_channels,). Arguments and their order:
+    torch.nn.ConvTranspose2d. (Dumoulin & Visin 2016, arXiv:1603.07285, chapter 4)
+
+    Raises ValueError for impossible arguments, RuntimeError for an input that does not fit.
+    """
+
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        padding=0,
+        output_padding=0,
+        groups=1,
+        bias=True,
+        dilation=1,
+        padding_mode="zeros",
+        device=None,
+        dtype=None,
+    ):
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
+        if padding_mode != "zeros":
+            raise ValueError(f"TransposeConv2d: only padding_mode 'zeros' exists, got {padding_mode!r}")
+        if isinstance(padding, str):
+            raise TypeError(f"TransposeConv2d: padding must be an int or a pair, got {padding!r}")
+        self.output_padding = pair(output_padding, "output_padding")
+        self.make_parameters((in_channels, out_channels // groups), bias, device, dtype)
+
+    def size(self, input_size, output_size):
+        """(H', W') for an input of (H, W); output_size chooses among the sizes that this stride maps to (H, W)."""
+        axes = zip(input_size, self.kernel_size, self.stride, (2 * p for p in self.padding), self.dilation)
+        smallest = [scatter_size(*axis) for axis in axes]
+        if output_size is None:
+            extra = self.output_padding
+            if any(e >= max(s, d) for e, s, d in zip(extra, self.stride, self.dilation)):
+                raise RuntimeError(f"{self.name()}: output_padding must be smaller than stride or dilation")
+            return [a + b for a, b in zip(smallest, extra)]
+        wanted = list(output_size)[-2:]
+        largest = [n + s - 1 for n, s in zip(smallest, self.stride)]
+        if len(output_size) not in (2, 4) or not all(a <= n <= b for a, n, b in zip(smallest, wanted, largest)):
+            raise ValueError(f"{self.name()}: output_size must be between {smallest} and {largest}, got {output_size}")
+        return wanted
+
+    def forward(self, input, output_size=None):
+        self.check(input)
+        size, geometry = self.size(input.shape[-2:], output_size), self.geometry(self.padding)
+        self.check_size(size, input)
+        self.save(input.detach(), size, geometry)
+        weight, bias = self.operands(input.dtype)
+        return nchw(scatter(nhwc(input), weight, size, geometry, bias), like=input)
+
+    def backward(self, grad_output):
+        self.accumulate(grad_output)
+        input, _, geometry = self.recall()
+        weight, _ = self.operands(grad_output.dtype)
+        return nchw(correlate(nhwc(grad_output), weight, input.shape[-2:], geometry), like=input)
+
+    def accumulate(self, grad_output):
+        input, size, geometry = self.recall()
+        self.check_gradient(grad_output, input, size)
+        grad_output = nhwc(grad_output)
+        self.add_gradients(weight_gradient(grad_output, nhwc(input), geometry), grad_output)
+
+
+ConvTranspose2d = TransposeConv2d
+
+
+# ------------------------------------------------------------------------------------------------------- layout
+
+
+def nhwc(image):
+    """(N, C, H, W) or (C, H, W) -> (N, H, W, C), a view without autograd."""
+    image = image.detach()
+    return (image if image.dim() == 4 else image.unsqueeze(0)).permute(0, 2, 3, 1)
+
+
+def nchw(image, like):
+    """(N, H, W, C) -> the rank and the memory format of `like`: channels last stays so, without a copy."""
+    image = image.permute(0, 3, 1, 2)
+    image = image if like.dim() == 4 else image.squeeze(0)
+    return image.contiguous() if like.is_contiguous() else image
+
+
+# ------------------------------------------------------------------------------------------------------ borders
+
+
+def reflect(size, before, after, device):
+    """2 1 | 0 1 2 3 | 2 1: indices that mirror an axis without repeating its ends."""
+    if max(before, after) >= size:
+        raise RuntimeError(f"padding_mode='reflect': padding {max(before, after)} must be smaller than the size {size}")
+    index = arange(-before, size + after, device=device).abs()
+    return index.minimum(2 * (size - 1) - index)
+
+
+def replicate(size, before, after, device):
+    """0 0 | 0 1 2 3 | 3 3: indices that repeat the ends of an axis."""
+    return arange(-before, size + after, device=device).clamp(0, size - 1)
+
+
+def circular(size, before, after, device):
+    """2 3 | 0 1 2 3 | 0 1: indices that continue an axis on its other side."""
+    if max(before, after) > size:
+        raise RuntimeError(f"padding_mode='circular': padding {max(before, after)} must not exceed the size {size}")
+    return arange(-before, size + after, device=device).remainder(size)
+
+
+BORDERS = {"zeros": None, "reflect": reflect, "replicate": replicate, "circular": circular}
+
+
+def extend(x, borders):
+    """(N, H, W, C) -> the rows and columns of x that the two index vectors name."""
+    rows, columns = borders
+    return x.index_select(1, rows).index_select(2, columns)
+
+
+def reduce_borders(gradient, borders, size):
+    """The adjoint of `extend`: every row and column is added to where it was taken from."""
+    for axis, (index, n) in enumerate(zip(borders, size), start=1):
+        shape = [*gradient.shape[:axis], n, *gradient.shape[axis + 1 :]]
+        gradient = gradient.new_zeros(shape).index_add_(axis, index, gradient)
+    return gradient

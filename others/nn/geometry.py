@@ -1,0 +1,100 @@
+"""Shapes of a convolution: each formula once, beside its inverse.
+
+Pairs are (vertical, horizontal) as everywhere in torch. `Geometry` is all that the three maps of `kernels` need to
+know besides the tensors and the size of what they are to make.
+"""
+
+from math import gcd
+from typing import NamedTuple
+
+
+def pair(value, name, minimum=0):
+    """int or pair of ints -> (vertical, horizontal), each at least `minimum`.
+
+    Raises TypeError for anything that is not one or two integers and ValueError for one that is too small.
+    """
+    values = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(values) == 1:
+        values *= 2
+    if len(values) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+        raise TypeError(f"{name}: expected an int or a pair of ints, got {value!r}")
+    if min(values) < minimum:
+        raise ValueError(f"{name}: expected values >= {minimum}, got {value!r}")
+    return values
+
+
+def span(kernel_size, dilation):
+    """Pixels from the first to the last tap of a dilated kernel, both included."""
+    return dilation * (kernel_size - 1) + 1
+
+
+def correlation_size(size, kernel_size, stride=1, padding=0, dilation=1):
+    """Length of a convolution's output; `padding` counts both ends. (torch.nn.Conv2d, "Shape")"""
+    return (size + padding - span(kernel_size, dilation)) // stride + 1
+
+
+def scatter_size(size, kernel_size, stride=1, padding=0, dilation=1):
+    """The smallest length whose `correlation_size` is `size`: `stride - 1` longer ones share it, which is what a
+    transposed convolution's output_padding chooses from. (torch.nn.ConvTranspose2d, "Shape")"""
+    return (size - 1) * stride - padding + span(kernel_size, dilation)
+
+
+class Geometry(NamedTuple):
+    """How a kernel lies on an image: output position o reads the input at o * stride - padding + tap * dilation.
+
+    `padding` is the number of zeros *before* the image. What lies behind it needs no number: reading outside the
+    image gives zero, and the sizes of input and output are always passed beside the geometry.
+    """
+
+    kernel_size: tuple
+    stride: tuple = (1, 1)
+    padding: tuple = (0, 0)
+    dilation: tuple = (1, 1)
+    groups: int = 1
+
+
+class Phase(NamedTuple):
+    """The part of one image axis that a transposed convolution of some stride computes with the same taps.
+
+    Positions first, first + stride, ... (`count` of them) are a stride-1 correlation of the small image with the
+    kernel taps `taps`, in this order, at `padding` and `dilation`.
+    """
+
+    first: int
+    count: int
+    taps: list
+    padding: int
+    dilation: int
+
+
+def phases(size, kernel_size, stride, padding, dilation):
+    """Split an axis of `size` positions into the `stride` sub-pixel phases of a transposed convolution.
+
+    Position h receives y[o] through tap i where h + padding = o * stride + i * dilation. Writing h + padding as
+    q * stride + r, only taps with i * dilation = r (mod stride) take part, and o = q - (i * dilation - r) / stride:
+    one step in q is one step in o, a correlation of stride 1. (Shi et al. 2016, arXiv:1609.07009)
+    """
+    found = []
+    for first in range(min(stride, size)):
+        q, r = divmod(first + padding, stride)
+        taps = [i for i in reversed(range(kernel_size)) if (i * dilation - r) % stride == 0]
+        reach = (taps[0] * dilation - r) // stride if taps else 0
+        count = (size - first + stride - 1) // stride
+        found.append(Phase(first, count, taps, reach - q, dilation // gcd(dilation, stride)))
+    return found
+
+
+def overlap(tap, size, other_size, stride, padding, dilation, adjoint):
+    """(slice of the result, slice of the operand) that one tap of a correlation connects, along one axis.
+
+    In a correlation result[o] takes operand[o * stride - padding + tap * dilation]; in its adjoint the two places
+    are exchanged. Only places inside both remain.
+    """
+    image, small = (size, other_size) if adjoint else (other_size, size)
+    shift = tap * dilation - padding
+    first = max(0, -(shift // stride))
+    count = max(0, min(small - 1, (image - 1 - shift) // stride) + 1 - first)
+    start = max(0, first * stride + shift)
+    strided = slice(start, start + stride * (count - 1) + 1 if count else start, stride)
+    dense = slice(first, first + count)
+    return (strided, dense) if adjoint else (dense, strided)

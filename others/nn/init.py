@@ -1,0 +1,65 @@
+"""Initial distributions of weights, filled in place and returned, under torch's names (torch.nn.init).
+
+With the same random state each draws the same numbers as its counterpart in torch.
+"""
+
+from math import prod, sqrt
+
+
+def fans(tensor):
+    """(fan_in, fan_out): how many inputs feed one output and back, for a weight (out, in, *kernel)."""
+    if tensor.dim() < 2:
+        raise ValueError(f"fan in and fan out need a weight of 2 or more dimensions, got shape {tuple(tensor.shape)}")
+    taps = prod(tensor.shape[2:])
+    return tensor.shape[1] * taps, tensor.shape[0] * taps
+
+
+def gain(nonlinearity, slope=0.01):
+    """The factor that keeps the variance through a nonlinearity. (He et al. 2015; torch.nn.init.calculate_gain)"""
+    gains = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": sqrt(2), "leaky_relu": sqrt(2 / (1 + slope**2))}
+    if nonlinearity not in gains:
+        raise ValueError(f"nonlinearity: expected one of {', '.join(gains)}, got {nonlinearity!r}")
+    return gains[nonlinearity]
+
+
+def _fan(tensor, mode):
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"mode: expected 'fan_in' or 'fan_out', got {mode!r}")
+    return fans(tensor)[mode == "fan_out"]
+
+
+def kaiming_uniform_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu"):
+    """U(-b, b) with b = gain * sqrt(3 / fan). (He et al. 2015, arXiv:1502.01852, eq. 10 and 14)"""
+    bound = gain(nonlinearity, a) / sqrt(_fan(tensor, mode)) * sqrt(3)
+    tensor.detach().uniform_(-bound, bound)
+    return tensor
+
+
+def kaiming_normal_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu"):
+    """N(0, gain^2 / fan). (He et al. 2015, arXiv:1502.01852, eq. 10 and 14)"""
+    tensor.detach().normal_(0, gain(nonlinearity, a) / sqrt(_fan(tensor, mode)))
+    return tensor
+
+
+def xavier_uniform_(tensor, gain=1.0):
+    """U(-b, b) with b = gain * sqrt(6 / (fan_in + fan_out)). (Glorot & Bengio 2010, eq. 16)"""
+    bound = sqrt(3.0) * gain * sqrt(2.0 / sum(fans(tensor)))
+    tensor.detach().uniform_(-bound, bound)
+    return tensor
+
+
+def xavier_normal_(tensor, gain=1.0):
+    """N(0, 2 gain^2 / (fan_in + fan_out)). (Glorot & Bengio 2010, eq. 12)"""
+    tensor.detach().normal_(0, gain * sqrt(2.0 / sum(fans(tensor))))
+    return tensor
+
+
+def default_(weight, bias):
+    """torch's initial distribution of convolutions and Linear: U(-b, b) with b = 1 / sqrt(fan_in) for both.
+
+    (torch.nn.Conv2d, "Variables"; kaiming_uniform_ with a = sqrt(5) is the same distribution.)
+    """
+    kaiming_uniform_(weight, a=sqrt(5))
+    if bias is not None and fans(weight)[0] > 0:
+        bound = 1 / sqrt(fans(weight)[0])
+        bias.detach().uniform_(-bound, bound)

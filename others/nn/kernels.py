@@ -1,0 +1,162 @@
+"""The three linear maps of a convolution. Everything that convolves in this framework is one of them.
+
+A convolution is bilinear in its input x and its weight w, so there are exactly three maps:
+
+    correlate(x, w)         y[o] = sum over taps i of x[o * stride - padding + i * dilation] w[i]
+    scatter(y, w)           its adjoint in x: the input gradient, and what a transposed convolution computes
+    weight_gradient(x, y)   its adjoint in w
+
+and one identity that tests all of them: <correlate(x, w), y> = <x, scatter(y, w)> = <w, weight_gradient(x, y)>.
+
+Images are NHWC here, (N, H, W, C) contiguous; weights keep torch's layout (C_out, C_in / groups, kh, kw). Each map
+is one copy of the image into columns and one matrix product ("im2col", Chellapilla et al. 2006). The size of what a
+map makes is always passed in, so nothing is ever guessed from a stride that does not divide.
+"""
+
+from torch import empty
+
+from .geometry import Geometry, overlap, phases, span
+
+
+def correlate(x, weight, size, geometry, bias=None):
+    """(N, H, W, C_in), (C_out, C_in / groups, kh, kw) -> (N, *size, C_out), plus bias (C_out,) if there is one."""
+    if weight.shape[0] < FEW_CHANNELS and geometry.groups == 1 and geometry.stride == (1, 1):
+        return multiply_first(x, weight.transpose(0, 1), size, geometry, bias, adjoint=False)
+    columns = unfold_windows(x, size, geometry)
+    y = multiply(columns, as_matrix(weight, geometry.groups), bias)
+    return y.view(x.shape[0], *size, weight.shape[0])
+
+
+def scatter(y, weight, size, geometry, bias=None):
+    """(N, H', W', C_out), (C_out, C_in / groups, kh, kw) -> (N, *size, C_in), plus bias (C_in,) if there is one.
+
+    Each of the stride * stride sub-pixel phases of the result is an ordinary stride-1 correlation of y with the
+    phase's taps, so nothing is added twice and nothing is folded.
+    """
+    channels = weight.shape[1] * geometry.groups
+    if channels < FEW_CHANNELS and geometry.groups == 1:
+        return multiply_first(y, weight, size, geometry, bias, adjoint=True)
+    weight = transpose(weight, geometry.groups)
+    axes = zip(size, geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation)
+    vertical, horizontal = (phases(*axis) for axis in axes)
+    if geometry.stride == (1, 1):
+        return correlate_phase(y, weight, vertical[0], horizontal[0], geometry.groups, bias)
+    x = empty(y.shape[0], *size, channels, dtype=y.dtype, device=y.device)
+    step_y, step_x = geometry.stride
+    empty_part = 0 if bias is None else bias
+    for rows in vertical:
+        for cols in horizontal:
+            untouched = not (rows.taps and cols.taps)  # by any tap: a stride larger than the kernel
+            part = empty_part if untouched else correlate_phase(y, weight, rows, cols, geometry.groups, bias)
+            x[:, rows.first :: step_y, cols.first :: step_x] = part
+    return x
+
+
+def weight_gradient(x, y, geometry):
+    """(N, H, W, C_in), (N, H', W', C_out) -> (C_out, C_in / groups, kh, kw), summed over the batch."""
+    groups, (kh, kw) = geometry.groups, geometry.kernel_size
+    c_in, c_out = x.shape[3] // groups, y.shape[3] // groups
+    columns = unfold_windows(x, y.shape[1:3], geometry)
+    if groups == 1:
+        gradient = y.reshape(-1, c_out).t().mm(columns[0])
+    else:
+        gradient = y.reshape(-1, groups, c_out).permute(1, 2, 0).bmm(columns)
+    return gradient.view(groups * c_out, kh, kw, c_in).permute(0, 3, 1, 2)
+
+
+# ---------------------------------------------------------------------------------------------------- their parts
+
+
+FEW_CHANNELS = 8  # a product with fewer columns than this is slower than so many shifted additions
+
+
+def unfold_windows(x, size, geometry):
+    """(N, H, W, C) -> columns (groups, N * H' * W', kh * kw * C / groups): row by row what the kernel sees. One copy,
+    or none where the windows already lie side by side in memory (1x1 kernels)."""
+    groups, channels = geometry.groups, x.shape[3] // geometry.groups
+    (kh, kw), (sy, sx), (dy, dx) = geometry.kernel_size, geometry.stride, geometry.dilation
+    reach = ((n - 1) * s + span(k, d) for n, k, s, d in zip(size, (kh, kw), (sy, sx), (dy, dx)))
+    x = crop_or_pad(x, [-p for p in geometry.padding], list(reach))
+    n, h, w, c = x.stride()
+    windows = x.as_strided(
+        (groups, x.shape[0], *size, kh, kw, channels),
+        (channels * c, n, sy * h, sx * w, dy * h, dx * w, c),
+        x.storage_offset(),
+    )
+    return windows.reshape(groups, x.shape[0] * size[0] * size[1], kh * kw * channels)
+
+
+def crop_or_pad(x, start, size):
+    """(N, H, W, C) -> (N, *size, C): rows and columns start .. start + size of x, zero where x has none."""
+    (top, left), (height, width) = start, size
+    lo_y, lo_x = max(top, 0), max(left, 0)
+    hi_y, hi_x = min(top + height, x.shape[1]), min(left + width, x.shape[2])
+    inside = x[:, lo_y : max(hi_y, lo_y), lo_x : max(hi_x, lo_x)]
+    if inside.shape[1:3] == (height, width):
+        return inside
+    padded = empty(x.shape[0], height, width, x.shape[3], dtype=x.dtype, device=x.device)
+    first_y, first_x = lo_y - top, lo_x - left
+    last_y, last_x = first_y + inside.shape[1], first_x + inside.shape[2]
+    padded[:, :first_y].zero_()
+    padded[:, last_y:].zero_()
+    padded[:, first_y:last_y, :first_x].zero_()
+    padded[:, first_y:last_y, last_x:].zero_()
+    padded[:, first_y:last_y, first_x:last_x] = inside
+    return padded
+
+
+def as_matrix(weight, groups):
+    """(C_out, C_in / groups, kh, kw) -> (groups, kh * kw * C_in / groups, C_out / groups), rows in columns' order."""
+    c_out, c_in, kh, kw = weight.shape
+    split = weight.reshape(groups, c_out // groups, c_in, kh, kw)
+    return split.permute(0, 3, 4, 2, 1).reshape(groups, kh * kw * c_in, c_out // groups)
+
+
+def multiply(columns, matrix, bias):
+    """(groups, M, K), (groups, K, C / groups), (C,) or None -> (M, C)."""
+    if len(columns) == 1:
+        return columns[0].mm(matrix[0]) if bias is None else bias.addmm(columns[0], matrix[0])
+    y = columns.bmm(matrix).transpose(0, 1).reshape(columns.shape[1], len(matrix) * matrix.shape[2])
+    return y if bias is None else y.add_(bias)
+
+
+def transpose(weight, groups):
+    """Swap the channels within each group: (C_out, C_in / groups, kh, kw) -> (C_in, C_out / groups, kh, kw)."""
+    c_out, c_in, kh, kw = weight.shape
+    split = weight.reshape(groups, c_out // groups, c_in, kh, kw)
+    return split.transpose(1, 2).reshape(groups * c_in, c_out // groups, kh, kw)
+
+
+def correlate_phase(y, weight, rows, cols, groups, bias):
+    """One sub-pixel phase of `scatter`; `weight` is transposed already, `rows` and `cols` come from `phases`."""
+    geometry = Geometry(
+        kernel_size=(len(rows.taps), len(cols.taps)),
+        padding=(rows.padding, cols.padding),
+        dilation=(rows.dilation, cols.dilation),
+        groups=groups,
+    )
+    taps = weight[:, :, rows.taps][:, :, :, cols.taps]
+    columns = unfold_windows(y, (rows.count, cols.count), geometry)
+    part = multiply(columns, as_matrix(taps, groups), bias)
+    return part.view(y.shape[0], rows.count, cols.count, weight.shape[0])
+
+
+def multiply_first(a, weight, size, geometry, bias, adjoint):
+    """`correlate` (stride 1) and `scatter` to a few channels: product first, then one shifted addition for each tap.
+
+    (N, H, W, C), (C, few, kh, kw) -> (N, *size, few). Copying kh * kw * C columns to make three channels would cost
+    more than the product; kh * kw additions of three planes do not. The result is planar in memory.
+    """
+    channels, few, kh, kw = weight.shape
+    matrix = weight.permute(2, 3, 1, 0).reshape(kh * kw * few, channels)
+    planes = matrix.mm(a.reshape(-1, channels).t()).view(kh, kw, few, *a.shape[:3])
+    result = empty(a.shape[0], few, *size, dtype=a.dtype, device=a.device)
+    result.zero_() if bias is None else result.copy_(bias.view(few, 1, 1))
+    target = result.transpose(0, 1)
+    (kh, kw), (sy, sx), (py, px), (dy, dx) = geometry[:4]
+    for i in range(kh):
+        to_y, from_y = overlap(i, size[0], a.shape[1], sy, py, dy, adjoint)
+        for j in range(kw):
+            to_x, from_x = overlap(j, size[1], a.shape[2], sx, px, dx, adjoint)
+            target[..., to_y, to_x].add_(planes[i, j][..., from_y, from_x])
+    return result.permute(0, 2, 3, 1)

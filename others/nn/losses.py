@@ -1,0 +1,61 @@
+"""Losses: forward(input, target) gives the loss, backward() its gradient with respect to the input."""
+
+from .module import Module
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+class Loss(Module):
+    """A distance that is a sum over elements: `distance(difference)` and its `slope(difference)`.
+
+    Shape: input and target of one shape -> () for reduction 'mean' and 'sum', the input's shape for 'none'.
+    Raises ValueError when the shapes differ: broadcasting a target is nearly always a mistake.
+    """
+
+    def __init__(self, reduction="mean"):
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"{type(self).__name__}: expected reduction to be one of {REDUCTIONS}, got {reduction!r}")
+        self.reduction = reduction
+
+    def forward(self, input, target):
+        if input.shape != target.shape:
+            raise ValueError(f"{self.name()}: expected input and target of one shape, got {tuple(input.shape)} "
+                             f"and {tuple(target.shape)}")  # fmt: skip
+        difference = input.detach() - target.detach()
+        self.save(difference)
+        loss = self.distance(difference)
+        return {"mean": loss.mean, "sum": loss.sum, "none": lambda: loss}[self.reduction]()
+
+    def backward(self, grad_output=None):
+        """d loss / d input, times grad_output if there is one (a number, or a tensor of the loss's shape)."""
+        (difference,) = self.recall()
+        gradient = self.slope(difference)
+        if self.reduction == "mean":
+            gradient.div_(difference.numel())
+        return gradient if grad_output is None else gradient.mul_(grad_output)
+
+    def extra_repr(self):
+        return "" if self.reduction == "mean" else f"reduction={self.reduction!r}"
+
+
+class MSE(Loss):
+    """Squared error (input - target)^2; its mean over all elements by default. (torch.nn.MSELoss)"""
+
+    def distance(self, difference):
+        return difference * difference
+
+    def slope(self, difference):
+        return difference * 2
+
+
+class L1Loss(Loss):
+    """Absolute error |input - target|, slope 0 at 0; its mean over all elements by default. (torch.nn.L1Loss)"""
+
+    def distance(self, difference):
+        return difference.abs()
+
+    def slope(self, difference):
+        return difference.sign()
+
+
+MSELoss = MSE

@@ -1,0 +1,228 @@
+"""Optimisers and learning-rate schedules, with torch's update rules, arguments and errors.
+
+An optimiser takes a Module, its `param()`, or parameter groups: dicts with either of these under "params" and options
+of their own. Updates are written into the parameters in place.
+"""
+
+from math import cos, pi, sqrt
+
+from .module import Module
+
+
+class Optimizer:
+    """Base class: parameter groups, gradients, state. Subclasses implement `update`.
+
+    `state` holds one dict for each parameter, in the order of the groups.
+    """
+
+    def __init__(self, params, defaults):
+        self.defaults = defaults
+        self.param_groups = []
+        groups = [{"params": params}] if isinstance(params, Module) else list(params)
+        if not groups:
+            raise ValueError(f"{type(self).__name__}: optimizer got an empty parameter list")
+        for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
+            self.add_param_group(group)
+
+    def add_param_group(self, group):
+        """Add parameters with options of their own; options not given are the optimiser's."""
+        group = {**self.defaults, **group}
+        group["params"] = group["params"] if isinstance(group["params"], Module) else list(group["params"])
+        self.check(group)
+        self.param_groups.append(group)
+        pairs = self.pairs(group)
+        if any(not isinstance(pair, (tuple, list)) or len(pair) != 2 for pair in pairs):
+            raise TypeError(f"{type(self).__name__}: expected (parameter, gradient) pairs as from param(), "
+                            f"got {type(pairs[0]).__name__}")  # fmt: skip
+        group["state"] = [{} for _ in pairs]
+
+    def pairs(self, group):
+        """The group's (parameter, gradient) pairs; a Module is asked anew each time."""
+        return group["params"].param() if isinstance(group["params"], Module) else group["params"]
+
+    def step(self):
+        """Update every parameter once from its gradient."""
+        for group in self.param_groups:
+            for (parameter, gradient), state in zip(self.pairs(group), group["state"]):
+                gradient = gradient.detach()
+                self.update(parameter.detach(), -gradient if group["maximize"] else gradient, state, group)
+
+    def zero_grad(self):
+        """Set all gradients to zero, in place."""
+        for group in self.param_groups:
+            for _, gradient in self.pairs(group):
+                gradient.detach().zero_()
+
+    def state_dict(self):
+        """Everything but the parameters: options and state of each group."""
+        return {"param_groups": [{k: v for k, v in group.items() if k != "params"} for group in self.param_groups]}
+
+    def load_state_dict(self, state_dict):
+        """Take over options and state. Raises ValueError if the groups do not match."""
+        saved = state_dict["param_groups"]
+        if [len(g["state"]) for g in saved] != [len(g["state"]) for g in self.param_groups]:
+            raise ValueError(f"{type(self).__name__}.load_state_dict: the saved groups do not match the parameters")
+        for group, options in zip(self.param_groups, saved):
+            copies = [
+                {k: v.clone() if hasattr(v, "clone") else v for k, v in state.items()} for state in options["state"]
+            ]
+            group.update({**options, "state": copies})
+
+    def require(self, condition, message):
+        if not condition:
+            raise ValueError(f"{type(self).__name__}: {message}")
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum, as torch.optim.SGD:
+
+        g = gradient + weight_decay * p;   v = momentum * v + (1 - dampening) * g  (v = g in the first step)
+        p = p - lr * (g + momentum * v  if nesterov else  v)
+
+    Raises ValueError for negative lr, momentum or weight_decay, and for nesterov without momentum or with dampening.
+    """
+
+    def __init__(self, params, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False, *, maximize=False):
+        options = locals()
+        names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
+        super().__init__(params, {name: options[name] for name in names})
+
+    def check(self, group):
+        for name in ("lr", "momentum", "weight_decay"):
+            self.require(group[name] >= 0, f"expected {name} >= 0, got {group[name]}")
+        momentum = group["momentum"] > 0 and group["dampening"] == 0
+        self.require(momentum or not group["nesterov"], "nesterov needs a momentum and zero dampening")
+
+    def update(self, parameter, gradient, state, group):
+        momentum = group["momentum"]
+        if group["weight_decay"]:
+            gradient = gradient.add(parameter, alpha=group["weight_decay"])
+        if momentum:
+            if "velocity" not in state:
+                state["velocity"] = gradient.clone()
+            else:
+                state["velocity"].mul_(momentum).add_(gradient, alpha=1 - group["dampening"])
+            velocity = state["velocity"]
+            gradient = gradient.add(velocity, alpha=momentum) if group["nesterov"] else velocity
+        parameter.sub_(gradient * group["lr"])
+
+
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1), as torch.optim.Adam:
+
+        m = b1 * m + (1 - b1) * g;   v = b2 * v + (1 - b2) * g^2
+        p = p - lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps),   v its running maximum with amsgrad
+
+    Raises ValueError for negative lr, eps or weight_decay and betas outside [0, 1).
+    """
+
+    def __init__(
+        self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, amsgrad=False, *, maximize=False
+    ):
+        options = locals()
+        names = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
+        super().__init__(params, {name: options[name] for name in names})
+
+    def check(self, group):
+        for name in ("lr", "eps", "weight_decay"):
+            self.require(group[name] >= 0, f"expected {name} >= 0, got {group[name]}")
+        for i, beta in enumerate(group["betas"]):
+            self.require(0 <= beta < 1, f"expected betas[{i}] in [0, 1), got {beta}")
+
+    def update(self, parameter, gradient, state, group):
+        if group["weight_decay"]:
+            gradient = gradient.add(parameter, alpha=group["weight_decay"])
+        if not state:
+            zeros = parameter.new_zeros(parameter.shape)
+            state.update(step=0, mean=zeros, square=zeros.clone(), largest=zeros.clone())
+        state["step"] += 1
+        beta1, beta2 = group["betas"]
+        state["mean"].mul_(beta1).add_(gradient, alpha=1 - beta1)
+        state["square"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        square = state["square"]
+        if group["amsgrad"]:
+            square = state["largest"] = state["largest"].maximum(square)
+        correction1, correction2 = (1 - beta ** state["step"] for beta in group["betas"])
+        scale = square.sqrt().div_(sqrt(correction2)).add_(group["eps"])
+        parameter.sub_(state["mean"] / scale * (group["lr"] / correction1))
+
+
+# ---------------------------------------------------------------------------------------------------- schedules
+
+
+class Schedule:
+    """Sets the rate of an optimiser's groups to `factor(step)` times what they start from; `step()` advances it."""
+
+    def __init__(self, optimizer):
+        self.optimizer, self.count = optimizer, 0
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+        self.apply()
+
+    def apply(self):
+        for group, rate in zip(self.optimizer.param_groups, self.rates):
+            group["lr"] = self.rate(rate, self.count)
+
+    def step(self):
+        """Advance by one step and set the rates."""
+        self.count += 1
+        self.apply()
+
+    def get_last_lr(self):
+        """The current rate of each group."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self):
+        return {"count": self.count, "rates": list(self.rates)}
+
+    def load_state_dict(self, state_dict):
+        self.count, self.rates = state_dict["count"], list(state_dict["rates"])
+        self.apply()
+
+
+class StepLR(Schedule):
+    """lr * gamma^(step // step_size). (torch.optim.lr_scheduler.StepLR)"""
+
+    def __init__(self, optimizer, step_size, gamma=0.1):
+        self.step_size, self.gamma = step_size, gamma
+        super().__init__(optimizer)
+
+    def rate(self, lr, step):
+        return lr * self.gamma ** (step // self.step_size)
+
+
+class CosineAnnealingLR(Schedule):
+    """From lr down to eta_min in T_max steps along half a cosine. (Loshchilov & Hutter 2017, arXiv:1608.03983)"""
+
+    def __init__(self, optimizer, T_max, eta_min=0.0):
+        self.T_max, self.eta_min = T_max, eta_min
+        super().__init__(optimizer)
+
+    def rate(self, lr, step):
+        return self.eta_min + (lr - self.eta_min) * (1 + cos(pi * step / self.T_max)) / 2
+
+
+class OneCycleLR(Schedule):
+    """Up from max_lr / div_factor to max_lr during pct_start of total_steps, then down to that start divided by
+    final_div_factor, both along half a cosine. The momentum stays. (Smith & Topin 2018, arXiv:1708.07120; torch's
+    OneCycleLR with cycle_momentum=False)
+
+    Raises ValueError when stepped more than total_steps times.
+    """
+
+    def __init__(self, optimizer, max_lr, total_steps, pct_start=0.3, div_factor=25.0, final_div_factor=1e4):
+        if total_steps < 1 or not 0 <= pct_start <= 1:
+            raise ValueError(f"OneCycleLR: expected total_steps >= 1 and pct_start in [0, 1], got {total_steps} "
+                             f"and {pct_start}")  # fmt: skip
+        self.max_lr, self.total_steps = max_lr, total_steps
+        self.peak = pct_start * total_steps - 1
+        self.start, self.end = max_lr / div_factor, max_lr / div_factor / final_div_factor
+        super().__init__(optimizer)
+
+    def rate(self, lr, step):
+        if step >= self.total_steps:
+            raise ValueError(f"OneCycleLR: stepped {step + 1} times, but total_steps is {self.total_steps}")
+        if step <= self.peak:
+            low, high, part = self.start, self.max_lr, step / self.peak
+        else:
+            low, high, part = self.max_lr, self.end, (step - self.peak) / (self.total_steps - 1 - self.peak)
+        return high + (low - high) * (1 + cos(pi * part)) / 2
