@@ -6,15 +6,21 @@ It uses `empty`, `cat` and `arange` of torch, tensor methods and the standard li
 
 from . import init
 from .activations import ELU, LeakyReLU, ReLU, Sigmoid, Tanh
-from .containers import Concatenate, Flatten, Identity, Sequential, Skip
+from .autograd import Tape
+from .containers import Add, Concat, Concatenate, Flatten, Identity, Sequential, Skip
 from .convolution import Conv2d, ConvTranspose2d, TransposeConv2d
+from .gradcheck import gradcheck
+from .linear import Linear
 from .losses import MSE, L1Loss, MSELoss
 from .module import Module
 from .optim import SGD, Adam, CosineAnnealingLR, OneCycleLR, StepLR
+from .pooling import MaxPool2d
+from .summary import alignment, receptive_field, summary
 from .upsampling import NearestUpsampling, Upsample, UpsamplingConv2d
 
 __all__ = [
-    "ELU", "MSE", "SGD", "Adam", "Concatenate", "Conv2d", "ConvTranspose2d", "CosineAnnealingLR", "Flatten",
-    "Identity", "L1Loss", "LeakyReLU", "MSELoss", "Module", "NearestUpsampling", "OneCycleLR", "ReLU", "Sequential",
-    "Sigmoid", "Skip", "StepLR", "Tanh", "TransposeConv2d", "Upsample", "UpsamplingConv2d", "init",
+    "ELU", "MSE", "SGD", "Adam", "Add", "Concat", "Concatenate", "Conv2d", "ConvTranspose2d", "CosineAnnealingLR",
+    "Flatten", "Identity", "L1Loss", "LeakyReLU", "Linear", "MSELoss", "MaxPool2d", "Module", "NearestUpsampling",
+    "OneCycleLR", "ReLU", "Sequential", "Sigmoid", "Skip", "StepLR", "Tanh", "Tape", "TransposeConv2d", "Upsample",
+    "UpsamplingConv2d", "alignment", "gradcheck", "init", "receptive_field", "summary",
 ]  # fmt: skip

@@ -76,7 +76,7 @@ class Sigmoid(Module):
 
     def backward(self, grad_output):
         (output,) = self.recall()
-        return (output - output * output).mul_(grad_output.detach())
+        return (1 - output).mul_(output).mul_(grad_output.detach())
 
 
 class Tanh(Module):

@@ -1,6 +1,7 @@
 """Modules made of modules: chains, additive skips, concatenations."""
 
 from collections import OrderedDict
+from itertools import count
 
 from torch import cat
 
@@ -19,14 +20,20 @@ class Sequential(Module):
         self.add_modules(*modules)
 
     def add_modules(self, *modules):
-        """Append modules, or the named modules of a dict. Raises TypeError for anything else."""
+        """Append modules, or the named modules of a dict.
+
+        Raises TypeError for anything else, KeyError for a name that is taken or has a dot, as torch does.
+        """
         if len(modules) == 1 and isinstance(modules[0], dict):
             named = modules[0].items()
         else:
-            named = [(str(len(self.names) + i), module) for i, module in enumerate(modules)]
+            free = (str(i) for i in count(len(self.names)) if str(i) not in self.names)
+            named = zip(free, modules)
         for name, module in named:
             if not isinstance(module, Module):
                 raise TypeError(f"Sequential: expected a Module at position {name}, got {type(module).__name__}")
+            if hasattr(self, name) or "." in name:
+                raise KeyError(f"Sequential: {name!r} cannot be a module's name, it has a dot or is taken")
             self.names.append(name)
             setattr(self, name, module)
         return self
@@ -50,7 +57,7 @@ class Sequential(Module):
         return getattr(self, self.names[index])
 
     def forward(self, input):
-        states = []
+        input, states = input.detach(), []
         for position, child in enumerate(self):
             input = located(self, position, child.forward, input)
             states.append(child.saved)
@@ -109,7 +116,8 @@ class Skip(Module):
 
 
 class Concatenate(Module):
-    """[body(x), x] along the channels: (N, C, H, W) -> (N, C_body + C, H, W). (Ronneberger et al. 2015)"""
+    """[body(x), x] along the channels: (N, C, H, W) -> (N, C_body + C, H, W), or the same without N.
+    (Ronneberger et al. 2015)"""
 
     def __init__(self, body):
         self.body = body
@@ -117,20 +125,21 @@ class Concatenate(Module):
     def forward(self, input):
         input = input.detach()
         output = self.body.forward(input)
-        if output.shape[2:] != input.shape[2:]:
-            raise RuntimeError(f"Concatenate: expected the body to keep {tuple(input.shape[2:])}, "
-                               f"got {tuple(output.shape[2:])}")  # fmt: skip
-        self.save(self.body.saved, output.shape[1])
-        return cat((output, input), 1)
+        if output.shape[-2:] != input.shape[-2:]:
+            raise RuntimeError(f"Concatenate: expected the body to keep {tuple(input.shape[-2:])}, "
+                               f"got {tuple(output.shape[-2:])}")  # fmt: skip
+        self.save(self.body.saved, output.shape[-3])
+        return cat((output, input), -3)
 
     def backward(self, grad_output):
         self.body.saved, channels = self.recall()
         grad_output = grad_output.detach()
-        return self.body.backward(grad_output[:, :channels]) + grad_output[:, channels:]
+        own, passed = grad_output[..., :channels, :, :], grad_output[..., channels:, :, :]
+        return self.body.backward(own) + passed
 
     def accumulate(self, grad_output):
         self.body.saved, channels = self.recall()
-        self.body.accumulate(grad_output[:, :channels])
+        self.body.accumulate(grad_output[..., :channels, :, :])
 
 
 class Identity(Module):
@@ -161,3 +170,35 @@ class Flatten(Module):
     def backward(self, grad_output):
         (shape,) = self.recall()
         return grad_output.detach().reshape(shape)
+
+
+class Add(Module):
+    """The sum of its inputs, which have one shape: several paths of a graph meet. Any shape -> same shape."""
+
+    def forward(self, *inputs):
+        if len({input.shape for input in inputs}) != 1:
+            raise RuntimeError(f"Add: expected inputs of one shape, got {[tuple(input.shape) for input in inputs]}")
+        self.save(len(inputs))
+        first, *others = (input.detach() for input in inputs)
+        return sum(others, first)
+
+    def backward(self, grad_output):
+        """A tuple, one gradient for each input."""
+        (count,) = self.recall()
+        return (grad_output.detach(),) * count
+
+
+class Concat(Module):
+    """Its inputs one after the other along dimension `dim`: (N, C1, H, W), (N, C2, H, W) -> (N, C1 + C2, H, W)."""
+
+    def __init__(self, dim=1):
+        self.dim = dim
+
+    def forward(self, *inputs):
+        self.save([input.shape[self.dim] for input in inputs])
+        return cat([input.detach() for input in inputs], self.dim)
+
+    def backward(self, grad_output):
+        """A tuple, one gradient for each input."""
+        (lengths,) = self.recall()
+        return tuple(grad_output.detach().split(lengths, self.dim))

@@ -51,6 +51,9 @@ class Convolution(Module):
         if input.dtype != self.weight.dtype and not mixed:
             raise RuntimeError(f"{expected} of {self.weight.dtype} like the weight, got {input.dtype}; "
                                "convert the input or the layer with .to(dtype)")  # fmt: skip
+        if self.bias is not None and self.bias.dtype != self.weight.dtype:
+            raise RuntimeError(f"{self.name()}: expected weight and bias of one dtype, got {self.weight.dtype} "
+                               f"and {self.bias.dtype}")  # fmt: skip
 
     def check_size(self, size, input):
         if min(size) < 1:
@@ -90,7 +93,8 @@ class Conv2d(Convolution):
     weight (out_channels, in_channels / groups, kh, kw), bias (out_channels,). padding may be 'same' or 'valid',
     padding_mode 'zeros', 'reflect', 'replicate' or 'circular'. Arguments and their order: torch.nn.Conv2d.
 
-    Raises ValueError for impossible arguments, RuntimeError for an input that does not fit.
+    Raises ValueError or RuntimeError, whichever torch does, for impossible arguments, RuntimeError for an input that
+    does not fit.
     """
 
     def __init__(
@@ -165,7 +169,8 @@ class TransposeConv2d(Convolution):
     weight (in_channels, out_channels / groups, kh, kw), bias (out_channels,). Arguments and their order:
     torch.nn.ConvTranspose2d. (Dumoulin & Visin 2016, arXiv:1603.07285, chapter 4)
 
-    Raises ValueError for impossible arguments, RuntimeError for an input that does not fit.
+    Raises ValueError or RuntimeError, whichever torch does, for impossible arguments, RuntimeError for an input that
+    does not fit.
     """
 
     def __init__(
@@ -191,9 +196,9 @@ class TransposeConv2d(Convolution):
         self.output_padding = pair(output_padding, "output_padding")
         self.make_parameters((in_channels, out_channels // groups), bias, device, dtype)
 
-    def size(self, input_size, output_size):
-        """(H', W') for an input of (H, W); output_size chooses among the sizes that this stride maps to (H, W)."""
-        axes = zip(input_size, self.kernel_size, self.stride, (2 * p for p in self.padding), self.dilation)
+    def size(self, input, output_size):
+        """(H', W') for an input; output_size chooses among the sizes that this stride maps to the input's."""
+        axes = zip(input.shape[-2:], self.kernel_size, self.stride, (2 * p for p in self.padding), self.dilation)
         smallest = [scatter_size(*axis) for axis in axes]
         if output_size is None:
             extra = self.output_padding
@@ -202,13 +207,13 @@ class TransposeConv2d(Convolution):
             return [a + b for a, b in zip(smallest, extra)]
         wanted = list(output_size)[-2:]
         largest = [n + s - 1 for n, s in zip(smallest, self.stride)]
-        if len(output_size) not in (2, 4) or not all(a <= n <= b for a, n, b in zip(smallest, wanted, largest)):
+        if len(output_size) not in (2, input.dim()) or not all(a <= n <= b for a, n, b in zip(smallest, wanted, largest)):
             raise ValueError(f"{self.name()}: output_size must be between {smallest} and {largest}, got {output_size}")
         return wanted
 
     def forward(self, input, output_size=None):
         self.check(input)
-        size, geometry = self.size(input.shape[-2:], output_size), self.geometry(self.padding)
+        size, geometry = self.size(input, output_size), self.geometry(self.padding)
         self.check_size(size, input)
         self.save(input.detach(), size, geometry)
         weight, bias = self.operands(input.dtype)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 def pair(value, name, minimum=0):
     """int or pair of ints -> (vertical, horizontal), each at least `minimum`.
 
-    Raises TypeError for anything that is not one or two integers and ValueError for one that is too small.
+    Raises TypeError for anything that is not one or two integers and RuntimeError, as torch does, for one that is
+    too small.
     """
     values = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
     if len(values) == 1:
@@ -19,7 +20,7 @@ def pair(value, name, minimum=0):
     if len(values) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
         raise TypeError(f"{name}: expected an int or a pair of ints, got {value!r}")
     if min(values) < minimum:
-        raise ValueError(f"{name}: expected values >= {minimum}, got {value!r}")
+        raise RuntimeError(f"{name}: expected values >= {minimum}, got {value!r}")
     return values
 
 
@@ -57,12 +58,13 @@ class Phase(NamedTuple):
     """The part of one image axis that a transposed convolution of some stride computes with the same taps.
 
     Positions first, first + stride, ... (`count` of them) are a stride-1 correlation of the small image with the
-    kernel taps `taps`, in this order, at `padding` and `dilation`.
+    slice `taps` of the flipped kernel, `kernel_size` of them, at `padding` and `dilation`.
     """
 
     first: int
     count: int
-    taps: list
+    taps: slice
+    kernel_size: int
     padding: int
     dilation: int
 
@@ -75,12 +77,15 @@ def phases(size, kernel_size, stride, padding, dilation):
     one step in q is one step in o, a correlation of stride 1. (Shi et al. 2016, arXiv:1609.07009)
     """
     found = []
+    common = gcd(dilation, stride)
     for first in range(min(stride, size)):
         q, r = divmod(first + padding, stride)
-        taps = [i for i in reversed(range(kernel_size)) if (i * dilation - r) % stride == 0]
-        reach = (taps[0] * dilation - r) // stride if taps else 0
+        taps = [i for i in range(kernel_size) if (i * dilation - r) % stride == 0]
+        last = taps[-1] if taps else 0
+        reach = (last * dilation - r) // stride
+        flipped = slice(kernel_size - 1 - last, kernel_size if taps else 0, stride // common)
         count = (size - first + stride - 1) // stride
-        found.append(Phase(first, count, taps, reach - q, dilation // gcd(dilation, stride)))
+        found.append(Phase(first, count, flipped, len(taps), reach - q, dilation // common))
     return found
 
 
@@ -98,3 +103,12 @@ def overlap(tap, size, other_size, stride, padding, dilation, adjoint):
     strided = slice(start, start + stride * (count - 1) + 1 if count else start, stride)
     dense = slice(first, first + count)
     return (strided, dense) if adjoint else (dense, strided)
+
+
+def pooled_size(size, kernel_size, stride=1, padding=0, dilation=1, ceil_mode=False):
+    """Length of a pooling's output; `padding` counts both ends, equally long. With ceil_mode a last, partial window
+    counts too if it starts inside the image or the padding before it. (torch.nn.MaxPool2d, "Shape")"""
+    if not ceil_mode:
+        return correlation_size(size, kernel_size, stride, padding, dilation)
+    count = correlation_size(size + stride - 1, kernel_size, stride, padding, dilation)
+    return count - 1 if (count - 1) * stride >= size + padding // 2 else count

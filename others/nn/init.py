@@ -59,7 +59,9 @@ def default_(weight, bias):
 
     (torch.nn.Conv2d, "Variables"; kaiming_uniform_ with a = sqrt(5) is the same distribution.)
     """
-    kaiming_uniform_(weight, a=sqrt(5))
-    if bias is not None and fans(weight)[0] > 0:
-        bound = 1 / sqrt(fans(weight)[0])
+    fan_in, _ = fans(weight)
+    if weight.numel():
+        kaiming_uniform_(weight, a=sqrt(5))
+    if bias is not None:
+        bound = 1 / sqrt(fan_in) if fan_in else 0
         bias.detach().uniform_(-bound, bound)

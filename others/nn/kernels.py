@@ -13,6 +13,9 @@ is one copy of the image into columns and one matrix product ("im2col", Chellapi
 map makes is always passed in, so nothing is ever guessed from a stride that does not divide.
 """
 
+from math import prod
+from threading import local
+
 from torch import empty
 
 from .geometry import Geometry, overlap, phases, span
@@ -22,9 +25,7 @@ def correlate(x, weight, size, geometry, bias=None):
     """(N, H, W, C_in), (C_out, C_in / groups, kh, kw) -> (N, *size, C_out), plus bias (C_out,) if there is one."""
     if weight.shape[0] < FEW_CHANNELS and geometry.groups == 1 and geometry.stride == (1, 1):
         return multiply_first(x, weight.transpose(0, 1), size, geometry, bias, adjoint=False)
-    columns = unfold_windows(x, size, geometry)
-    y = multiply(columns, as_matrix(weight, geometry.groups), bias)
-    return y.view(x.shape[0], *size, weight.shape[0])
+    return correlate_matrix(x, as_matrix(weight, geometry.groups), size, geometry, bias)
 
 
 def scatter(y, weight, size, geometry, bias=None):
@@ -36,54 +37,85 @@ def scatter(y, weight, size, geometry, bias=None):
     channels = weight.shape[1] * geometry.groups
     if channels < FEW_CHANNELS and geometry.groups == 1:
         return multiply_first(y, weight, size, geometry, bias, adjoint=True)
-    weight = transpose(weight, geometry.groups)
+    weight = transpose(weight, geometry.groups).flip(2, 3)
     axes = zip(size, geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation)
     vertical, horizontal = (phases(*axis) for axis in axes)
     if geometry.stride == (1, 1):
         return correlate_phase(y, weight, vertical[0], horizontal[0], geometry.groups, bias)
     x = empty(y.shape[0], *size, channels, dtype=y.dtype, device=y.device)
-    step_y, step_x = geometry.stride
-    empty_part = 0 if bias is None else bias
+    (step_y, step_x), without_taps = geometry.stride, 0 if bias is None else bias
     for rows in vertical:
         for cols in horizontal:
-            untouched = not (rows.taps and cols.taps)  # by any tap: a stride larger than the kernel
-            part = empty_part if untouched else correlate_phase(y, weight, rows, cols, geometry.groups, bias)
-            x[:, rows.first :: step_y, cols.first :: step_x] = part
+            reached = rows.kernel_size and cols.kernel_size  # not where the stride is larger than the kernel
+            phase = correlate_phase(y, weight, rows, cols, geometry.groups, bias) if reached else without_taps
+            x[:, rows.first :: step_y, cols.first :: step_x] = phase
     return x
 
 
 def weight_gradient(x, y, geometry):
     """(N, H, W, C_in), (N, H', W', C_out) -> (C_out, C_in / groups, kh, kw), summed over the batch."""
     groups, (kh, kw) = geometry.groups, geometry.kernel_size
-    c_in, c_out = x.shape[3] // groups, y.shape[3] // groups
-    columns = unfold_windows(x, y.shape[1:3], geometry)
-    if groups == 1:
-        gradient = y.reshape(-1, c_out).t().mm(columns[0])
-    else:
-        gradient = y.reshape(-1, groups, c_out).permute(1, 2, 0).bmm(columns)
+    c_in, c_out, size = x.shape[3] // groups, y.shape[3] // groups, y.shape[1:3]
+    gradient = empty(groups, c_out, kh * kw * c_in, dtype=y.dtype, device=y.device).zero_()
+    for images in blocks(x, size, geometry):
+        columns = unfold_windows(x[images], size, geometry)
+        rows = y[images].reshape(-1, groups, c_out).permute(1, 2, 0)
+        accumulate_product(gradient, rows, columns)
     return gradient.view(groups * c_out, kh, kw, c_in).permute(0, 3, 1, 2)
 
 
 # ---------------------------------------------------------------------------------------------------- their parts
 
-
 FEW_CHANNELS = 8  # a product with fewer columns than this is slower than so many shifted additions
+BLOCK_BYTES = 2**22  # columns are made for so many images at a time that they stay in the cache
+
+
+def correlate_matrix(x, matrix, size, geometry, bias):
+    """`correlate` with the weight as `as_matrix` gives it: columns and product, block by block."""
+    groups, _, c_out = matrix.shape
+    y = empty(x.shape[0], *size, groups * c_out, dtype=x.dtype, device=x.device)
+    y.zero_() if bias is None else y.copy_(bias)
+    for images in blocks(x, size, geometry):
+        columns = unfold_windows(x[images], size, geometry)
+        accumulate_product(y[images].view(-1, groups, c_out).transpose(0, 1), columns, matrix)
+    return y
+
+
+def accumulate_product(total, a, b):
+    """total += a b, for matrices or for one matrix a group: (groups, M, N), (groups, M, K), (groups, K, N)."""
+    if len(total) == 1:
+        total[0].addmm_(a[0], b[0])
+    else:
+        total.baddbmm_(a, b)
+
+
+def blocks(x, size, geometry):
+    """Slices of the batch whose columns fill about BLOCK_BYTES."""
+    taps = geometry.kernel_size[0] * geometry.kernel_size[1]
+    bytes_per_image = size[0] * size[1] * taps * x.shape[3] * x.element_size()
+    step = max(1, BLOCK_BYTES // max(1, bytes_per_image))
+    return [slice(start, start + step) for start in range(0, x.shape[0], step)]
 
 
 def unfold_windows(x, size, geometry):
-    """(N, H, W, C) -> columns (groups, N * H' * W', kh * kw * C / groups): row by row what the kernel sees. One copy,
-    or none where the windows already lie side by side in memory (1x1 kernels)."""
+    """(N, H, W, C) -> columns (groups, N * H' * W', kh * kw * C / groups): row by row what the kernel sees.
+
+    One copy into this thread's workspace, where the columns live until the next call.
+    """
     groups, channels = geometry.groups, x.shape[3] // geometry.groups
     (kh, kw), (sy, sx), (dy, dx) = geometry.kernel_size, geometry.stride, geometry.dilation
-    reach = ((n - 1) * s + span(k, d) for n, k, s, d in zip(size, (kh, kw), (sy, sx), (dy, dx)))
-    x = crop_or_pad(x, [-p for p in geometry.padding], list(reach))
+    reach = [(n - 1) * s + span(k, d) for n, k, s, d in zip(size, (kh, kw), (sy, sx), (dy, dx))]
+    x = crop_or_pad(x, [-p for p in geometry.padding], reach)
     n, h, w, c = x.stride()
     windows = x.as_strided(
         (groups, x.shape[0], *size, kh, kw, channels),
         (channels * c, n, sy * h, sx * w, dy * h, dx * w, c),
         x.storage_offset(),
     )
-    return windows.reshape(groups, x.shape[0] * size[0] * size[1], kh * kw * channels)
+    rows = x.shape[0] * size[0] * size[1]
+    if kh * kw == groups == 1 and x.is_contiguous() and (sy, sx) == (1, 1):
+        return windows.view(1, rows, channels)
+    return workspace("columns", windows.shape, x).copy_(windows).view(groups, rows, kh * kw * channels)
 
 
 def crop_or_pad(x, start, size):
@@ -94,7 +126,7 @@ def crop_or_pad(x, start, size):
     inside = x[:, lo_y : max(hi_y, lo_y), lo_x : max(hi_x, lo_x)]
     if inside.shape[1:3] == (height, width):
         return inside
-    padded = empty(x.shape[0], height, width, x.shape[3], dtype=x.dtype, device=x.device)
+    padded = workspace("padded", (x.shape[0], height, width, x.shape[3]), x)
     first_y, first_x = lo_y - top, lo_x - left
     last_y, last_x = first_y + inside.shape[1], first_x + inside.shape[2]
     padded[:, :first_y].zero_()
@@ -112,14 +144,6 @@ def as_matrix(weight, groups):
     return split.permute(0, 3, 4, 2, 1).reshape(groups, kh * kw * c_in, c_out // groups)
 
 
-def multiply(columns, matrix, bias):
-    """(groups, M, K), (groups, K, C / groups), (C,) or None -> (M, C)."""
-    if len(columns) == 1:
-        return columns[0].mm(matrix[0]) if bias is None else bias.addmm(columns[0], matrix[0])
-    y = columns.bmm(matrix).transpose(0, 1).reshape(columns.shape[1], len(matrix) * matrix.shape[2])
-    return y if bias is None else y.add_(bias)
-
-
 def transpose(weight, groups):
     """Swap the channels within each group: (C_out, C_in / groups, kh, kw) -> (C_in, C_out / groups, kh, kw)."""
     c_out, c_in, kh, kw = weight.shape
@@ -128,17 +152,15 @@ def transpose(weight, groups):
 
 
 def correlate_phase(y, weight, rows, cols, groups, bias):
-    """One sub-pixel phase of `scatter`; `weight` is transposed already, `rows` and `cols` come from `phases`."""
+    """One sub-pixel phase of `scatter`: `weight` is transposed and flipped, `rows` and `cols` come from `phases`."""
     geometry = Geometry(
-        kernel_size=(len(rows.taps), len(cols.taps)),
+        kernel_size=(rows.kernel_size, cols.kernel_size),
         padding=(rows.padding, cols.padding),
         dilation=(rows.dilation, cols.dilation),
         groups=groups,
     )
-    taps = weight[:, :, rows.taps][:, :, :, cols.taps]
-    columns = unfold_windows(y, (rows.count, cols.count), geometry)
-    part = multiply(columns, as_matrix(taps, groups), bias)
-    return part.view(y.shape[0], rows.count, cols.count, weight.shape[0])
+    matrix = as_matrix(weight[:, :, rows.taps, cols.taps], groups)
+    return correlate_matrix(y, matrix, (rows.count, cols.count), geometry, bias)
 
 
 def multiply_first(a, weight, size, geometry, bias, adjoint):
@@ -160,3 +182,25 @@ def multiply_first(a, weight, size, geometry, bias, adjoint):
             to_x, from_x = overlap(j, size[1], a.shape[2], sx, px, dx, adjoint)
             target[..., to_y, to_x].add_(planes[i, j][..., from_y, from_x])
     return result.permute(0, 2, 3, 1)
+
+
+_buffers = local()
+
+
+def workspace(name, shape, like):
+    """An uninitialised tensor of this shape, of the dtype and device of `like`, that this thread uses again and again.
+
+    Freshly mapped memory costs a page fault for every 4 KiB, more than the copy into it. What is in a workspace is
+    valid until the next request of that name. Inference mode has its own, since its tensors cannot be written outside.
+    """
+    key = (name, like.dtype, like.device, empty(0).is_inference())
+    size = prod(shape)
+    buffers = _buffers.__dict__
+    if key not in buffers or buffers[key].numel() < size:
+        buffers[key] = empty(size, dtype=like.dtype, device=like.device)
+    return buffers[key][:size].view(shape)
+
+
+def free_workspaces():
+    """Give this thread's workspaces back."""
+    _buffers.__dict__.clear()

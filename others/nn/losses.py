@@ -9,18 +9,21 @@ class Loss(Module):
     """A distance that is a sum over elements: `distance(difference)` and its `slope(difference)`.
 
     Shape: input and target of one shape -> () for reduction 'mean' and 'sum', the input's shape for 'none'.
-    Raises ValueError when the shapes differ: broadcasting a target is nearly always a mistake.
+    size_average and reduce are torch's old names of the reductions. Raises ValueError for an unknown reduction and
+    RuntimeError when the shapes differ: broadcasting a target is nearly always a mistake.
     """
 
-    def __init__(self, reduction="mean"):
+    def __init__(self, size_average=None, reduce=None, reduction="mean"):
+        if size_average is not None or reduce is not None:
+            reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
         if reduction not in REDUCTIONS:
             raise ValueError(f"{type(self).__name__}: expected reduction to be one of {REDUCTIONS}, got {reduction!r}")
         self.reduction = reduction
 
     def forward(self, input, target):
         if input.shape != target.shape:
-            raise ValueError(f"{self.name()}: expected input and target of one shape, got {tuple(input.shape)} "
-                             f"and {tuple(target.shape)}")  # fmt: skip
+            raise RuntimeError(f"{self.name()}: expected input and target of one shape, got {tuple(input.shape)} "
+                               f"and {tuple(target.shape)}")  # fmt: skip
         difference = input.detach() - target.detach()
         self.save(difference)
         loss = self.distance(difference)

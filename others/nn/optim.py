@@ -5,6 +5,7 @@ of their own. Updates are written into the parameters in place.
 """
 
 from math import cos, pi, sqrt
+from warnings import warn
 
 from .module import Module
 
@@ -28,13 +29,23 @@ class Optimizer:
         """Add parameters with options of their own; options not given are the optimiser's."""
         group = {**self.defaults, **group}
         group["params"] = group["params"] if isinstance(group["params"], Module) else list(group["params"])
+        lr, pairs = group["lr"], self.pairs(group)
+        self.require(not hasattr(lr, "numel") or lr.numel() == 1, f"a tensor lr must have 1 element, got {lr}")
         self.check(group)
-        self.param_groups.append(group)
-        pairs = self.pairs(group)
-        if any(not isinstance(pair, (tuple, list)) or len(pair) != 2 for pair in pairs):
-            raise TypeError(f"{type(self).__name__}: expected (parameter, gradient) pairs as from param(), "
-                            f"got {type(pairs[0]).__name__}")  # fmt: skip
-        group["state"] = [{} for _ in pairs]
+        for pair in pairs:
+            if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(hasattr(t, "detach") for t in pair)):
+                raise TypeError(f"{type(self).__name__}: expected a module, or (parameter, gradient) pairs as from "
+                                f"param(), got {type(pair).__name__}")  # fmt: skip
+        self.check_duplicates(pairs)
+        self.param_groups.append({**group, "state": [{} for _ in pairs]})
+
+    def check_duplicates(self, pairs):
+        """A parameter in two groups is an error, twice in one group it is updated twice: a warning, as in torch."""
+        new = [id(parameter) for parameter, _ in pairs]
+        known = {id(parameter) for group in self.param_groups for parameter, _ in self.pairs(group)}
+        self.require(known.isdisjoint(new), "some parameters appear in more than one parameter group")
+        if len(set(new)) < len(new):
+            warn(f"{type(self).__name__}: a parameter group with duplicate parameters", stacklevel=4)
 
     def pairs(self, group):
         """The group's (parameter, gradient) pairs; a Module is asked anew each time."""
@@ -104,7 +115,7 @@ class SGD(Optimizer):
                 state["velocity"].mul_(momentum).add_(gradient, alpha=1 - group["dampening"])
             velocity = state["velocity"]
             gradient = gradient.add(velocity, alpha=momentum) if group["nesterov"] else velocity
-        parameter.sub_(gradient * group["lr"])
+        parameter.sub_(gradient * float(group["lr"]))
 
 
 class Adam(Optimizer):
@@ -113,7 +124,7 @@ class Adam(Optimizer):
         m = b1 * m + (1 - b1) * g;   v = b2 * v + (1 - b2) * g^2
         p = p - lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps),   v its running maximum with amsgrad
 
-    Raises ValueError for negative lr, eps or weight_decay and betas outside [0, 1).
+    Raises ValueError for negative lr, eps or weight_decay and betas that are no numbers in [0, 1).
     """
 
     def __init__(
@@ -127,7 +138,8 @@ class Adam(Optimizer):
         for name in ("lr", "eps", "weight_decay"):
             self.require(group[name] >= 0, f"expected {name} >= 0, got {group[name]}")
         for i, beta in enumerate(group["betas"]):
-            self.require(0 <= beta < 1, f"expected betas[{i}] in [0, 1), got {beta}")
+            number = isinstance(beta, (int, float))
+            self.require(number and 0 <= beta < 1, f"expected betas[{i}] to be a number in [0, 1), got {beta!r}")
 
     def update(self, parameter, gradient, state, group):
         if group["weight_decay"]:
@@ -144,7 +156,7 @@ class Adam(Optimizer):
             square = state["largest"] = state["largest"].maximum(square)
         correction1, correction2 = (1 - beta ** state["step"] for beta in group["betas"])
         scale = square.sqrt().div_(sqrt(correction2)).add_(group["eps"])
-        parameter.sub_(state["mean"] / scale * (group["lr"] / correction1))
+        parameter.sub_(state["mean"] / scale * (float(group["lr"]) / correction1))
 
 
 # ---------------------------------------------------------------------------------------------------- schedules

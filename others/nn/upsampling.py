@@ -16,8 +16,11 @@ class NearestUpsampling(Module):
     Shape: (N, C, H, W) -> (N, C, floor(H * scale), floor(W * scale)), or (N, C, *size); also without N. One of
     scale_factor (int, float or pair) and size (int or pair) is given. (torch.nn.Upsample, mode 'nearest')
 
-    Raises ValueError unless exactly one of the two is given and positive.
+    Raises ValueError unless exactly one of the two is given, and for a scale_factor that is not positive;
+    RuntimeError for a size that is not.
     """
+
+    recompute_scale_factor = None
 
     def __init__(self, scale_factor=None, size=None):
         if (scale_factor is None) == (size is None):
@@ -35,7 +38,7 @@ class NearestUpsampling(Module):
         input = input.detach()
         scales = self.scale_factor or (None, None)
         sizes = self.size or [floor(n * s) for n, s in zip(input.shape[-2:], scales)]
-        axes = zip(input.shape[-2:], sizes, scales)
+        axes = zip(input.shape[-2:], sizes, (None, None) if self.recompute_scale_factor else scales)
         rows, columns = (sources(*axis, input.device) for axis in axes)
         self.save(input.shape, rows, columns)
         return input.index_select(-2, rows).index_select(-1, columns)
@@ -51,18 +54,24 @@ class NearestUpsampling(Module):
 
 
 class Upsample(NearestUpsampling):
-    """`NearestUpsampling` under torch's name and with torch's order of arguments."""
+    """`NearestUpsampling` under torch's name and with torch's arguments. With recompute_scale_factor the scale is used
+    for the size of the output only; what is copied where then follows from the two sizes. (torch.nn.Upsample)"""
 
-    def __init__(self, size=None, scale_factor=None, mode="nearest"):
+    def __init__(self, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None):
         if mode != "nearest":
             raise NotImplementedError(f"Upsample: only mode 'nearest' exists, got {mode!r}")
+        if align_corners is not None or (recompute_scale_factor and size is not None):
+            raise ValueError("Upsample: align_corners has no meaning for mode 'nearest', and recompute_scale_factor "
+                             "none for a given size")  # fmt: skip
         super().__init__(scale_factor, size)
+        self.recompute_scale_factor = recompute_scale_factor
 
 
 def sources(size, output_size, scale, device):
-    """For each output index the input index it copies, rounded as torch does (in 32-bit floats)."""
+    """For each output index the input index it copies, rounded as torch does: in 32-bit floats, but for sizes kept or
+    doubled, whatever the scale, in integers. (ATen/native/UpSample.h, nearest_idx)"""
     index = arange(output_size, device=device)
-    if output_size % size == 0 and scale in (None, output_size // size):
+    if output_size in (size, 2 * size):
         return index // (output_size // size)
     step = size / output_size if scale is None else 1 / scale
     return (index.float() * step).floor().long().clamp_max_(size - 1)

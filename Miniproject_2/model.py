@@ -1,0 +1,118 @@
+"""Model, the fixed interface of the assignment, and every block of the framework it is built on.
+
+Works as `from Miniproject_2.model import Model` from the project's folder and as `from model import Model` from
+inside this one.
+"""
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).resolve().parent
+if find_spec("others") is None:
+    sys.path.insert(0, str(HERE.parent))
+
+from others import checkpoint, data, inference, training  # noqa: E402
+from others.nn import *  # noqa: E402, F403
+from others.nn import __all__ as blocks  # noqa: E402
+
+__all__ = ["Model", *blocks]
+
+FINE_TUNING = 0.02  # of the rate from scratch: adapts to new noise within an epoch, keeps what was learnt
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Model:
+    """A Noise2Noise denoiser: `load_pretrained_model`, `train`, `predict`.
+
+    denoiser: "prescribed" or "rednet"; None takes the one in others/denoiser.py. device: where it computes, as
+    torch.device; None takes CUDA when there is one. precision: "fp32", or "bf16" for activations of 16 bits with
+    parameters of 32 (faster where the processor has bf16 products).
+
+    Building and using a Model leaves torch's global state (random numbers, gradient mode, default dtype) as it was.
+    """
+
+    def __init__(self, denoiser=None, device=None, precision="fp32"):
+        if precision not in PRECISIONS:
+            raise ValueError(f"Model: expected precision to be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.dtype = PRECISIONS[precision]
+        self.module = find_denoiser(denoiser)
+        self.pretrained = False
+        self._build()
+
+    def _build(self, **arguments):
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+            network = self.module.Denoiser(**arguments)
+            self.network = network.to(device=self.device, dtype=torch.float32).eval()
+
+    def load_pretrained_model(self, path=HERE / "bestmodel.pth"):
+        """Load the weights for this denoiser from `path`: by default bestmodel.pth beside this file.
+
+        Raises FileNotFoundError without the file and CheckpointError if it is damaged or holds no matching weights;
+        the Model then keeps the weights it had.
+        """
+        saved = checkpoint.load_denoiser(path, self.module.NAME)
+        network = self.network
+        try:
+            self._build(**saved["arguments"])
+            self.network.load_state_dict(saved["state"])
+        except Exception as error:
+            self.network = network
+            raise checkpoint.CheckpointError(f"{path}: weights of {self.module.NAME!r} do not fit: {error}") from error
+        self.pretrained = True
+
+    def train(self, train_input, train_target, num_epochs=1, *, validation=None, recipe=None, progress=None):
+        """Train on pairs of noisy versions of the same images, pixels (N, 3, H, W), uint8 or float in 0-255.
+
+        After `load_pretrained_model` the rate is low: the weights adapt to the given pairs and get no worse.
+        validation: (noisy, clean) pixels to measure PSNR A on after each epoch. recipe: a `training.Recipe`.
+        progress: a function called with each epoch's `training.Record`, or None to show tqdm's bar if it is
+        installed and a line per epoch otherwise; False shows nothing.
+
+        Returns the list of records. Raises TypeError or ValueError for anything but two equal image tensors and
+        num_epochs >= 0. Note: the loss against noisy targets goes to the clean error plus the variance of the
+        target's noise, not to zero.
+        """
+        data.check_pairs(train_input, train_target, "Model.train")
+        if validation is not None:
+            data.check_pairs(*validation, "Model.train, validation")
+        if not isinstance(num_epochs, int) or num_epochs < 0:
+            raise ValueError(f"Model.train: expected num_epochs to be an integer >= 0, got {num_epochs!r}")
+        recipe = recipe or self.recipe()
+        with torch.inference_mode(False), torch.no_grad():
+            pairs = (train_input.detach(), train_target.detach())
+            records = training.fit(self.network, pairs, num_epochs, recipe, validation, self.dtype)
+            return training.show(records, num_epochs) if progress is None else training.collect(records, progress)
+
+    def recipe(self):
+        """How `train` trains: the denoiser's recipe, at a small part of its rate for pretrained weights."""
+        recipe = training.Recipe(**self.module.RECIPE)
+        return recipe._replace(lr=recipe.lr * FINE_TUNING) if self.pretrained else recipe
+
+    def predict(self, test_input):
+        """Denoise pixels (N, 3, H, W), uint8 or float in 0-255, of any height and width.
+
+        Returns float32 pixels in [0, 255] of the same shape, on the device of the input. The input is not changed.
+        Raises TypeError or ValueError for anything but finite image tensors.
+        """
+        data.check_images(test_input, "Model.predict")
+        with torch.no_grad():
+            return inference.denoise(self.network, test_input, self.dtype)
+
+
+def find_denoiser(name=None):
+    """The module that defines the denoiser `name`; others/denoiser.py for None. Raises ValueError if there is none."""
+    if name is None:
+        return import_module("others.denoiser")
+    known = {}
+    for file in ("denoiser", "denoiser_bonus"):
+        if find_spec(f"others.{file}"):
+            module = import_module(f"others.{file}")
+            known.setdefault(module.NAME, module)
+    if name not in known:
+        raise ValueError(f"Model: expected denoiser to be one of {', '.join(map(repr, known))}, got {name!r}")
+    return known[name]

@@ -1,0 +1,85 @@
+"""Train one of the shipped denoisers with the project's own framework and put its weights into a checkpoint.
+
+    python benchmarks/train_weights.py rednet --photos PHOTOS --epochs 40 --val val_data.pkl --out bestmodel.pth
+
+An epoch is 50,000 pairs: from --photos each is cut and corrupted freshly, from --data (a folder with train_data.pkl)
+they are the same every epoch. The same arguments give the same weights on the same machine and thread count. The
+validation images, if given, are looked at once, at the end.
+"""
+
+import argparse
+import datetime
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from Miniproject_2.model import PRECISIONS, Model  # noqa: E402
+from others import checkpoint, data, metrics, training  # noqa: E402
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("denoiser", choices=("prescribed", "rednet"))
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--photos", type=Path, help="folder of photographs")
+    source.add_argument("--data", type=Path, help="folder with train_data.pkl")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--count", type=int, default=50_000, help="pairs per epoch, with --photos")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--clip", type=float)
+    parser.add_argument("--precision", choices=PRECISIONS, default="bf16")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--holdout", type=int, default=0, help="keep every n-th photograph out, to tune on")
+    parser.add_argument("--val", type=Path, help="val_data.pkl")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+
+    model = Model(args.denoiser, precision=args.precision)
+    changed = {"lr": args.lr, "clip": args.clip, "batch_size": args.batch_size}
+    recipe = model.recipe()._replace(seed=args.seed, **{k: v for k, v in changed.items() if v is not None})
+    pairs, tuning, description = source_of_pairs(args)
+    print(f"{args.denoiser} {model.network.arguments}, {recipe}, {description}", flush=True)
+    started = time.perf_counter()
+    for record in training.fit(model.network, pairs, args.epochs, recipe, tuning, model.dtype):
+        print(record, flush=True)
+    info = {
+        "date": datetime.date.today().isoformat(),
+        "data": description,
+        "recipe": recipe._asdict(),
+        "epochs": args.epochs,
+        "precision": args.precision,
+        "minutes": round((time.perf_counter() - started) / 60, 1),
+        "command": " ".join(sys.argv),
+        "torch": str(torch.__version__),
+    }
+    checkpoint.save_denoiser(args.out, args.denoiser, model.network.arguments, model.network, info)
+    if args.val:
+        noisy, clean = data.load_pairs(args.val)
+        output, clean = model.predict(noisy) / 255, clean.float() / 255
+        info["psnr_a"], info["psnr_b"] = metrics.psnr_a(output, clean), metrics.psnr_b(output, clean)
+        checkpoint.save_denoiser(args.out, args.denoiser, model.network.arguments, model.network, info)
+    print(info)
+
+
+def source_of_pairs(args):
+    """(pairs as `training.fit` takes them, tuning images or None, description)."""
+    if args.data:
+        pairs = data.load_pairs(args.data / "train_data.pkl")
+        return pairs, None, f"{len(pairs[0])} fixed pairs"
+    files = data.photo_files(args.photos)
+    held_out = files[:: args.holdout] if args.holdout else []
+    files = [file for file in files if file not in set(held_out)]
+    pairs = data.PhotoPairs(args.photos, args.count, args.seed, files=files)
+    tuning = data.photo_validation(held_out) if held_out else None
+    return pairs, tuning, f"{args.count} fresh pairs an epoch from {len(files)} photographs"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Images in, images out: the course's pickles, generated pairs, pairs from photographs, and the only place that
+knows that pixels go from 0 to 255.
+
+Pixels are (N, 3, H, W), uint8 or float in 0-255. Inside, images are float32 in [0, 1] with channels-last strides.
+"""
+
+from pathlib import Path
+
+import torch
+
+from . import simulation
+
+SIZE = 32  # height and width of the course's images
+CELL = 9  # source pixels per pixel, in each direction
+
+
+def to_unit(pixels, device=None, dtype=torch.float32):
+    """(N, C, H, W) pixels in 0-255 of any dtype -> floats in 0-1 on `device`, channels last."""
+    images = pixels.detach().to(device=device, dtype=torch.float32).div(255)
+    return images.to(dtype=dtype, memory_format=torch.channels_last)
+
+
+def to_pixels(images):
+    """(N, C, H, W) in 0-1 -> float32 pixels clamped to 0-255, contiguous."""
+    return images.to(torch.float32).clamp(0, 1).mul(255).contiguous()
+
+
+def check_images(images, what):
+    """Raise TypeError or ValueError unless `images` are pixels (N, 3, H, W): uint8, or finite floats."""
+    if not isinstance(images, torch.Tensor):
+        raise TypeError(f"{what}: expected a tensor (N, 3, H, W) with values in 0-255, got {type(images).__name__}")
+    if images.dim() != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
+        raise ValueError(f"{what}: expected shape (N, 3, H, W), got {tuple(images.shape)}; "
+                         "a single image needs a first dimension of 1")  # fmt: skip
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise TypeError(f"{what}: expected uint8 or floating point in 0-255, got {images.dtype}")
+    if images.is_floating_point() and not images.isfinite().all():
+        raise ValueError(f"{what}: expected finite values in 0-255, got NaN or infinity")
+
+
+def check_pairs(first, second, what):
+    """Raise TypeError or ValueError unless both are pixels, of one shape."""
+    check_images(first, f"{what}, first of the pair")
+    check_images(second, f"{what}, second of the pair")
+    if first.shape != second.shape:
+        raise ValueError(f"{what}: the two versions have different shapes, {tuple(first.shape)} and "
+                         f"{tuple(second.shape)}")  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------- the course's files
+
+
+def load_pairs(path):
+    """(noisy_1, noisy_2) of train_data.pkl or (noisy, clean) of val_data.pkl: two uint8 tensors (N, 3, H, W).
+
+    No code in the file is run. Raises FileNotFoundError, or ValueError or TypeError for anything that is not a pair
+    of equal image tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no data file {path}: expected a pair of image tensors written by torch.save")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path}: not a file of tensors written by torch.save ({type(error).__name__})") from error
+    if not isinstance(content, (tuple, list)) or len(content) != 2:
+        raise TypeError(f"{path}: expected a pair of tensors, got {type(content).__name__}")
+    check_pairs(*content, str(path))
+    return tuple(content)
+
+
+# ---------------------------------------------------------------------------------------------- generated images
+
+
+def generated_pairs(count, seed=0, start=0):
+    """(noisy_1, noisy_2) of `count` generated images: uint8 (count, 3, 32, 32). Image i depends on seed and i alone."""
+    scenes = [simulation.Scene(seed, start + i) for i in range(count)]
+    return simulation.stack([scene.noisy() for scene in scenes]), simulation.stack([scene.noisy() for scene in scenes])
+
+
+def generated_validation(count, seed=0, start=10**9):
+    """(noisy, clean) of `count` generated images, by default others than the training ones: uint8."""
+    scenes = [simulation.Scene(seed, start + i) for i in range(count)]
+    return simulation.stack([scene.noisy() for scene in scenes]), simulation.stack([scene.clean() for scene in scenes])
+
+
+# --------------------------------------------------------------------------------------------- from photographs
+
+
+class PhotoPairs:
+    """Noisy pairs cut freshly from photographs: calling it with an epoch's number gives that epoch's
+    (noisy_1, noisy_2), uint8 (count, 3, 32, 32). The same seed and epoch give the same pairs.
+
+    `folder` holds the photographs (needs Pillow); those smaller than 32 cells are enlarged first.
+    """
+
+    def __init__(self, folder, count=50_000, seed=0, cell=CELL, files=None):
+        self.photos = [load_photo(file, SIZE * cell) for file in (files or photo_files(folder))]
+        self.count, self.seed, self.cell = count, seed, cell
+
+    def __call__(self, epoch):
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        versions = [torch.empty(self.count, 3, SIZE, SIZE, dtype=torch.uint8) for _ in range(2)]
+        for number, photo in enumerate(self.photos):
+            mine = slice(number, None, len(self.photos))
+            crops = len(range(self.count)[mine])
+            for version, noisy in zip(versions, simulation.subsample_photo(photo, crops, SIZE, self.cell, generator)):
+                version[mine] = noisy
+        return tuple(versions)
+
+
+def photo_validation(files, seed=0, cell=CELL):
+    """(noisy, clean) of the centre of each photograph: uint8 (len(files), 3, 32, 32)."""
+    generator = torch.Generator().manual_seed(seed)
+    noisy, clean = [], []
+    for file in files:
+        photo = load_photo(file, SIZE * cell)
+        top, left = ((n - SIZE * cell) // 2 for n in photo.shape[1:])
+        centre = photo[:, top : top + SIZE * cell, left : left + SIZE * cell].contiguous()
+        noisy.append(simulation.subsample_photo(centre, 1, SIZE, cell, generator)[0][0])
+        clean.append(centre.view(3, SIZE, cell, SIZE, cell).float().mean((2, 4)).round().to(torch.uint8))
+    return torch.stack(noisy), torch.stack(clean)
+
+
+def photo_files(folder):
+    """The photographs in a folder, sorted. Raises FileNotFoundError if there is none."""
+    files = sorted(f for f in Path(folder).iterdir() if f.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
+    if not files:
+        raise FileNotFoundError(f"no photographs (.jpg, .png, .webp) in {folder}")
+    return files
+
+
+def load_photo(file, smallest):
+    """uint8 (3, H, W), enlarged if a side is shorter than `smallest`. Needs Pillow."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError('reading photographs needs Pillow: pip install "noise2noise-scratch[images]"') from error
+    with Image.open(file) as image:
+        photo = image.convert("RGB")
+    scale = smallest / min(photo.size)
+    if scale > 1:
+        photo = photo.resize([max(smallest, round(n * scale)) for n in photo.size], Image.BILINEAR)
+    pixels = torch.frombuffer(bytearray(photo.tobytes()), dtype=torch.uint8)
+    return pixels.view(photo.height, photo.width, 3).permute(2, 0, 1).contiguous()

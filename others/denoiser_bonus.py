@@ -1,0 +1,38 @@
+"""The RED-Net. `denoiser.py` has the same names inside: rename this file to denoiser.py and the network is swapped."""
+
+from .nn import Conv2d, ReLU, Sequential, Skip, TransposeConv2d
+
+NAME = "rednet"
+RECIPE = {"lr": 4.0, "clip": 0.01, "batch_size": 32}  # see training.Recipe
+
+
+class Denoiser(Sequential):
+    """Convolutions, then as many transposed convolutions, with additive skips between the mirrored layers and from
+    the input to the output: the network estimates the noise. (Mao, Shen & Yang 2016, arXiv:1603.09056)
+
+    Shape: (N, 3, H, W) -> (N, 3, H, W); H and W multiples of `multiple`. `layers` lists the convolutions as
+    (channels, kernel_size, stride).
+    """
+
+    def __init__(self, layers=((64, 3, 1), (128, 3, 2), (128, 3, 1), (256, 3, 2))):
+        self.arguments = {"layers": tuple(map(tuple, layers))}
+        self.multiple = 1
+        for _, _, stride in layers:
+            self.multiple *= stride
+        super().__init__(mirrored(3, layers))
+
+
+def mirrored(channels, layers):
+    """x + transposed convolution of (the rest, mirrored in turn, of) ReLU of convolution of x."""
+    (width, kernel_size, stride), *rest = layers
+    padding = (kernel_size - 1) // 2
+    size = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
+    inside = [mirrored(width, rest), ReLU(inplace=True)] if rest else []
+    return Skip(
+        Sequential(
+            Conv2d(channels, width, **size),
+            ReLU(inplace=True),
+            *inside,
+            TransposeConv2d(width, channels, output_padding=2 * padding + stride - kernel_size, **size),
+        )
+    )

@@ -1,0 +1,16 @@
+"""How good a denoised image is. Images are (N, C, H, W) in [0, 1]."""
+
+
+def psnr_per_image(output, clean):
+    """-10 log10 of each image's mean squared error: (N, C, H, W) twice -> (N,), in dB."""
+    return -10 * (output - clean).pow(2).flatten(1).mean(1).log10()
+
+
+def psnr_a(output, clean):
+    """PSNR A, the graders' script's: the mean over images of each image's PSNR, in dB."""
+    return psnr_per_image(output, clean).mean().item()
+
+
+def psnr_b(output, clean):
+    """PSNR B, the hand-out's: the PSNR of the mean squared error over all images, in dB."""
+    return -10 * (output - clean).pow(2).mean().log10().item()

@@ -1,0 +1,142 @@
+"""Reverse-mode differentiation of any graph of module calls, on top of the modules' own backward.
+
+    with Tape() as tape:
+        y = net(x)
+        loss = total(criterion(y, target), penalty(y, zeros))     # total = Add(): y is used twice
+    tape.backward(loss)                                           # adds to the gradients of all parameters
+    (dx,) = tape.backward(loss, inputs=[x])                       # or that, and the gradient of x
+
+Why it works. While a tape is active, every module call in training mode appends one line to it: which module, which
+tensors went in, which tensor came out. Tensors only come out of calls already made, so the list is in topological
+order whatever the shape of the graph: read backwards, all users of a tensor come before the call that made it. When
+`backward` reaches a call, the gradient of its output is therefore complete. The module turns it into gradients of
+its inputs (the chain rule for one call, which every module brings along), and where a tensor is used several times
+these add up (the chain rule for sums over paths). That is all of reverse-mode differentiation; the rest is care:
+
+* A tensor is known by its identity. The tape keeps it alive, so no other can get the same one. Arithmetic between
+  calls (`y * 2`, `a + b`) makes tensors no call has made, and gradients end there: use modules (Add, Concat), or
+  `detach()` to end them on purpose.
+* A module used twice has saved the state of its last call only. So each line also holds what the module (and every
+  module inside it) had saved right after the call, and puts it back before going backward.
+* A module with a backward of its own, a Sequential or Skip too, is one line: what it calls inside is its own affair.
+  A module that has only a forward calls others, and these write the lines.
+* Nobody pays for gradients that nobody needs: a call that leads to no parameter and to no requested input is passed
+  over, and where only parameters need one, the module is asked to `accumulate`.
+
+Lines are dropped as backward reads them: the graph can be used once. In eval mode, and outside of the `with` block,
+nothing is written. The active tape is a context variable, each thread has its own. (Wengert 1964, "A simple automatic
+derivative evaluation program"; Baydin et al. 2018, arXiv:1502.05767, section 3.2)
+"""
+
+from contextlib import contextmanager
+from inspect import signature
+from typing import NamedTuple
+
+from .module import RECORDER, Module
+
+
+class Call(NamedTuple):
+    """One line of the tape."""
+
+    module: Module
+    inputs: tuple  # the arguments of forward in order; what is no tensor never matches one
+    output: object
+    states: list  # (module, saved) of the module and all inside it, as the call left them
+
+
+class Tape:
+    """Records the module calls of a `with` block; `backward` differentiates them. The module docstring explains."""
+
+    calls = ()
+
+    def __enter__(self):
+        self.calls, self.token = [], RECORDER.set(self)
+        return self
+
+    def __exit__(self, *error):
+        RECORDER.reset(self.token)
+
+    def record(self, module, inputs, options):
+        """forward of `module`, written down; `Module.__call__` comes here while the tape is active."""
+        if type(module).backward is Module.backward:
+            return module.forward(*inputs, **options)
+        with paused():
+            output = module.forward(*inputs, **options)
+        if not hasattr(output, "detach"):
+            raise RuntimeError(f"Tape: expected one tensor from {module.name()}, got {type(output).__name__}")
+        output = output.detach()  # an object of its own, even if forward returned one of its inputs
+        inputs = signature(module.forward).bind(*inputs, **options).args
+        self.calls.append(Call(module, inputs, output, [(below, below.saved) for below in module.modules()]))
+        return output
+
+    def backward(self, outputs, grad_outputs=None, inputs=()):
+        """Add to all parameters' gradients; return those of the tensors `inputs`, None where outputs do not depend.
+
+        `outputs` and `grad_outputs` are a tensor each or lists of them; a missing gradient of a single number is 1.
+        Raises RuntimeError if there is nothing to differentiate: no such output on the tape (any more), no
+        parameters before it; and where a needed gradient does not exist.
+        """
+        if not isinstance(outputs, (tuple, list)):
+            outputs, grad_outputs = [outputs], [grad_outputs]
+        needed, gradients = self.needed(inputs), {}
+        for output, gradient in zip(outputs, grad_outputs or [None] * len(outputs), strict=True):
+            if id(output) not in needed:
+                raise RuntimeError("Tape: this output has no gradient. Was it made inside the with block, from "
+                                   "parameters, by modules in training mode? Was backward called before?")  # fmt: skip
+            add(gradients, output, one(output) if gradient is None else gradient)
+        kept = {id(tensor) for tensor in inputs}
+        with paused():
+            while self.calls:
+                call = self.calls.pop()
+                key = id(call.output)
+                gradient = gradients.get(key) if key in kept else gradients.pop(key, None)
+                if gradient is not None:
+                    differentiate(call, gradient, needed, gradients)
+        return [gradients.get(id(tensor)) for tensor in inputs]
+
+    def needed(self, inputs):
+        """The ids of all tensors whose gradient leads to a parameter or to one of `inputs`."""
+        needed = {id(tensor) for tensor in inputs}
+        for call in self.calls:
+            if call.module.param() or not needed.isdisjoint(map(id, call.inputs)):
+                needed.add(id(call.output))
+        return needed
+
+
+def differentiate(call, gradient, needed, gradients):
+    """The chain rule for one call: from the gradient of its output to those of its inputs and parameters."""
+    for module, saved in call.states:
+        module.saved = saved
+    if needed.isdisjoint(map(id, call.inputs)):
+        return call.module.accumulate(gradient)
+    found = call.module.backward(gradient)
+    found = found if isinstance(found, tuple) else (found,)
+    if not needed.isdisjoint(map(id, call.inputs[len(found) :])):
+        raise RuntimeError(f"Tape: {call.module.name()} gives no gradient for input {len(found)} (counted from 0), "
+                           "which needs one; detach() it if it is a constant, such as a target")  # fmt: skip
+    for tensor, part in zip(call.inputs, found):
+        if part is not None and id(tensor) in needed:
+            add(gradients, tensor, part)
+
+
+def add(gradients, tensor, part):
+    """Add to the gradient of a tensor, without writing into what a module returned."""
+    known = gradients.get(id(tensor))
+    gradients[id(tensor)] = part.detach() if known is None else known + part.detach()
+
+
+def one(output):
+    """The gradient of a single number with respect to itself."""
+    if output.numel() != 1:
+        raise RuntimeError(f"Tape: expected grad_outputs for an output of shape {tuple(output.shape)}")
+    return output.new_ones(output.shape)
+
+
+@contextmanager
+def paused():
+    """No tape is active inside: what a module calls in its own forward and backward is its own affair."""
+    token = RECORDER.set(None)
+    try:
+        yield
+    finally:
+        RECORDER.reset(token)

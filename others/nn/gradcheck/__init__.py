@@ -1,0 +1,94 @@
+"""Gradients against central differences, one number each. `python -m others.nn.gradcheck` checks all blocks."""
+
+from copy import deepcopy
+from random import Random
+from typing import NamedTuple
+
+from ..autograd import Tape
+
+STEP = 1e-5  # of the central difference: its truncation and rounding errors are both near 1e-11 in float64
+FLOOR = 1e-3  # numbers smaller than this are compared absolutely
+
+
+class Check(NamedTuple):
+    """The slope along one random direction, from backward and from central differences."""
+
+    name: str  # "input 0", or a parameter: "0.weight"
+    analytic: float
+    numeric: float
+
+    @property
+    def error(self):
+        """Relative error."""
+        return abs(self.analytic - self.numeric) / max(abs(self.analytic), abs(self.numeric), FLOOR)
+
+
+def gradcheck(module, *inputs, seed=0, tolerance=1e-6, **options):
+    """Compare all gradients of <module(*inputs, **options), upstream> with central differences, in float64.
+
+    For each input and each parameter: a random direction d, and the two numbers <gradient, d> and
+    (f(+STEP d) - f(-STEP d)) / (2 STEP), which agree only if the gradient is right (the check of HIPS/autograd). The
+    upstream gradient is random too. Parameters' gradients start from noise, so a backward that does not add is seen.
+    `options` are arguments that nobody differentiates: `gradcheck(MSE(), x, target=t)`. Where a function has a
+    kink or a jump (ReLU at 0, equal values in a MaxPool2d window) no such check means anything.
+
+    Works on a copy: the module and the global random state stay as they are. Returns a list of `Check`, and raises
+    AssertionError, with both numbers and the seed, where a relative error exceeds `tolerance`.
+    """
+    random = Random(seed)
+    module = deepcopy(module).train().to(inputs[0].detach().double())
+    inputs = [input.detach().double().clone() for input in inputs]
+    with Tape() as tape:
+        wanted = [input.clone() for input in inputs]
+        output = module(*wanted, **options)
+    upstream = noise(output, random)
+    start = [gradient.detach().copy_(noise(gradient, random)).clone() for _, gradient in module.param()]
+    found = tape.backward(output, upstream, wanted)
+    found += [gradient.detach() - before for (_, gradient), before in zip(module.param(), start)]
+
+    def value():
+        return module(*[input.clone() for input in inputs], **options).detach()
+
+    names = [f"input {i}" for i in range(len(inputs))] + [name for name, _ in module.named_parameters()]
+    points = [*inputs, *(parameter.detach() for parameter in module.parameters())]
+    checks = []
+    for name, point, gradient in zip(names, points, found):
+        direction = noise(point, random)
+        difference = central_difference(value, point, direction)
+        checks.append(Check(name, inner(gradient, direction), inner(difference, upstream)))
+    complain(module, [check for check in checks if not check.error <= tolerance], tolerance, seed)
+    return checks
+
+
+def noise(like, random):
+    """Normal numbers in the shape of a tensor, without torch's random state."""
+    return like.new_tensor([random.gauss(0, 1) for _ in range(like.numel())]).view(like.shape)
+
+
+def inner(gradient, direction):
+    """<gradient, direction>; 0 for no gradient, NaN for one of a wrong shape."""
+    if gradient is None:
+        return 0.0
+    return (gradient * direction).sum().item() if gradient.shape == direction.shape else float("nan")
+
+
+def central_difference(value, point, direction):
+    """d value / d point along `direction`; `point` is moved in place and put back."""
+    here = point.clone()
+    point.copy_(here + STEP * direction)
+    ahead = value()
+    point.copy_(here - STEP * direction)
+    behind = value()
+    point.copy_(here)
+    return (ahead - behind) / (2 * STEP)
+
+
+def complain(module, wrong, tolerance, seed):
+    """Raise AssertionError if any check is wrong."""
+    lines = [
+        f"gradient of {check.name}: backward gives {check.analytic!r}, central differences {check.numeric!r}, "
+        f"relative error {check.error:.1e} > {tolerance:.1e}"
+        for check in wrong
+    ]
+    if lines:
+        raise AssertionError("\n  ".join([f"gradcheck of {module.name()}, seed {seed}:", *lines]))

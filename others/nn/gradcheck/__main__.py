@@ -1,0 +1,78 @@
+"""The table over all blocks: `python -m others.nn.gradcheck`; exit status 1 if a gradient is wrong."""
+
+from random import Random
+
+from torch import empty
+
+from .. import activations, containers, convolution, linear, losses, pooling, upsampling
+from ..module import Module
+from . import gradcheck, noise
+
+
+def image(*shape):
+    """Normal float64 numbers, the same for the same shape."""
+    return noise(empty(shape).double(), Random(str(shape)))
+
+
+class Graph(Module):
+    """A module that has only a forward: one convolution used twice, a sum, a concatenation."""
+
+    def __init__(self):
+        self.conv, self.tanh = convolution.Conv2d(3, 3, (3, 5), padding=(1, 2)), activations.Tanh()
+        self.add, self.concat = containers.Add(), containers.Concat()
+
+    def forward(self, input):
+        once = self.tanh(self.conv(input))
+        twice = self.add(self.conv(once), input)
+        return self.concat(once, twice, once)
+
+
+def blocks():
+    """(module, *inputs) for every block, and (loss, input, target)."""
+    x, y = image(2, 4, 7, 5), image(2, 4, 7, 5) * 2 + 1
+    conv, up = convolution.Conv2d, convolution.TransposeConv2d
+    yield conv(4, 6, (3, 2), (2, 1), (1, 0), (1, 2)), x
+    yield conv(4, 6, (2, 4), padding="same", groups=2, bias=False), x
+    yield from ((conv(4, 3, 3, 2, (2, 1), padding_mode=mode), x) for mode in ("reflect", "replicate", "circular"))
+    yield up(4, 6, (3, 4), (2, 3), (1, 0), (1, 2), groups=2), x
+    yield up(4, 2, (2, 3), (3, 2), dilation=(2, 1), bias=False), x
+    yield upsampling.UpsamplingConv2d(4, 6, (3, 2), (2, 3), groups=2), x
+    yield upsampling.NearestUpsampling((2, 3)), x
+    yield upsampling.Upsample(size=(9, 4)), x
+    yield linear.Linear(5, 3), x
+    yield pooling.MaxPool2d((3, 2), (2, 1), 1, (1, 2), ceil_mode=True), x
+    yield from ((kind(), x) for kind in (activations.ReLU, activations.Sigmoid, activations.Tanh))
+    yield activations.LeakyReLU(0.2), x
+    yield activations.ELU(1.5), x
+    yield containers.Identity(), x
+    yield containers.Flatten(), x
+    yield containers.Sequential(conv(4, 5, 3), activations.Tanh(), up(5, 2, 3)), x
+    yield containers.Skip(conv(4, 4, 3, padding=1)), x
+    yield containers.Concatenate(conv(4, 2, 3, padding=1)), x
+    yield containers.Add(), x, y
+    yield containers.Concat(), x, y[:, :2]
+    yield Graph(), image(2, 3, 6, 5)
+    yield from ((losses.MSE(reduction), x, y) for reduction in losses.REDUCTIONS)
+    yield from ((losses.L1Loss(reduction), x, y) for reduction in losses.REDUCTIONS)
+
+
+def largest_error(module, *inputs):
+    """Over the gradients of one block."""
+    target = {"target": inputs[-1]} if isinstance(module, losses.Loss) else {}
+    return max(check.error for check in gradcheck(module, *inputs[: len(inputs) - len(target)], **target))
+
+
+def main():
+    """Print one line for each block; the number of blocks that fail."""
+    failures = 0
+    for module, *inputs in blocks():
+        try:
+            print(f"{largest_error(module, *inputs):.1e}  {module.name()}")
+        except AssertionError as error:
+            failures += 1
+            print(f"WRONG    {error}")
+    return failures
+
+
+if __name__ == "__main__":
+    raise SystemExit(1 if main() else 0)

@@ -1,0 +1,57 @@
+"""Linear: an affine map of the last dimension."""
+
+from torch import empty
+
+from . import init
+from .module import Module
+
+
+class Linear(Module):
+    """Affine map y = x weight^T + bias of the last dimension. (torch.nn.Linear)
+
+    Shape: (*, in_features) -> (*, out_features), with any number of leading dimensions, none included.
+    weight (out_features, in_features), bias (out_features,), with torch's initial distribution. The arithmetic runs
+    in the input's dtype; 16-bit floating-point inputs work with 32-bit parameters (mixed precision).
+
+    Raises RuntimeError for an input or a gradient that does not fit.
+    """
+
+    def __init__(self, in_features, out_features, bias=True, device=None, dtype=None):
+        self.in_features, self.out_features = in_features, out_features
+        self.register("weight", empty(out_features, in_features, device=device, dtype=dtype))
+        self.register("bias", empty(out_features, device=device, dtype=dtype) if bias else None)
+        init.default_(self.weight, self.bias)
+
+    def check(self, input):
+        """Raise RuntimeError, as torch does, for an input this layer cannot take."""
+        expected = f"{self.name()}: expected input (*, {self.in_features})"
+        if input.dim() == 0 or input.shape[-1] != self.in_features:
+            raise RuntimeError(f"{expected}, got {tuple(input.shape)}")
+        mixed = input.is_floating_point() and input.element_size() == 2 and self.weight.element_size() == 4
+        if input.dtype != self.weight.dtype and not mixed:
+            raise RuntimeError(f"{expected} of {self.weight.dtype} like the weight, got {input.dtype}; "
+                               "convert the input or the layer with .to(dtype)")  # fmt: skip
+
+    def forward(self, input):
+        self.check(input)
+        x = input.detach()
+        self.save(x)
+        y = x.matmul(self.weight.detach().to(x.dtype).t())
+        return y if self.bias is None else y.add_(self.bias.detach())
+
+    def backward(self, grad_output):
+        self.accumulate(grad_output)
+        return grad_output.detach().matmul(self.weight.detach().to(grad_output.dtype))
+
+    def accumulate(self, grad_output):
+        (x,) = self.recall()
+        if grad_output.shape != (*x.shape[:-1], self.out_features):
+            raise RuntimeError(f"{self.name()}: expected grad_output {(*x.shape[:-1], self.out_features)}, "
+                               f"got {tuple(grad_output.shape)}")  # fmt: skip
+        rows = grad_output.detach().reshape(x.shape[:-1].numel(), self.out_features)
+        self.weight_grad.add_(rows.t().mm(x.reshape(len(rows), self.in_features)))
+        if self.bias is not None:
+            self.bias_grad.add_(rows.sum(0))
+
+    def extra_repr(self):
+        return f"{self.in_features} -> {self.out_features}" + ", bias=False" * (self.bias is None)

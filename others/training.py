@@ -1,0 +1,145 @@
+"""The training loop: shuffled minibatches, one record per epoch. Shows nothing; the caller does."""
+
+import time
+from typing import NamedTuple
+
+import torch
+
+from .data import to_unit
+from .inference import denoise
+from .metrics import psnr_a
+from .nn import MSE, SGD, OneCycleLR
+
+
+class Record(NamedTuple):
+    """One epoch. `loss` is the mean squared error against the noisy targets, in units of [0, 1]: it goes to the clean
+    error plus the variance of the target's noise, not to the clean error. `psnr` is PSNR A in dB against clean images,
+    None without them."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    seconds: float
+    images_per_second: float
+    psnr: float | None
+
+    def __str__(self):
+        psnr = "" if self.psnr is None else f", validation PSNR A {self.psnr:.2f} dB"
+        return (f"epoch {self.epoch}/{self.epochs}: loss {self.loss:.5f}{psnr}, {self.seconds:.0f} s, "
+                f"{self.images_per_second:.0f} images/s")  # fmt: skip
+
+
+class Recipe(NamedTuple):
+    """How to train. The rate rises for a tenth of the steps and falls along a cosine to nearly zero; `clip` bounds the
+    norm of the whole gradient, which for the tiny gradients of a mean squared error sets the length of a step."""
+
+    lr: float = 10.0
+    momentum: float = 0.9
+    clip: float = 0.02
+    batch_size: int = 32
+    micro_batch: int = 32
+    seed: int = 0
+
+
+def fit(network, pairs, epochs, recipe=Recipe(), validation=None, dtype=torch.float32):
+    """Train `network` on noisy pairs; yields one `Record` per epoch.
+
+    pairs: (noisy_1, noisy_2), pixels (N, 3, H, W) in 0-255, or a function of the epoch's number (from 0) that gives
+    them. Each minibatch is flipped and turned at random, both versions alike, and input and target are swapped at
+    random. validation: (noisy, clean) pixels. dtype: the precision of activations; parameters stay float32.
+    The global random state is not used.
+    """
+    generator = torch.Generator().manual_seed(recipe.seed)
+    fresh = pairs if callable(pairs) else lambda epoch: pairs
+    optimizer, schedule = SGD(network.param(), recipe.lr, recipe.momentum, nesterov=True), None
+    for epoch in range(epochs):
+        first, second = fresh(epoch)
+        steps = -(-len(first) // recipe.batch_size)
+        if schedule is None and steps:
+            schedule = OneCycleLR(optimizer, recipe.lr, max(2, steps * epochs), pct_start=0.1)
+        started, total = time.perf_counter(), 0.0
+        network.train()
+        for index in torch.randperm(len(first), generator=generator).split(recipe.batch_size):
+            batch = augment(first[index], second[index], generator)
+            total += train_step(network, optimizer, *batch, recipe, dtype) * len(index)
+            if schedule.count < schedule.total_steps - 1:
+                schedule.step()
+        network.eval()
+        seconds = time.perf_counter() - started
+        yield Record(
+            epoch + 1,
+            epochs,
+            float(total) / max(1, len(first)),
+            seconds,
+            len(first) / seconds,
+            validate(network, *validation) if validation else None,
+        )
+
+
+def train_step(network, optimizer, input, target, recipe, dtype=torch.float32):
+    """One update from pixels (N, 3, H, W); the gradient is accumulated over micro-batches of any size. -> loss ()"""
+    device = network.parameters()[0].device
+    optimizer.zero_grad()
+    criterion, loss = MSE(), 0.0
+    for noisy, other in zip(input.split(recipe.micro_batch), target.split(recipe.micro_batch)):
+        share = len(noisy) / len(input)
+        output = network.forward(to_unit(noisy, device, dtype))
+        loss = loss + criterion.forward(output.float(), to_unit(other, device)) * share
+        network.accumulate(criterion.backward(share).to(dtype))
+    clip_gradients(optimizer, recipe.clip)
+    optimizer.step()
+    return loss
+
+
+def clip_gradients(optimizer, largest):
+    """Scale all gradients down so that the norm of the whole is at most `largest`. (Pascanu et al. 2013)"""
+    gradients = [gradient for group in optimizer.param_groups for _, gradient in optimizer.pairs(group)]
+    norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+    scale = (largest / (norm + 1e-12)).clamp(max=1)
+    for gradient in gradients:
+        gradient.mul_(scale)
+
+
+def augment(first, second, generator):
+    """The same random flip and quarter turn for both versions, and which of the two is the input at random.
+
+    A batch of images that are not square is flipped but not turned by 90 degrees.
+    """
+    turn, mirror, swap = torch.randint(2**16, (3,), generator=generator).tolist()
+    turns = turn % 4 if first.shape[2] == first.shape[3] else 2 * (turn % 2)
+    pair = [version.rot90(turns, (2, 3)) for version in (first, second)]
+    pair = [version.flip(3) for version in pair] if mirror % 2 else pair
+    return pair[::-1] if swap % 2 else pair
+
+
+def validate(network, noisy, clean):
+    """PSNR A of the denoised pixels against the clean ones, in dB."""
+    return psnr_a(denoise(network, noisy) / 255, clean.float() / 255)
+
+
+# ------------------------------------------------------------------------------------------------------ showing
+
+
+def collect(records, callback=None):
+    """Run the training; callback(record) after every epoch unless it is None or False. -> list of records"""
+    done = []
+    for record in records:
+        done.append(record)
+        if callback:
+            callback(record)
+    return done
+
+
+def show(records, epochs):
+    """Run the training with tqdm's bar over the epochs if it is installed, else a line per epoch. -> list of records"""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return collect(records, lambda record: print(record, flush=True))
+    with tqdm(total=epochs, unit="epoch", desc="training") as bar:
+
+        def step(record):
+            bar.write(str(record))
+            bar.update()
+
+        return collect(records, step)
