@@ -43,7 +43,9 @@ def load(path):
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}: train and save a model, or restore the file from the repository")
+        raise FileNotFoundError(
+            f"no weights at {path}: train and save a model, or restore the file from the repository"
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
@@ -53,7 +55,9 @@ def load(path):
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({type(error).__name__}); restore the file") from error
+        raise CheckpointError(
+            f"{path}: not a readable checkpoint ({type(error).__name__}); restore the file"
+        ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(f"{path}: expected checkpoint format {FORMAT}, got {found}")

@@ -78,8 +78,10 @@ class Tape:
         """
         if not isinstance(outputs, (tuple, list)):
             outputs, grad_outputs = [outputs], [grad_outputs]
+        if grad_outputs is None:
+            grad_outputs = [None] * len(outputs)
         needed, gradients = self.needed(inputs), {}
-        for output, gradient in zip(outputs, grad_outputs or [None] * len(outputs), strict=True):
+        for output, gradient in zip(outputs, grad_outputs, strict=True):
             if id(output) not in needed:
                 raise RuntimeError("Tape: this output has no gradient. Was it made inside the with block, from "
                                    "parameters, by modules in training mode? Was backward called before?")  # fmt: skip

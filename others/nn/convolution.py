@@ -207,7 +207,9 @@ class TransposeConv2d(Convolution):
             return [a + b for a, b in zip(smallest, extra)]
         wanted = list(output_size)[-2:]
         largest = [n + s - 1 for n, s in zip(smallest, self.stride)]
-        if len(output_size) not in (2, input.dim()) or not all(a <= n <= b for a, n, b in zip(smallest, wanted, largest)):
+        if len(output_size) not in (2, input.dim()) or not all(
+            a <= n <= b for a, n, b in zip(smallest, wanted, largest)
+        ):
             raise ValueError(f"{self.name()}: output_size must be between {smallest} and {largest}, got {output_size}")
         return wanted
 

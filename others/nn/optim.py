@@ -127,9 +127,7 @@ class Adam(Optimizer):
     Raises ValueError for negative lr, eps or weight_decay and betas that are no numbers in [0, 1).
     """
 
-    def __init__(
-        self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, amsgrad=False, *, maximize=False
-    ):
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, amsgrad=False, *, maximize=False):
         options = locals()
         names = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
         super().__init__(params, {name: options[name] for name in names})
@@ -221,7 +219,7 @@ class OneCycleLR(Schedule):
     Raises ValueError when stepped more than total_steps times.
     """
 
-    def __init__(self, optimizer, max_lr, total_steps, pct_start=0.3, div_factor=25.0, final_div_factor=1e4):
+    def __init__(self, optimizer, max_lr, total_steps, *, pct_start=0.3, div_factor=25.0, final_div_factor=1e4):
         if total_steps < 1 or not 0 <= pct_start <= 1:
             raise ValueError(f"OneCycleLR: expected total_steps >= 1 and pct_start in [0, 1], got {total_steps} "
                              f"and {pct_start}")  # fmt: skip
@@ -231,10 +229,11 @@ class OneCycleLR(Schedule):
         super().__init__(optimizer)
 
     def rate(self, lr, step):
-        if step >= self.total_steps:
-            raise ValueError(f"OneCycleLR: stepped {step + 1} times, but total_steps is {self.total_steps}")
+        if step > self.total_steps:
+            raise ValueError(f"OneCycleLR: stepped {step} times, but total_steps is {self.total_steps}")
         if step <= self.peak:
-            low, high, part = self.start, self.max_lr, step / self.peak
+            low, high, first, last = self.start, self.max_lr, 0, self.peak
         else:
-            low, high, part = self.max_lr, self.end, (step - self.peak) / (self.total_steps - 1 - self.peak)
+            low, high, first, last = self.max_lr, self.end, self.peak, self.total_steps - 1
+        part = (step - first) / (last - first) if last > first else 1
         return high + (low - high) * (1 + cos(pi * part)) / 2

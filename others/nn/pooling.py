@@ -25,13 +25,10 @@ class MaxPool2d(Module):
     """
 
     def __init__(self, kernel_size, stride=None, padding=0, dilation=1, return_indices=False, ceil_mode=False):
-        try:
-            self.kernel_size = pair(kernel_size, "kernel_size", minimum=1)
-            self.stride = self.kernel_size if stride in (None, ()) else pair(stride, "stride", minimum=1)
-            self.padding = pair(padding, "padding")
-            self.dilation = pair(dilation, "dilation", minimum=1)
-        except ValueError as error:  # torch's type
-            raise RuntimeError(f"MaxPool2d: {error}") from None
+        self.kernel_size = pair(kernel_size, "kernel_size", minimum=1)
+        self.stride = self.kernel_size if stride in (None, ()) else pair(stride, "stride", minimum=1)
+        self.padding = pair(padding, "padding")
+        self.dilation = pair(dilation, "dilation", minimum=1)
         if any(2 * p > k for p, k in zip(self.padding, self.kernel_size)):
             raise RuntimeError(f"MaxPool2d: padding must be at most half of kernel_size {self.kernel_size}, "
                                f"got {self.padding}")  # fmt: skip

@@ -52,7 +52,7 @@ def gradcheck(module, *inputs, seed=0, tolerance=1e-6, **options):
     names = [f"input {i}" for i in range(len(inputs))] + [name for name, _ in module.named_parameters()]
     points = [*inputs, *(parameter.detach() for parameter in module.parameters())]
     checks = []
-    for name, point, gradient in zip(names, points, found):
+    for name, point, gradient in zip(names, points, found, strict=True):
         direction = noise(point, random)
         difference = central_difference(value, point, direction)
         checks.append(Check(name, inner(gradient, direction), inner(difference, upstream)))

@@ -1,0 +1,34 @@
+# Two commands do everything, set-up included: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint conformance gradcheck clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: .venv/installed  ## install, train for a minute, evaluate the shipped weights, write a picture
+	$(BIN)/python examples/demo.py
+
+test: .venv/installed lint  ## install, check the style, run the whole test suite and test.py
+	$(BIN)/python -m pytest
+	$(BIN)/python test.py
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+conformance: .venv/installed  ## run PyTorch's own test inputs against the blocks, write CONFORMANCE.md
+	$(BIN)/python benchmarks/conformance.py
+
+gradcheck: .venv/installed  ## check every block's gradients numerically
+	$(BIN)/python -m others.nn.gradcheck
+
+clean:  ## remove what the other targets made
+	rm -rf .venv out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@

@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""The public tests: what graders import, call and measure. Exit status 0 only if everything passed.
+
+    python test.py [-p PROJECT_FOLDER] [-d DATA_FOLDER] [-v]
+
+-p is the folder that holds Miniproject_2 (default: the one of this file), -d the one with train_data.pkl and
+val_data.pkl. Without -d, generated images take their place and the whole takes less than two minutes. PSNR is
+metric A: the mean over images of each image's PSNR.
+"""
+
+import argparse
+import copy
+import sys
+import time
+import unittest
+import warnings
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from torch import nn
+
+BATCH = 100
+GENERATED_PAIRS, GENERATED_IMAGES = 1000, 50
+LOSS_ALLOWED = 0.05  # dB that one epoch of training from the pretrained weights may cost
+project, data_folder = Path(__file__).resolve().parent, None
+
+
+def scratch():
+    """The project's Miniproject_2.model."""
+    return import_module("Miniproject_2.model")
+
+
+def psnr(output, clean):
+    """PSNR A of pixels in 0-255, in dB."""
+    error = ((output.float() - clean.float()) / 255).pow(2).mean((1, 2, 3))
+    return float((-10 * error.log10()).mean())
+
+
+def load(name):
+    """A pair of image tensors: of the data folder, or generated."""
+    if data_folder:
+        return torch.load(data_folder / f"{name}_data.pkl", weights_only=True)
+    data = import_module("others.data")
+    return data.generated_pairs(GENERATED_PAIRS) if name == "train" else data.generated_validation(GENERATED_IMAGES)
+
+
+def predict(model, noisy):
+    return torch.cat([model.predict(batch).cpu() for batch in noisy.split(BATCH)])
+
+
+class Case(unittest.TestCase):
+    def assert_close(self, what, got, expected, tolerance=1e-4):
+        """One line on failure: what, expected and actual values where they differ most, and by how much."""
+        if tuple(got.shape) != tuple(expected.shape):
+            self.fail(f"{what}: expected shape {tuple(expected.shape)}, got {tuple(got.shape)}")
+        if expected.numel() == 0:
+            return
+        difference = (got - expected).abs().flatten()
+        worst = int(difference.argmax())
+        if not difference[worst] <= tolerance * max(1.0, float(expected.abs().max())):
+            self.fail(f"{what}: expected {float(expected.flatten()[worst]):.6g}, got {float(got.flatten()[worst]):.6g}; "
+                      f"largest difference {float(difference[worst]):.3g}")  # fmt: skip
+
+
+class Structure(Case):
+    def test_files(self):
+        for name in ("__init__.py", "model.py"):
+            self.assertTrue((project / "Miniproject_2" / name).is_file(), f"expected Miniproject_2/{name}, got no file")
+        for name in ("bestmodel.pth", "Report_2.pdf"):
+            if not (project / "Miniproject_2" / name).is_file():
+                warnings.warn(f"Miniproject_2/{name} is missing", stacklevel=1)
+
+    def test_blocks_are_exported(self):
+        names = "Module Conv2d TransposeConv2d NearestUpsampling ReLU Sigmoid MSE SGD Sequential Model".split()
+        missing = [name for name in names if not hasattr(scratch(), name)]
+        self.assertFalse(missing, f"expected Miniproject_2.model to have {', '.join(missing)}")
+
+
+class Denoising(Case):
+    def test_untrained_prediction(self):
+        output = scratch().Model().predict(torch.rand(1, 3, 512, 512) * 255)
+        self.assertEqual(tuple(output.shape), (1, 3, 512, 512))
+        self.assertTrue(output.is_floating_point(), f"expected a float tensor, got {output.dtype}")
+        low, high = float(output.min()), float(output.max())
+        self.assertTrue(0 <= low and high <= 255, f"expected values in [0, 255], got [{low:.3f}, {high:.3f}]")
+
+    def test_uint8_and_float_agree(self):
+        model, images = scratch().Model(), torch.randint(0, 256, (7, 3, 32, 32), dtype=torch.uint8)
+        self.assert_close("predict(uint8) against predict(float)", model.predict(images), model.predict(images.float()))
+
+    def test_any_size(self):
+        model = scratch().Model()
+        for height, width in ((1, 1), (31, 33), (7, 40)):
+            got = tuple(model.predict(torch.rand(2, 3, height, width) * 255).shape)
+            self.assertEqual(got, (2, 3, height, width), f"expected (2, 3, {height}, {width}), got {got}")
+
+    def test_pretrained_and_one_epoch(self):
+        (noisy, clean), model = load("val"), scratch().Model()
+        model.load_pretrained_model()
+        before, input_psnr = psnr(predict(model, noisy), clean), psnr(noisy, clean)
+        print(f"\n  PSNR A: noisy {input_psnr:.2f} dB, pretrained {before:.2f} dB", flush=True)
+        self.assertGreater(before, input_psnr + 1, f"expected more than {input_psnr + 1:.2f} dB, got {before:.2f} dB")
+        pairs, start = load("train"), time.perf_counter()
+        model.train(*pairs, 1)
+        seconds = time.perf_counter() - start
+        after = psnr(predict(model, noisy), clean)
+        print(f"  after one epoch of {len(pairs[0]):,} pairs: {after:.2f} dB, {seconds:.0f} s", flush=True)
+        self.assertGreaterEqual(after, before - LOSS_ALLOWED, f"expected >= {before:.2f} dB, got {after:.2f} dB")
+        limit = 300 * max(1, len(pairs[0]) / 50_000)
+        self.assertLess(seconds, limit, f"expected an epoch in {limit:.0f} s, it took {seconds:.0f} s")
+
+
+def block_cases():
+    """(name, our block, torch's with the same arguments, input shape)."""
+    ours = scratch()
+    convolutions = [
+        ((3, 3, 3), {}, (2, 3, 8, 8)),
+        ((3, 5, (3, 2), (2, 1), (1, 0)), {}, (2, 3, 9, 7)),
+        ((4, 6, 3), {"stride": 2, "padding": 1, "dilation": 2, "groups": 2}, (3, 4, 11, 10)),
+        ((4, 8, 4), {"stride": (2, 3), "padding": (1, 2), "bias": False}, (2, 4, 13, 9)),
+        ((4, 4, 3), {"groups": 4, "padding": "same"}, (2, 4, 5, 6)),
+        ((2, 3, 3), {"padding": 1, "padding_mode": "reflect"}, (2, 2, 5, 6)),
+    ]
+    transposed = [
+        ((3, 4, 3), {}, (2, 3, 5, 4)),
+        ((6, 4, 4, 2, 1), {}, (2, 6, 5, 7)),
+        ((4, 6, (3, 2), (2, 3), (1, 0), (1, 2)), {"groups": 2}, (2, 4, 4, 5)),
+        ((4, 3, 3), {"stride": 2, "padding": 1, "output_padding": 1, "dilation": 2, "bias": False}, (2, 4, 5, 3)),
+    ]
+    for arguments, options, shape in convolutions:
+        pair = ours.Conv2d(*arguments, **options), nn.Conv2d(*arguments, **options)
+        yield f"Conv2d({arguments}, {options})", *pair, shape
+    for arguments, options, shape in transposed:
+        pair = ours.TransposeConv2d(*arguments, **options), nn.ConvTranspose2d(*arguments, **options)
+        yield f"TransposeConv2d({arguments}, {options})", *pair, shape
+    for scale in (2, 3, (2, 3)):
+        yield (
+            f"NearestUpsampling({scale})",
+            ours.NearestUpsampling(scale),
+            nn.Upsample(scale_factor=scale),
+            (2, 3, 5, 4),
+        )
+    yield "Linear(7, 5)", ours.Linear(7, 5), nn.Linear(7, 5), (3, 7)
+    yield "MaxPool2d(3, 2, 1)", ours.MaxPool2d(3, 2, 1), nn.MaxPool2d(3, 2, 1), (2, 3, 9, 8)
+    for name in ("ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Identity", "Flatten"):
+        yield f"{name}()", getattr(ours, name)(), getattr(nn, name)(), (3, 4, 5, 2)
+    arguments = (3, 5, 3, 2, 1), (5, 3, 4, 2, 1)
+    yield (
+        "Sequential(Conv2d, ReLU, TransposeConv2d, Sigmoid)",
+        ours.Sequential(ours.Conv2d(*arguments[0]), ours.ReLU(), ours.TransposeConv2d(*arguments[1]), ours.Sigmoid()),
+        nn.Sequential(nn.Conv2d(*arguments[0]), nn.ReLU(), nn.ConvTranspose2d(*arguments[1]), nn.Sigmoid()),
+        (2, 3, 8, 10),
+    )
+
+
+class Blocks(Case):
+    def test_forward_and_backward(self):
+        for name, ours, theirs, shape in block_cases():
+            with self.subTest(block=name), torch.enable_grad():
+                theirs.load_state_dict(ours.state_dict())
+                x = torch.randn(shape, requires_grad=True)
+                expected = theirs(x)
+                upstream = torch.randn_like(expected)
+                expected.backward(upstream)
+                output = ours.forward(x.detach())
+                self.assert_close(f"{name}.forward", output, expected.detach())
+                self.assertFalse(output.requires_grad, f"{name}.forward: expected no autograd graph, got one")
+                self.assert_close(f"{name}.backward", ours.backward(upstream), x.grad)
+                for (key, parameter), (_, gradient) in zip(theirs.named_parameters(), ours.param()):
+                    self.assert_close(f"{name}, gradient of {key}", gradient, parameter.grad)
+
+    def test_weights_work_in_torch(self):
+        ours, x = scratch().Conv2d(3, 4, 3), torch.randn(2, 3, 6, 6)
+        self.assert_close("F.conv2d(x, weight, bias)", ours.forward(x), nn.functional.conv2d(x, ours.weight, ours.bias))
+        ours.weight = torch.randn(4, 3, 3, 3)
+        self.assert_close("forward after assigning .weight", ours.forward(x),
+                          nn.functional.conv2d(x, ours.weight, ours.bias))  # fmt: skip
+
+    def test_mse(self):
+        ours, theirs = scratch().MSE(), nn.MSELoss()
+        x, target = torch.randn(3, 2, 5, requires_grad=True), torch.randn(3, 2, 5)
+        with torch.enable_grad():
+            expected = theirs(x, target)
+            expected.backward()
+        self.assert_close("MSE.forward", ours.forward(x, target), expected.detach())
+        self.assert_close("MSE.backward", ours.backward(), x.grad)
+
+    def test_gradients_accumulate(self):
+        conv, x, upstream = scratch().Conv2d(2, 3, 3), torch.randn(2, 2, 5, 5), torch.randn(2, 3, 3, 3)
+        conv.forward(x)
+        conv.backward(upstream)
+        once = conv.param()[0][1].clone()
+        conv.backward(upstream)
+        self.assert_close("gradient after two backwards", conv.param()[0][1], 2 * once)
+        conv.zero_grad()
+        self.assert_close("gradient after zero_grad", conv.param()[0][1], 0 * once)
+
+    def test_sgd(self):
+        options = {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
+        ours = scratch().Conv2d(2, 3, 3)
+        theirs = nn.Conv2d(2, 3, 3)
+        theirs.load_state_dict(copy.deepcopy(ours.state_dict()))
+        steps = scratch().SGD(ours.param(), **options), torch.optim.SGD(theirs.parameters(), **options)
+        for _ in range(5):
+            x = torch.randn(2, 2, 6, 6)
+            with torch.enable_grad():
+                output = theirs(x)
+                upstream = torch.randn_like(output)
+                steps[1].zero_grad()
+                output.backward(upstream)
+            steps[0].zero_grad()
+            ours.forward(x)
+            ours.backward(upstream)
+            for optimizer in steps:
+                optimizer.step()
+        self.assert_close("weight after 5 steps of SGD", ours.weight, theirs.weight.detach())
+
+
+class OneLine(unittest.TextTestResult):
+    """Prints one line for each failure: the assertion, not the traceback (which -v adds at the end)."""
+
+    def addFailure(self, test, error):  # noqa: N802
+        super().addFailure(test, error)
+        self.tell(test, error)
+
+    def addError(self, test, error):  # noqa: N802
+        super().addError(test, error)
+        self.tell(test, error)
+
+    def addSubTest(self, test, subtest, error):  # noqa: N802
+        super().addSubTest(test, subtest, error)
+        if error:
+            self.tell(subtest, error)
+
+    def tell(self, test, error):
+        message = str(error[1]).strip().splitlines()[-1:] or [""]
+        kind = "" if issubclass(error[0], AssertionError) else f"{error[0].__name__}: "
+        self.stream.writeln(f"FAILED {test.id().split('.', 1)[-1]}: {kind}{message[0].split(' : ')[-1]}")
+
+    def printErrors(self):  # noqa: N802
+        if self.showAll:
+            super().printErrors()
+
+
+def main():
+    global project, data_folder
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-p", "--project-path", type=Path, default=project, metavar="PROJECT_FOLDER")
+    parser.add_argument("-d", "--data-path", type=Path, metavar="DATA_FOLDER")
+    parser.add_argument("-v", "--verbose", action="store_true", help="name every test, show tracebacks")
+    args = parser.parse_args()
+    project, data_folder = args.project_path.resolve(), args.data_path
+    missing = [
+        name for name in ("train_data.pkl", "val_data.pkl") if data_folder and not (data_folder / name).is_file()
+    ]
+    if missing:
+        parser.error(f"no {' and no '.join(missing)} in {data_folder}")
+    sys.path.insert(0, str(project))
+    torch.manual_seed(0)
+    torch.set_grad_enabled(False)
+    suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])
+    runner = unittest.TextTestRunner(resultclass=OneLine, verbosity=1 + args.verbose)
+    return 0 if runner.run(suite).wasSuccessful() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,454 @@
+"""Tape against torch's autograd, on fixed and on random graphs."""
+
+import random
+import threading
+import weakref
+
+import pytest
+import torch
+
+from others import nn
+
+
+def image(*shape):
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def twin(module):
+    """The torch.nn module with the same weights."""
+    kind = {"TransposeConv2d": "ConvTranspose2d", "MSE": "MSELoss"}.get(type(module).__name__, type(module).__name__)
+    if kind == "Sequential":
+        return torch.nn.Sequential(*map(twin, module))
+    if kind == "Add":
+        return lambda *inputs: sum(inputs)
+    if kind == "Concat":
+        return lambda *inputs: torch.cat(inputs, module.dim)
+    names = {
+        "Conv2d": ("in_channels", "out_channels", "kernel_size", "stride", "padding"),
+        "ConvTranspose2d": ("in_channels", "out_channels", "kernel_size", "stride", "padding"),
+        "Linear": ("in_features", "out_features"),
+        "MaxPool2d": ("kernel_size", "stride"),
+    }.get(kind, ())
+    theirs = getattr(torch.nn, kind)(*[getattr(module, name) for name in names])
+    theirs.double().load_state_dict(module.state_dict())
+    return theirs
+
+
+def compare(modules, function, inputs, rounds=2):
+    """function(modules, *inputs) returns the outputs; upstream gradients are random, parameters' accumulate."""
+    modules = [module.to(torch.float64) for module in modules]
+    twins = [twin(module) for module in modules]
+    inputs = [input.requires_grad_() for input in inputs]
+    for _ in range(rounds):
+        expected = function(twins, *inputs)
+        upstream = [torch.randn_like(output) for output in expected]
+        wanted = torch.autograd.grad(expected, inputs, upstream, retain_graph=True, allow_unused=True)
+        torch.autograd.backward(expected, upstream, inputs=parameters(twins) or None)
+        with nn.Tape() as tape:
+            outputs = function(modules, *inputs)
+        torch.testing.assert_close(tuple(outputs), tuple(expected))
+        found = tape.backward(outputs, upstream, inputs)
+        for mine, other in zip(found, wanted, strict=True):
+            assert (mine is None) == (other is None)
+            assert mine is None or torch.allclose(mine, other, rtol=1e-9, atol=1e-11)
+    pairs = [pair for module in modules for pair in module.param()]
+    for (_, gradient), parameter in zip(pairs, parameters(twins), strict=True):
+        other = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(gradient, other, rtol=1e-9, atol=1e-11)
+
+
+def parameters(twins):
+    return [p for module in twins if isinstance(module, torch.nn.Module) for p in module.parameters()]
+
+
+# ------------------------------------------------------------------------------------------------------- graphs
+
+
+def test_a_network_and_its_loss():
+    net = nn.Sequential(nn.Conv2d(2, 3, (3, 2), stride=2), nn.ReLU(), nn.TransposeConv2d(3, 2, (2, 3)), nn.Sigmoid())
+    compare([net, nn.MSE()], lambda m, x, t: [m[1](m[0](x), t.detach())], [image(2, 2, 7, 6), image(2, 2, 4, 5)])
+
+
+def test_a_module_used_twice_keeps_two_states():
+    conv = nn.Conv2d(3, 3, (3, 1), padding=(1, 0))
+    compare([conv, nn.Tanh()], lambda m, x: [m[1](m[0](m[1](m[0](x))))], [image(2, 3, 5, 4)])
+
+
+def test_a_chain_used_twice_keeps_two_states():
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Tanh(), nn.Conv2d(3, 3, (1, 3), padding=(0, 1)))
+    compare([net, nn.Add()], lambda m, x: [m[1](m[0](x), m[0](m[0](x)), x)], [image(2, 3, 5, 4)])
+
+
+def test_one_tensor_twice_in_one_call():
+    compare([nn.Add(), nn.Tanh(), nn.Concat()], lambda m, x: [m[2](m[0](x, x, m[1](x)), x, x)], [image(2, 3, 4, 5)])
+
+
+def test_shared_inputs_and_several_outputs():
+    modules = [nn.Conv2d(2, 3, (1, 3)), nn.Linear(5, 4), nn.MaxPool2d((2, 3), 1), nn.Sigmoid()]
+
+    def two_heads(m, x):
+        trunk = m[3](m[0](x))
+        return m[1](trunk), m[2](trunk), trunk
+
+    compare(modules, two_heads, [image(2, 2, 4, 7)])
+
+
+def test_an_input_that_does_not_matter_has_no_gradient():
+    compare([nn.Conv2d(2, 3, 2)], lambda m, x, y: [m[0](y)], [image(2, 2, 4, 3), image(2, 2, 3, 4)])
+
+
+def random_graph(seed):
+    """A function of (modules, x, y) that calls the modules on random earlier tensors, all (2, 3, 5, 4)."""
+
+    def graph(modules, *inputs):
+        draw, values = random.Random(seed), list(inputs)
+        conv_a, conv_b, merge, tanh, sigmoid, add, concat, net = modules
+        makers = [
+            lambda a, b, c: conv_a(a),
+            lambda a, b, c: conv_b(tanh(a)),
+            lambda a, b, c: merge(concat(a, b)),
+            lambda a, b, c: add(a, b, c),
+            lambda a, b, c: sigmoid(add(a, b)),
+            lambda a, b, c: net(a),
+            lambda a, b, c: tanh(a),
+        ]
+        for _ in range(draw.randint(4, 12)):
+            values.append(draw.choice(makers)(*draw.choices(values, k=3)))
+        return values[-1], draw.choice(values[2:])
+
+    return graph
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_graphs(seed):
+    modules = [
+        nn.Conv2d(3, 3, (3, 1), padding=(1, 0)), nn.Conv2d(3, 3, 1), nn.Conv2d(6, 3, 1), nn.Tanh(), nn.Sigmoid(),
+        nn.Add(), nn.Concat(), nn.Sequential(nn.Conv2d(3, 2, 2), nn.Tanh(), nn.TransposeConv2d(2, 3, 2)),
+    ]  # fmt: skip
+    compare(modules, random_graph(seed), [image(2, 3, 5, 4), image(2, 3, 5, 4)])
+
+
+class Residual(nn.Module):
+    """Has only a forward; one of its children is such a module too."""
+
+    def __init__(self, inner=None):
+        self.conv, self.inner, self.add = nn.Conv2d(2, 2, (1, 3), padding=(0, 1)), inner or nn.Tanh(), nn.Add()
+
+    def forward(self, input):
+        return self.add(self.inner(self.conv(input)), self.conv(input), input)
+
+
+def test_a_module_with_only_a_forward_is_recorded_through_its_calls():
+    net, x, upstream = Residual(Residual()).to(torch.float64), image(2, 2, 4, 5).requires_grad_(), image(2, 2, 4, 5)
+    with nn.Tape() as tape:
+        output = net(x)
+    (found,) = tape.backward(output, upstream, [x])
+
+    def expected(level, x):
+        conv = twin(level.conv)
+        convolved = conv(x)
+        inner = expected(level.inner, convolved) if isinstance(level.inner, Residual) else convolved.tanh()
+        twins.append((level.conv, conv))
+        return inner + convolved + x
+
+    twins = []
+    expected(net, x).backward(upstream)
+    torch.testing.assert_close(found, x.grad)
+    for conv, theirs in twins:
+        torch.testing.assert_close(conv.weight_grad, theirs.weight.grad)
+        torch.testing.assert_close(conv.bias_grad, theirs.bias.grad)
+
+
+class Squared(nn.Module):
+    """Has a backward of its own, and a child that keeps the state: sigmoid(conv(x))."""
+
+    def __init__(self):
+        self.conv, self.sigmoid = nn.Conv2d(2, 2, (2, 1), dtype=torch.float64), nn.Sigmoid()
+
+    def forward(self, input):
+        return self.sigmoid(self.conv(input))
+
+    def backward(self, grad_output):
+        return self.conv.backward(self.sigmoid.backward(grad_output))
+
+
+def test_a_module_with_its_own_backward_is_one_call_whose_children_are_put_back_too():
+    module, x, upstream = Squared(), image(2, 2, 5, 4).requires_grad_(), image(2, 2, 3, 4)
+    with nn.Tape() as tape:
+        output = module(module(x))
+        assert len(tape.calls) == 2
+    (found,) = tape.backward(output, upstream, [x])
+    conv = twin(module.conv)
+    conv(conv(x).sigmoid()).sigmoid().backward(upstream)
+    torch.testing.assert_close(found, x.grad)
+    torch.testing.assert_close(module.conv.weight_grad, conv.weight.grad)
+
+
+class Recomputed(nn.Module):
+    """Saves its input only, and calls its child again in backward."""
+
+    def __init__(self, body):
+        self.body = body
+
+    def forward(self, input):
+        self.save(input)
+        return self.body(input)
+
+    def backward(self, grad_output):
+        self.body(*self.recall())
+        return self.body.backward(grad_output)
+
+
+def test_what_a_module_calls_in_its_backward_is_not_recorded():
+    linear, x = nn.Linear(3, 3), torch.randn(2, 3)
+    module = Recomputed(linear)
+    with nn.Tape() as tape:
+        output = module(module(x))
+    upstream = torch.randn_like(output)
+    with nn.Tape() as other:
+        (found,) = tape.backward(output, upstream, [x])
+    assert not other.calls
+    weight = linear.weight
+    torch.testing.assert_close(found, upstream @ weight @ weight)
+    torch.testing.assert_close(linear.weight_grad, upstream.T @ linear(x) + (upstream @ weight).T @ x)
+
+
+def test_gradients_in_the_middle_can_be_asked_for():
+    conv, tanh, x = nn.Conv2d(2, 3, 2, dtype=torch.float64), nn.Tanh(), image(2, 2, 4, 3)
+    with nn.Tape() as tape:
+        middle = conv(x)
+        output = tanh(middle)
+    upstream = image(*output.shape)
+    found, of_x = tape.backward(output, upstream, [middle, x])
+    torch.testing.assert_close(found, upstream * (1 - output * output))
+    torch.testing.assert_close(of_x, conv.backward(found))
+
+
+class Unchanged(nn.Module):
+    def forward(self, input):
+        self.save()
+        return input
+
+    def backward(self, grad_output):
+        return grad_output * 3
+
+
+def test_a_module_may_return_its_input():
+    module, add, x = Unchanged(), nn.Add(), image(2, 3)
+    with nn.Tape() as tape:
+        output = add(module(x), x)
+    upstream = image(2, 3)
+    torch.testing.assert_close(tape.backward(output, upstream, [x])[0], upstream * 4)
+
+
+def test_gradients_handed_out_are_not_written_into():
+    add, identity, x, upstream = nn.Add(), nn.Identity(), image(2, 3), image(2, 3)
+    before = upstream.clone()
+    with nn.Tape() as tape:
+        output = add(identity(x), x, x)
+    torch.testing.assert_close(tape.backward(output, upstream, [x])[0], before * 3)
+    assert torch.equal(upstream, before)
+
+
+def test_temporary_tensors_are_not_confused():
+    identity, add = nn.Identity(), nn.Add()
+    x = image(4)
+    with nn.Tape() as tape:
+        total = x
+        for _ in range(50):
+            total = add(identity(identity(x)), total)
+    torch.testing.assert_close(tape.backward(total, torch.ones_like(x), [x])[0], torch.full_like(x, 51))
+
+
+# -------------------------------------------------------------------------------------------------- economy, order
+
+
+def counting(kind, *arguments):
+    """A module that notes which of its methods were called."""
+
+    class Counting(kind):
+        def backward(self, grad_output):
+            self.notes.append("backward")
+            return super().backward(grad_output)
+
+        def accumulate(self, grad_output):
+            self.notes.append("accumulate")
+            return super().accumulate(grad_output)
+
+    module = Counting(*arguments)
+    module.notes = []
+    return module
+
+
+def test_only_needed_gradients_are_computed():
+    enlarge, first, second = counting(nn.NearestUpsampling, 2), counting(nn.Linear, 8, 3), counting(nn.Linear, 3, 2)
+    unused = counting(nn.Tanh)
+    with nn.Tape() as tape:
+        hidden = first(enlarge(torch.randn(2, 2, 3, 4)))
+        unused(hidden)
+        output = second(hidden)
+    tape.backward(output, torch.randn_like(output))
+    assert (enlarge.notes, unused.notes) == ([], [])
+    assert first.notes == ["accumulate"]
+    assert second.notes == ["backward", "accumulate"]  # Linear.backward calls accumulate
+
+
+def test_the_graph_is_freed():
+    linear, identity = nn.Linear(3, 2), nn.Identity()
+    with nn.Tape() as tape:
+        hidden = identity(linear(torch.randn(4, 3)))
+        loss = nn.MSE()(hidden, torch.zeros(4, 2))
+    alive = weakref.ref(hidden)
+    del hidden
+    assert alive() is not None
+    tape.backward(loss)
+    assert alive() is None
+    before = linear.weight_grad.clone()
+    with pytest.raises(RuntimeError, match="called before"):
+        tape.backward(loss)
+    assert torch.equal(linear.weight_grad, before)
+
+
+def test_a_tape_can_be_used_again():
+    linear, criterion, x, target = nn.Linear(3, 2), nn.MSE(), torch.randn(4, 3), torch.randn(4, 2)
+    gradients, tape = [], nn.Tape()
+    for _ in range(2):
+        with tape:
+            for _ in range(2):  # backward inside of the block: recording goes on
+                tape.backward(criterion(linear(x), target))
+        gradients.append(linear.weight_grad.clone())
+    torch.testing.assert_close(gradients[1], 2 * gradients[0])
+    assert gradients[0].abs().sum() > 0
+
+
+# -------------------------------------------------------------------------------------------------- what is recorded
+
+
+def test_nothing_is_recorded_outside_or_in_eval_mode():
+    linear, x = nn.Linear(3, 2), torch.randn(4, 3)
+    with nn.Tape() as tape:
+        linear.eval()(x)
+        assert not tape.calls
+    linear.train()(x)
+    assert not tape.calls
+    with tape:
+        linear(x)
+        assert len(tape.calls) == 1
+
+
+def test_an_error_ends_the_recording():
+    linear, tape = nn.Linear(3, 2), nn.Tape()
+    with pytest.raises(RuntimeError, match="expected input"), tape:
+        linear(torch.randn(4, 2))
+    linear(torch.randn(4, 3))
+    assert not tape.calls
+
+
+def test_the_inner_of_two_tapes_records():
+    linear, x = nn.Linear(3, 2), torch.randn(4, 3)
+    with nn.Tape() as outer:
+        linear(x)
+        with nn.Tape() as inner:
+            linear(x)
+            linear(x)
+        linear(x)
+    assert (len(outer.calls), len(inner.calls)) == (2, 2)
+
+
+def test_each_thread_has_its_own_tape():
+    barrier, results = threading.Barrier(4, timeout=60), {}
+
+    def work(seed):
+        linear, x = nn.Linear(3, 2, dtype=torch.float64), image(4, 3)
+        with nn.Tape() as tape:
+            for _ in range(20):
+                barrier.wait()
+                output = linear(x)
+        recorded = len(tape.calls)
+        tape.backward(output, torch.ones_like(output))
+        results[seed] = recorded, torch.allclose(linear.weight_grad, x.sum(0).expand(2, 3))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    with nn.Tape() as tape:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not tape.calls
+    assert results == dict.fromkeys(range(4), (20, True))
+
+
+def test_named_arguments_count_in_the_order_of_forward():
+    linear, criterion, x, target = nn.Linear(3, 2), nn.MSE(), torch.randn(4, 3), torch.randn(4, 2)
+    with nn.Tape() as tape:
+        loss = criterion(target=target, input=linear(input=x))
+    tape.backward(loss)
+    linear.accumulate(2 * (linear(x) - target) / -8)  # minus the gradient, added to it
+    assert linear.weight_grad.abs().max() < 1e-6 < x.abs().max()
+
+
+def test_it_works_with_and_without_grad_mode():
+    linear, x = nn.Linear(3, 2), torch.randn(4, 3, requires_grad=True)
+    gradients = []
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled), nn.Tape() as tape:
+            output = linear(x)
+            gradients += tape.backward(output, torch.ones_like(output), [x])
+    assert torch.equal(*gradients)
+    assert not any(tensor.requires_grad for tensor in (*gradients, output, linear.weight_grad))
+
+
+# ------------------------------------------------------------------------------------------------------- refusals
+
+
+def test_an_unknown_output_is_refused():
+    linear, criterion, x = nn.Linear(3, 2), nn.MSE(), torch.randn(4, 3)
+    with nn.Tape() as tape:
+        y = linear(x)
+        loss = criterion(y * 2, torch.zeros(4, 2))  # y * 2 is arithmetic that no module has made
+    for output in (loss, y * 2, linear(x)):
+        with pytest.raises(RuntimeError, match="no gradient"):
+            tape.backward(output, torch.ones_like(output))
+    tape.backward(y, torch.ones_like(y))  # a refusal frees nothing
+
+
+def test_an_evaluating_network_is_noticed():
+    with nn.Tape() as tape:
+        loss = nn.MSE()(nn.Linear(3, 2).eval()(torch.randn(4, 3)), torch.zeros(4, 2))
+    with pytest.raises(RuntimeError, match="training mode"):
+        tape.backward(loss)
+
+
+def test_a_target_that_needs_a_gradient_is_refused_and_a_detached_one_is_not():
+    linear, criterion, x = nn.Linear(3, 3), nn.MSE(), torch.randn(4, 3)
+    with nn.Tape() as tape:
+        loss = criterion(linear(x), linear(linear(x)))
+    with pytest.raises(RuntimeError, match="detach"):
+        tape.backward(loss)
+    with nn.Tape() as tape:
+        loss = criterion(linear(x), linear(linear(x)).detach())
+    tape.backward(loss)
+
+
+def test_an_output_of_many_numbers_needs_grad_outputs():
+    with nn.Tape() as tape:
+        output = nn.Linear(3, 2)(torch.randn(4, 3))
+    with pytest.raises(RuntimeError, match="grad_outputs"):
+        tape.backward(output)
+    with pytest.raises(ValueError):
+        tape.backward([output], [])
+
+
+def test_two_tensors_from_one_call_are_refused():
+    with nn.Tape(), pytest.raises(RuntimeError, match="expected one tensor"):
+        nn.MaxPool2d(2, return_indices=True)(torch.randn(1, 2, 4, 4))
+
+
+def test_add_and_concat_refuse_shapes_that_do_not_fit():
+    with pytest.raises(RuntimeError, match="Add"):
+        nn.Add()(torch.randn(2, 3), torch.randn(2, 1))
+    with pytest.raises(RuntimeError):
+        nn.Concat()(torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 5))
+    for module in (nn.Add(), nn.Concat()):
+        with pytest.raises(RuntimeError, match="before forward"):
+            module.backward(torch.randn(2, 3))

@@ -1,0 +1,202 @@
+"""The three maps of a convolution: one identity over all geometries, and each against torch in float64."""
+
+import itertools
+from threading import Thread
+
+import pytest
+import torch
+from comparison import close
+from hypothesis import given
+from hypothesis import strategies as st
+
+from others.nn import kernels
+from others.nn.geometry import Geometry, correlation_size, span
+from others.nn.kernels import correlate, scatter, weight_gradient
+
+
+def operands(geometry, size, batch, channels, behind=(0, 0)):
+    """x (N, H, W, C_in), w, y (N, H', W', C_out) for `channels` (in, out) per group; `behind`: zeros after x."""
+    c_in, c_out = (c * geometry.groups for c in channels)
+    axes = zip(size, geometry.kernel_size, geometry.stride, map(sum, zip(geometry.padding, behind)), geometry.dilation)
+    x = torch.randn(batch, *size, c_in, dtype=torch.float64)
+    w = torch.randn(c_out, channels[0], *geometry.kernel_size, dtype=torch.float64)
+    y = torch.randn(batch, *(correlation_size(*axis) for axis in axes), c_out, dtype=torch.float64)
+    return x, w, y
+
+
+def torchs(x, w, geometry, behind):
+    """torch's correlation, NHWC, with `behind` zeros after the image."""
+    (top, left), (bottom, right) = geometry.padding, behind
+    padded = torch.nn.functional.pad(x.permute(0, 3, 1, 2), (left, right, top, bottom))
+    y = torch.nn.functional.conv2d(padded, w, None, geometry.stride, 0, geometry.dilation, geometry.groups)
+    return y.permute(0, 2, 3, 1)
+
+
+def check(geometry, size, batch, channels, behind=None):
+    """The identity, and every map against torch."""
+    behind = geometry.padding if behind is None else behind
+    x, w, y = operands(geometry, size, batch, channels, behind)
+    found = correlate(x, w, y.shape[1:3], geometry)
+    adjoint, gradient = scatter(y, w, x.shape[1:3], geometry), weight_gradient(x, y, geometry)
+    assert found.shape == y.shape and adjoint.shape == x.shape and gradient.shape == w.shape
+    product = (found * y).sum()
+    close((x * adjoint).sum(), product)
+    close((w * gradient).sum(), product)
+    x.requires_grad_(), w.requires_grad_()
+    expected = torchs(x, w, geometry, behind)
+    close(found, expected.detach())
+    expected_adjoint, expected_gradient = torch.autograd.grad(expected, [x, w], y)
+    close(adjoint, expected_adjoint)
+    close(gradient, expected_gradient)
+
+
+@pytest.fixture(params=["products", "few channels", "as shipped"])
+def path(request, monkeypatch):
+    """Every geometry on both ways of computing, and on the one that the shipped thresholds choose."""
+    thresholds = {"products": 0, "few channels": 10**6, "as shipped": kernels.FEW_CHANNELS}
+    monkeypatch.setattr(kernels, "FEW_CHANNELS", thresholds[request.param])
+    return request.param
+
+
+GRID = [
+    Geometry(*geometry)
+    for geometry in itertools.product(
+        [(1, 1), (2, 3), (3, 2)], [(1, 1), (2, 3), (3, 1)], [(0, 0), (1, 2)], [(1, 1), (2, 1), (1, 3)], [1, 2]
+    )
+]
+
+
+@pytest.mark.parametrize("channels", [(3, 2), (9, 11)])
+def test_grid(path, channels):
+    for geometry in GRID:
+        check(geometry, (7, 9), 2, channels)
+
+
+@pytest.mark.parametrize(
+    "kernel_size, size",
+    [((3, 3), (8, 8)), ((3, 3), (13, 6)), ((2, 2), (7, 10)), ((5, 5), (9, 9)), ((4, 4), (8, 6)), ((3, 3), (1, 1))],
+)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_usual_layers_with_many_channels(path, kernel_size, size, stride):
+    check(Geometry(kernel_size, (stride, stride), tuple(k // 2 for k in kernel_size)), size, 3, (24, 17))
+
+
+@st.composite
+def cases(draw):
+    def two(low, high):
+        return draw(st.tuples(st.integers(low, high), st.integers(low, high)))
+
+    geometry = Geometry(two(1, 5), two(1, 4), two(0, 4), two(1, 3), draw(st.integers(1, 3)))
+    behind, extra = two(0, 4), two(0, 9)
+    reach = [span(k, d) for k, d in zip(geometry.kernel_size, geometry.dilation)]
+    size = tuple(max(1, r - p - b) + e for r, p, b, e in zip(reach, geometry.padding, behind, extra))
+    return geometry, size, draw(st.integers(1, 3)), two(1, 10), behind
+
+
+@given(cases(), st.sampled_from([0, kernels.FEW_CHANNELS, 10**6]))
+def test_random_geometry(case, threshold):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "FEW_CHANNELS", threshold)
+        check(*case)
+
+
+@given(cases(), st.floats(-3, 3), st.floats(-3, 3))
+def test_each_map_is_linear_in_both_arguments(case, a, b):
+    geometry, size, batch, channels, behind = case
+    (x, w, y), (x2, w2, y2) = (operands(geometry, size, batch, channels, behind) for _ in range(2))
+    shape = y.shape[1:3]
+    for f, one, two, fixed in (
+        (lambda x, w: correlate(x, w, shape, geometry), x, x2, w),
+        (lambda w, x: correlate(x, w, shape, geometry), w, w2, x),
+        (lambda y, w: scatter(y, w, size, geometry), y, y2, w),
+        (lambda x, y: weight_gradient(x, y, geometry), x, x2, y),
+        (lambda y, x: weight_gradient(x, y, geometry), y, y2, x),
+    ):
+        close(f(a * one + b * two, fixed), a * f(one, fixed) + b * f(two, fixed))
+
+
+def test_negative_padding_crops(path):
+    check(Geometry((2, 3), (1, 1), (-1, -2)), (8, 9), 2, (3, 4), behind=(-2, -1))
+    check(Geometry((3, 2), (2, 1), (-2, 1)), (9, 8), 2, (9, 10), behind=(1, -1))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_bias_is_added_to_every_position(path, groups):
+    geometry = Geometry((2, 3), (3, 2), (1, 0), (1, 1), groups)  # stride 3 > kernel 2: positions no tap reaches
+    x, w, y = operands(geometry, (7, 9), 2, (3, 5))
+    for bias_of, f in ((y, correlate), (x, scatter)):
+        argument, size = (x, y.shape[1:3]) if f is correlate else (y, x.shape[1:3])
+        bias = torch.randn(bias_of.shape[3], dtype=torch.float64)
+        close(f(argument, w, size, geometry, bias), f(argument, w, size, geometry) + bias)
+
+
+def test_views_of_any_strides(path):
+    geometry = Geometry((3, 2), (2, 1), (1, 1), (1, 2))
+    x, w, y = operands(geometry, (7, 9), 2, (3, 10))
+    x_view = torch.randn(2, 3, 9, 7, 2, dtype=torch.float64)[..., 0].permute(0, 3, 2, 1).copy_(x)
+    y_view = y.flip(0, 1, 2, 3).contiguous().flip(0, 1, 2, 3).permute(3, 0, 2, 1).contiguous().permute(1, 3, 2, 0)
+    w_view = w.permute(3, 1, 2, 0).contiguous().permute(3, 1, 2, 0)
+    close(correlate(x_view, w_view, y.shape[1:3], geometry), correlate(x, w, y.shape[1:3], geometry))
+    close(scatter(y_view, w_view, x.shape[1:3], geometry), scatter(y, w, x.shape[1:3], geometry))
+    close(weight_gradient(x_view, y_view, geometry), weight_gradient(x, y, geometry))
+
+
+def test_empty_batch(path):
+    geometry = Geometry((3, 2), (2, 1), (1, 1))
+    x, w, y = operands(geometry, (7, 9), 0, (3, 10))
+    assert correlate(x, w, y.shape[1:3], geometry).shape == y.shape
+    assert scatter(y, w, x.shape[1:3], geometry).shape == x.shape
+    assert torch.equal(weight_gradient(x, y, geometry), torch.zeros_like(w))
+
+
+def maps(geometry, x, w, y):
+    return correlate(x, w, y.shape[1:3], geometry), scatter(y, w, x.shape[1:3], geometry), weight_gradient(x, y, geometry)
+
+
+@pytest.mark.parametrize("kernel_size", [(1, 1), (3, 3)])
+def test_results_do_not_share_memory_with_later_calls_or_arguments(path, kernel_size):
+    geometry = Geometry(kernel_size, padding=(kernel_size[0] // 2,) * 2)
+    first, second = (operands(geometry, (6, 5), 2, (9, 9)) for _ in range(2))
+    results = maps(geometry, *first)
+    kept = [result.clone() for result in results]
+    maps(geometry, *second)
+    for argument in first:
+        argument.zero_()
+    assert all(torch.equal(result, copy) for result, copy in zip(results, kept, strict=True))
+
+
+def test_arguments_are_only_read(path):
+    geometry = Geometry((3, 2), (1, 2), (1, 1))
+    arguments = operands(geometry, (6, 5), 2, (9, 10))
+    copies = [argument.clone() for argument in arguments]
+    maps(geometry, *arguments)
+    assert all(torch.equal(argument, copy) for argument, copy in zip(arguments, copies, strict=True))
+
+
+def test_threads_do_not_disturb_each_other(path):
+    geometry = Geometry((3, 3), padding=(1, 1))
+    jobs = [operands(geometry, (16, 16), 2, (9, 10)) for _ in range(4)]
+    expected = [maps(geometry, *job) for job in jobs]
+    wrong = []
+
+    def work(job, results):
+        for _ in range(20):
+            wrong.extend(not torch.equal(a, b) for a, b in zip(maps(geometry, *job), results, strict=True))
+
+    threads = [Thread(target=work, args=job) for job in zip(jobs, expected, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wrong) == 4 * 20 * 3 and not any(wrong)
+
+
+def test_inference_mode_and_ordinary_calls_can_follow_each_other(path):
+    geometry = Geometry((3, 3), padding=(1, 1))
+    arguments = operands(geometry, (6, 5), 2, (9, 10))
+    expected = maps(geometry, *arguments)
+    with torch.inference_mode():
+        inside = maps(geometry, *arguments)
+    after = maps(geometry, *arguments)
+    for results in (inside, after):
+        assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
