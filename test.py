@@ -72,7 +72,18 @@ class Structure(Case):
                 warnings.warn(f"Miniproject_2/{name} is missing", stacklevel=1)
 
     def test_blocks_are_exported(self):
-        names = "Module Conv2d TransposeConv2d NearestUpsampling ReLU Sigmoid MSE SGD Sequential Model".split()
+        names = [
+            "Module",
+            "Conv2d",
+            "TransposeConv2d",
+            "NearestUpsampling",
+            "ReLU",
+            "Sigmoid",
+            "MSE",
+            "SGD",
+            "Sequential",
+            "Model",
+        ]
         missing = [name for name in names if not hasattr(scratch(), name)]
         self.assertFalse(missing, f"expected Miniproject_2.model to have {', '.join(missing)}")
 
@@ -83,7 +94,7 @@ class Denoising(Case):
         self.assertEqual(tuple(output.shape), (1, 3, 512, 512))
         self.assertTrue(output.is_floating_point(), f"expected a float tensor, got {output.dtype}")
         low, high = float(output.min()), float(output.max())
-        self.assertTrue(0 <= low and high <= 255, f"expected values in [0, 255], got [{low:.3f}, {high:.3f}]")
+        self.assertTrue(low >= 0 and high <= 255, f"expected values in [0, 255], got [{low:.3f}, {high:.3f}]")
 
     def test_uint8_and_float_agree(self):
         model, images = scratch().Model(), torch.randint(0, 256, (7, 3, 32, 32), dtype=torch.uint8)
@@ -220,15 +231,15 @@ class Blocks(Case):
 class OneLine(unittest.TextTestResult):
     """Prints one line for each failure: the assertion, not the traceback (which -v adds at the end)."""
 
-    def addFailure(self, test, error):  # noqa: N802
+    def addFailure(self, test, error):
         super().addFailure(test, error)
         self.tell(test, error)
 
-    def addError(self, test, error):  # noqa: N802
+    def addError(self, test, error):
         super().addError(test, error)
         self.tell(test, error)
 
-    def addSubTest(self, test, subtest, error):  # noqa: N802
+    def addSubTest(self, test, subtest, error):
         super().addSubTest(test, subtest, error)
         if error:
             self.tell(subtest, error)
@@ -238,7 +249,7 @@ class OneLine(unittest.TextTestResult):
         kind = "" if issubclass(error[0], AssertionError) else f"{error[0].__name__}: "
         self.stream.writeln(f"FAILED {test.id().split('.', 1)[-1]}: {kind}{message[0].split(' : ')[-1]}")
 
-    def printErrors(self):  # noqa: N802
+    def printErrors(self):
         if self.showAll:
             super().printErrors()
 

@@ -16,10 +16,11 @@ import argparse
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from inspect import getclosurevars
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 from unittest.mock import patch
 
 import torch

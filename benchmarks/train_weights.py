@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from Miniproject_2.model import PRECISIONS, Model  # noqa: E402
-from others import checkpoint, data, metrics, training  # noqa: E402
+from Miniproject_2.model import PRECISIONS, Model
+from others import checkpoint, data, metrics, training
 
 
 def main():
@@ -46,23 +46,24 @@ def main():
     recipe = model.recipe()._replace(seed=args.seed, **{k: v for k, v in changed.items() if v is not None})
     pairs, tuning, description = source_of_pairs(args)
     print(f"{args.denoiser} {model.network.arguments}, {recipe}, {description}", flush=True)
-    started = time.perf_counter()
-    for record in training.fit(model.network, pairs, args.epochs, recipe, tuning, model.dtype):
-        print(record, flush=True)
     info = {
         "date": datetime.date.today().isoformat(),
         "data": description,
         "recipe": recipe._asdict(),
-        "epochs": args.epochs,
         "precision": args.precision,
-        "minutes": round((time.perf_counter() - started) / 60, 1),
         "command": " ".join(sys.argv),
         "torch": str(torch.__version__),
     }
-    checkpoint.save_denoiser(args.out, args.denoiser, model.network.arguments, model.network, info)
+    started = time.perf_counter()
+    for record in training.fit(model.network, pairs, args.epochs, recipe, tuning, model.dtype):
+        print(record, flush=True)
+        minutes = round((time.perf_counter() - started) / 60, 1)
+        info |= {"epochs": f"{record.epoch} of {record.epochs}", "minutes": minutes, "loss": record.loss}
+        checkpoint.save_denoiser(args.out, args.denoiser, model.network.arguments, model.network, info)
     if args.val:
         noisy, clean = data.load_pairs(args.val)
-        output, clean = model.predict(noisy) / 255, clean.float() / 255
+        clean = clean.float() / 255
+        output = model.predict(noisy) / 255
         info["psnr_a"], info["psnr_b"] = metrics.psnr_a(output, clean), metrics.psnr_b(output, clean)
         checkpoint.save_denoiser(args.out, args.denoiser, model.network.arguments, model.network, info)
     print(info)

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from Miniproject_2.model import Model  # noqa: E402
-from others import data, figures, metrics  # noqa: E402
+from Miniproject_2.model import Model
+from others import data, figures, metrics
 
 PAIRS, IMAGES, EPOCHS = 3000, 100, 4
 PICTURE = Path("out/demo.png")

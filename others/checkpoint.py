@@ -85,7 +85,8 @@ def load_denoiser(path, name):
         held = ", ".join(map(str, denoisers)) if isinstance(denoisers, dict) else "nothing"
         raise CheckpointError(f"{path}: expected weights of {name!r}, found {held or 'nothing'}")
     saved = denoisers[name]
-    if not isinstance(saved, dict) or not {"arguments", "state", "info"} <= saved.keys():
+    complete = isinstance(saved, dict) and {"arguments", "state", "info"} <= saved.keys()
+    if not complete or not isinstance(saved["state"], dict):
         raise CheckpointError(f"{path}: the entry {name!r} is incomplete")
     wrong = [
         key

@@ -20,6 +20,11 @@ def stack(images):
     return (torch.stack(images) if images else empty).clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
+def single(values):
+    """A float32 tensor, whatever the default dtype: the images depend on nothing but seed and index."""
+    return torch.tensor(values, dtype=torch.float32)
+
+
 def subsample_photo(photo, crops, size, cell, generator):
     """Two noisy versions of `crops` random crops: uint8 (3, H, W) -> two uint8 (crops, 3, size, size).
 
@@ -61,17 +66,17 @@ class Scene:
         angle, self.aspect = uniform(n) * math.pi, 0.35 + 0.65 * uniform(n)
         self.axis = torch.stack((angle.cos(), angle.sin()), 1)
         self.square = uniform(n) < 0.4
-        strength = torch.tensor([0.5, 0.13, 0.06]) * self.normal(n, 3) * (0.3 + 0.7 * uniform(1))
-        self.colour = (strength + self.normal(3) * torch.tensor([0.2, 0.1, 0.05])) @ torch.tensor(self.colours) + 0.45
+        strength = single([0.5, 0.13, 0.06]) * self.normal(n, 3) * (0.3 + 0.7 * uniform(1))
+        self.colour = (strength + self.normal(3) * single([0.2, 0.1, 0.05])) @ single(self.colours) + 0.45
         self.shade = self.normal(n, 2) * 0.12
         self.wave = self.normal(n, 2) * (10 ** (uniform(n, 1) * 1.6 + 0.8))
         self.amplitude = 0.15 * uniform(n) ** 2
 
     def uniform(self, *shape):
-        return torch.rand(*shape, generator=self.generator)
+        return torch.rand(*shape, generator=self.generator, dtype=torch.float32)
 
     def normal(self, *shape):
-        return torch.randn(*shape, generator=self.generator)
+        return torch.randn(*shape, generator=self.generator, dtype=torch.float32)
 
     def colour_at(self, points):
         """(P, 2) positions in the unit square -> (3, P) colours in [0, 1]."""
@@ -98,16 +103,17 @@ class Scene:
 
     def noisy(self):
         """One noisy version, (3, 32, 32) in [0, 1]."""
-        corner = torch.stack(torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij"), 2)
+        steps = single(range(SIZE))
+        corner = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), 2)
         pick = torch.randint(CELL, (SIZE, SIZE, 2), generator=self.generator)
         points = (corner * CELL + pick + 0.5) / (SIZE * CELL)
         return self.colour_at(points.view(-1, 2)).view(3, SIZE, SIZE)
 
     def clean(self):
         """The mean of each cell, (3, 32, 32) in [0, 1]."""
-        image = torch.empty(3, SIZE, SIZE)
+        image = torch.empty(3, SIZE, SIZE, dtype=torch.float32)
         block = 4  # cells; few leaves reach a block, so most need not be asked
-        steps = (torch.arange(block * CELL) + 0.5) / (SIZE * CELL)
+        steps = (single(range(block * CELL)) + 0.5) / (SIZE * CELL)
         for top in range(0, SIZE, block):
             for left in range(0, SIZE, block):
                 rows, columns = steps + top / SIZE, steps + left / SIZE

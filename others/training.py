@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from .data import to_unit
-from .inference import denoise
+from .inference import denoise, extend, missing
 from .metrics import psnr_a
 from .nn import MSE, SGD, OneCycleLR
 
@@ -59,7 +59,7 @@ def fit(network, pairs, epochs, recipe=Recipe(), validation=None, dtype=torch.fl
             schedule = OneCycleLR(optimizer, recipe.lr, max(2, steps * epochs), pct_start=0.1)
         started, total = time.perf_counter(), 0.0
         network.train()
-        for index in torch.randperm(len(first), generator=generator).split(recipe.batch_size):
+        for index in torch.randperm(len(first), generator=generator).split(recipe.batch_size)[:steps]:
             batch = augment(first[index], second[index], generator)
             total += train_step(network, optimizer, *batch, recipe, dtype) * len(index)
             if schedule.count < schedule.total_steps - 1:
@@ -77,18 +77,33 @@ def fit(network, pairs, epochs, recipe=Recipe(), validation=None, dtype=torch.fl
 
 
 def train_step(network, optimizer, input, target, recipe, dtype=torch.float32):
-    """One update from pixels (N, 3, H, W); the gradient is accumulated over micro-batches of any size. -> loss ()"""
-    device = network.parameters()[0].device
+    """One update from pixels (N, 3, H, W); the gradient is accumulated over micro-batches of any size. -> loss ()
+
+    Sizes that the network's strides do not divide are extended as in `denoise`; the loss is that of the images' own
+    pixels.
+    """
+    device, margins = network.parameters()[0].device, missing(input, network)
+    height, width = input.shape[2:]
     optimizer.zero_grad()
     criterion, loss = MSE(), 0.0
     for noisy, other in zip(input.split(recipe.micro_batch), target.split(recipe.micro_batch)):
         share = len(noisy) / len(input)
-        output = network.forward(to_unit(noisy, device, dtype))
-        loss = loss + criterion.forward(output.float(), to_unit(other, device)) * share
-        network.accumulate(criterion.backward(share).to(dtype))
+        output = network.forward(extend(to_unit(noisy, device, dtype), *margins))
+        cut = output[:, :, :height, :width].float()
+        loss = loss + criterion.forward(cut, to_unit(other, device)) * share
+        network.accumulate(uncut(criterion.backward(share).to(dtype), output))
     clip_gradients(optimizer, recipe.clip)
     optimizer.step()
     return loss
+
+
+def uncut(gradient, output):
+    """The gradient of the whole output from that of its upper left part: zero for the rest, which was not used."""
+    if gradient.shape == output.shape:
+        return gradient
+    whole = torch.zeros_like(output)
+    whole[:, :, : gradient.shape[2], : gradient.shape[3]] = gradient
+    return whole
 
 
 def clip_gradients(optimizer, largest):

@@ -43,7 +43,7 @@ def kaiming_normal_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu"):
 
 def xavier_uniform_(tensor, gain=1.0):
     """U(-b, b) with b = gain * sqrt(6 / (fan_in + fan_out)). (Glorot & Bengio 2010, eq. 16)"""
-    bound = sqrt(3.0) * gain * sqrt(2.0 / sum(fans(tensor)))
+    bound = sqrt(3.0) * (gain * sqrt(2.0 / sum(fans(tensor))))
     tensor.detach().uniform_(-bound, bound)
     return tensor
 

@@ -65,7 +65,13 @@ def test_padding_modes(mode, padding):
 
 @pytest.mark.parametrize(
     "mode, padding, accepted",
-    [("reflect", 4, True), ("reflect", 5, False), ("circular", 5, True), ("circular", 6, False), ("replicate", 9, True)],
+    [
+        ("reflect", 4, True),
+        ("reflect", 5, False),
+        ("circular", 5, True),
+        ("circular", 6, False),
+        ("replicate", 9, True),
+    ],
 )
 def test_largest_padding_of_each_mode_is_torchs(mode, padding, accepted):
     for namespace in (nn, torch.nn):

@@ -150,7 +150,11 @@ def test_empty_batch(path):
 
 
 def maps(geometry, x, w, y):
-    return correlate(x, w, y.shape[1:3], geometry), scatter(y, w, x.shape[1:3], geometry), weight_gradient(x, y, geometry)
+    return (
+        correlate(x, w, y.shape[1:3], geometry),
+        scatter(y, w, x.shape[1:3], geometry),
+        weight_gradient(x, y, geometry),
+    )
 
 
 @pytest.mark.parametrize("kernel_size", [(1, 1), (3, 3)])

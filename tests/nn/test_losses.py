@@ -27,7 +27,11 @@ def test_strange_strides(name):
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @BOTH
 def test_backward_without_argument_is_the_gradient_and_with_a_number_a_multiple(name, reduction):
-    loss, x, target = getattr(nn, name)(reduction=reduction), torch.randn(2, 3, 4).double(), torch.randn(2, 3, 4).double()
+    loss, x, target = (
+        getattr(nn, name)(reduction=reduction),
+        torch.randn(2, 3, 4).double(),
+        torch.randn(2, 3, 4).double(),
+    )
     leaf = x.clone().requires_grad_()
     getattr(torch.nn, name)(reduction=reduction)(leaf, target).backward()
     loss.forward(x, target)
@@ -53,6 +57,7 @@ def test_old_names_of_the_reductions(name, reduce, size_average):
     assert ours.reduction == theirs.reduction
 
 
+@pytest.mark.filterwarnings("ignore:Using a target size")
 @BOTH
 def test_refusals_of_torchs_type(name):
     x, target = torch.randn(4, 2), torch.randn(3, 2)

@@ -1,0 +1,157 @@
+"""Measure the shipped weights: the main figures, other kinds and strengths of noise, and the gain of every image.
+
+    python benchmarks/quality.py --photos PHOTOS [--data DATA_FOLDER] [--out QUALITY.md] [--picture gains.png]
+
+PHOTOS is a folder of photographs that no weights were trained on; every row of the table corrupts the centres of the
+same photographs. --data adds val_data.pkl, in the course's format. PSNR is metric A, in dB. Needs Pillow, and
+matplotlib for the picture.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from Miniproject_2.model import Model
+from others import data, figures, metrics
+
+DENOISERS = ("prescribed", "rednet")
+
+
+def crops(photos, size, cell):
+    """The centre of each photograph that is large enough, size * cell pixels square -> list of float (3, S, S)."""
+    side = size * cell
+    found = []
+    for photo in photos:
+        top, left = ((n - side) // 2 for n in photo.shape[1:])
+        if min(top, left) >= 0:
+            found.append(photo[:, top : top + side, left : left + side].float())
+    return found
+
+
+def cells(images, cell):
+    """(3, S * cell, S * cell) -> its cells (3, S, S, cell * cell)."""
+    side = images.shape[1] // cell
+    return images.view(3, side, cell, side, cell).transpose(2, 3).reshape(3, side, side, cell * cell)
+
+
+def subsampled(photos, size, cell, generator):
+    """(noisy, clean) by Monte-Carlo pixel subsampling, float pixels (N, 3, size, size)."""
+    noisy, clean = [], []
+    for crop in crops(photos, size, cell):
+        parts = cells(crop, cell)
+        pick = torch.randint(cell * cell, (1, size, size, 1), generator=generator).expand(3, -1, -1, -1)
+        noisy.append(parts.gather(3, pick)[..., 0])
+        clean.append(parts.mean(3).round())
+    return torch.stack(noisy), torch.stack(clean)
+
+
+def conditions(photos):
+    """Yield (name, noisy, clean) of every row of the table."""
+    generator = torch.Generator().manual_seed(0)
+    for cell in (5, 7, 9, 11, 13):
+        yield f"subsampling, cells of {cell}x{cell}", *subsampled(photos, 32, cell, generator)
+    noisy, clean = subsampled(photos, 32, 9, generator)
+    for sigma in (5, 15, 25):
+        gaussian = sigma * torch.randn(clean.shape, generator=generator)
+        yield f"Gaussian, sigma {sigma}", (clean + gaussian).clamp(0, 255), clean
+    yield "Poisson, 30 photons at white", (torch.poisson(clean / 255 * 30, generator) / 30 * 255).clamp(0, 255), clean
+    hit = torch.rand(clean.shape[0], 1, *clean.shape[2:], generator=generator)
+    salt = torch.where(hit < 0.01, 0.0, torch.where(hit < 0.02, 255.0, clean))
+    yield "salt and pepper, 2 %", salt, clean
+    yield "clean image", clean, clean
+    yield "grey", *(images.mean(1, keepdim=True).expand(-1, 3, -1, -1) for images in (noisy, clean))
+    yield "very dark (a tenth)", noisy / 10, clean / 10
+    yield "very bright (upper tenth)", 229.5 + noisy / 10, 229.5 + clean / 10
+    for size in (64, 128, 256, 512):
+        cell = min(9, min(min(photo.shape[1:]) for photo in photos) // size)
+        if cell > 1:
+            yield f"{size} x {size}, cells of {cell}x{cell}", *subsampled(photos, size, cell, generator)
+
+
+def table(rows, header):
+    """A Markdown table."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
+
+
+def decibel(value):
+    return "exact" if value > 200 else f"{value:.2f}"
+
+
+def psnr(output, clean):
+    return metrics.psnr_a(output.float() / 255, clean.float() / 255)
+
+
+def robustness(models, photos):
+    rows = []
+    for name, noisy, clean in conditions(photos):
+        outputs = [psnr(model.predict(noisy), clean) for model in models]
+        rows.append([name, str(len(clean)), decibel(psnr(noisy, clean)), *map(decibel, outputs)])
+    return table(rows, ["corruption", "images", "noisy", *DENOISERS])
+
+
+def main_figures(models, noisy, clean):
+    """PSNR A and B, one pass and with self-ensemble, on the course's validation pairs."""
+    b = metrics.psnr_b(noisy.float() / 255, clean.float() / 255)
+    rows = [["noisy input", f"{psnr(noisy, clean):.2f}", f"{b:.2f}"]]
+    for name, model in zip(DENOISERS, models):
+        for ensemble in (False, True):
+            output = model.predict(noisy, self_ensemble=ensemble)
+            b = metrics.psnr_b(output / 255, clean.float() / 255)
+            rows.append([name + ", self-ensemble" * ensemble, f"{psnr(output, clean):.2f}", f"{b:.2f}"])
+    return table(rows, ["val_data.pkl", "PSNR A", "PSNR B"])
+
+
+def gains(models, noisy, clean):
+    """The distribution over images of the gain in PSNR."""
+    before = metrics.psnr_per_image(noisy.float() / 255, clean.float() / 255)
+    rows = []
+    for name, model in zip(DENOISERS, models):
+        gain = metrics.psnr_per_image(model.predict(noisy) / 255, clean.float() / 255) - before
+        spread = [gain.min(), *(gain.quantile(q) for q in (0.05, 0.5, 0.95)), gain.max()]
+        rows.append([name, f"{gain.mean():.2f}", *(f"{value:.2f}" for value in spread), str(int((gain < 0).sum()))])
+    return table(rows, ["gain per image, dB", "mean", "least", "5 %", "median", "95 %", "most", "images made worse"])
+
+
+def worst(model, noisy, clean, count=10):
+    """(noisy, denoised, clean) of the images that gained least."""
+    output = model.predict(noisy)
+    images = [images.float() / 255 for images in (noisy, output, clean)]
+    gain = metrics.psnr_per_image(images[1], images[2]) - metrics.psnr_per_image(images[0], images[2])
+    index = gain.argsort()[:count]
+    return noisy[index], output[index], clean[index]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--out", type=Path, help="write the tables here too")
+    parser.add_argument("--picture", type=Path, help="draw the ten images that gain least")
+    args = parser.parse_args()
+    models = [Model(name, device="cpu") for name in DENOISERS]
+    for model in models:
+        model.load_pretrained_model()
+    photos = [data.load_photo(file, 288) for file in data.photo_files(args.photos)]
+    text = [
+        "# Measured quality of the shipped weights",
+        "",
+        "PSNR A in dB unless said otherwise; `benchmarks/quality.py`.",
+        "",
+    ]
+    noisy, clean = subsampled(photos, 32, 9, torch.Generator().manual_seed(1))
+    if args.data:
+        noisy, clean = data.load_pairs(args.data / "val_data.pkl")
+        text += [main_figures(models, noisy, clean), ""]
+    text += [gains(models, noisy, clean), "", robustness(models, photos), ""]
+    print("\n".join(text))
+    if args.out:
+        args.out.write_text("\n".join(text))
+    if args.picture:
+        figures.comparison(args.picture, *worst(models[1], noisy, clean))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+"""The contract of `Module`: parameters, gradients, modes, state, errors. Convolutions stand for all layers."""
+
+import copy
+import io
+import pickle
+from collections import OrderedDict
+
+import pytest
+import torch
+from comparison import close, compare
+
+from others import nn
+
+
+def network(namespace=nn, dtype=torch.float64):
+    return namespace.Sequential(
+        OrderedDict(
+            down=namespace.Conv2d(3, 6, (2, 3), stride=2, dtype=dtype),
+            act=namespace.ReLU(),
+            body=namespace.Sequential(namespace.Conv2d(6, 4, 1, bias=False, dtype=dtype), namespace.Tanh()),
+            up=namespace.ConvTranspose2d(4, 3, (2, 3), stride=2, dtype=dtype),
+        )
+    )
+
+
+def image(*shape):
+    return torch.randn(*(shape or (2, 3, 6, 7)), dtype=torch.float64)
+
+
+LAYERS = [
+    nn.Conv2d(3, 4, 2),
+    nn.TransposeConv2d(3, 4, 2),
+    nn.UpsamplingConv2d(3, 4),
+    nn.NearestUpsampling(2),
+    nn.MaxPool2d(2),
+    nn.Linear(7, 5),
+    nn.ReLU(),
+    nn.LeakyReLU(),
+    nn.ELU(),
+    nn.Sigmoid(),
+    nn.Tanh(),
+    nn.Identity(),
+    nn.Flatten(),
+]
+ALL = pytest.mark.parametrize("layer", LAYERS, ids=repr)
+
+
+# ------------------------------------------------------------------------------------------------- the life of a layer
+
+
+@ALL
+def test_backward_before_forward_names_the_layer(layer):
+    with pytest.raises(RuntimeError) as error:
+        layer.train().backward(torch.randn(2, 4))
+    assert str(error.value).startswith(repr(layer)) and "forward" in str(error.value)
+
+
+@ALL
+def test_eval_saves_nothing_and_changes_no_output(layer):
+    x = torch.randn(2, 3, 6, 7)
+    expected = layer.train().forward(x)
+    assert layer.saved is not None
+    assert layer.eval() is layer and layer.saved is None
+    assert torch.equal(layer.forward(x), expected)
+    assert layer.saved is None
+    with pytest.raises(RuntimeError, match="eval mode"):
+        layer.backward(expected)
+    layer.train()
+
+
+@ALL
+def test_calling_is_forward_and_backward_can_be_repeated(layer):
+    x = torch.randn(2, 3, 6, 7)
+    output = layer.train()(x)
+    assert torch.equal(output, layer.forward(x))
+    g = torch.randn_like(output)
+    assert torch.equal(layer.backward(g), layer.backward(g))
+
+
+@ALL
+def test_inference_mode_tensors_and_copies_of_layers(layer):
+    x = torch.randn(2, 3, 6, 7)
+    expected = layer.forward(x)
+    with torch.inference_mode():
+        assert torch.equal(layer.forward(x), expected)
+    twin = pickle.loads(pickle.dumps(layer))
+    assert torch.equal(twin.forward(x), expected) and repr(twin) == repr(layer)
+
+
+def test_gradients_add_up_until_they_are_zeroed_in_place():
+    net = network()
+    g = torch.randn_like(net.forward(image()))
+    net.backward(g)
+    pairs, once = net.param(), [gradient.clone() for _, gradient in net.param()]
+    net.backward(g)
+    for (_, gradient), value in zip(pairs, once, strict=True):
+        close(gradient, 2 * value)
+    net.zero_grad()
+    assert all(not gradient.any() for _, gradient in pairs)
+
+
+def test_a_module_without_forward_says_so():
+    for call in (nn.Module().forward, nn.Module().backward):
+        with pytest.raises(NotImplementedError, match="Module"):
+            call(torch.ones(1))
+
+
+# ---------------------------------------------------------------------------------------------------------- parameters
+
+
+def test_param_are_the_pairs_in_the_order_of_torch():
+    net = network()
+    theirs = dict(network(torch.nn).named_parameters())
+    assert [name for name, _ in net.named_parameters()] == list(theirs)
+    assert [parameter.shape for parameter in net.parameters()] == [p.shape for p in theirs.values()]
+    for (parameter, gradient), named in zip(net.param(), net.parameters(), strict=True):
+        assert parameter is named and gradient.shape == parameter.shape and not gradient.any()
+    assert nn.ReLU().param() == []
+
+
+def test_named_modules_are_torchs():
+    ours, theirs = network(), network(torch.nn)
+    assert [name for name, _ in ours.named_modules()] == [name for name, _ in theirs.named_modules()]
+    assert [type(m).__name__ for m in ours.modules()][1:4] == ["Conv2d", "ReLU", "Sequential"]
+
+
+ASSIGNMENTS = {
+    "assign": lambda layer, value: setattr(layer, "weight", value),
+    "assign a parameter": lambda layer, value: setattr(layer, "weight", torch.nn.Parameter(value)),
+    "set_weight": lambda layer, value: layer.set_weight(value),
+    "write": lambda layer, value: layer.weight.copy_(value),
+    "load": lambda layer, value: layer.load_state_dict({"weight": value, "bias": layer.bias}),
+    "another dtype": lambda layer, value: setattr(layer.to(torch.float32), "weight", value),
+}
+
+
+@pytest.mark.parametrize("how", ASSIGNMENTS)
+def test_new_weights_take_effect_and_an_older_optimiser_updates_them(how):
+    layer = nn.Conv2d(3, 4, 2, dtype=torch.float64)
+    optimiser, weight, x = nn.SGD(layer.param(), lr=0.5, momentum=0.9), image(4, 3, 2, 2), image()
+    ASSIGNMENTS[how](layer, weight.clone())
+    layer.bias = layer.bias.double()
+    theirs = torch.nn.Conv2d(3, 4, 2, dtype=torch.float64)
+    theirs.load_state_dict({"weight": weight, "bias": layer.bias})
+    reference = torch.optim.SGD(theirs.parameters(), lr=0.5, momentum=0.9)
+    for _ in range(3):
+        compare(layer, theirs, x, calls=1)
+        optimiser.step(), reference.step()
+        optimiser.zero_grad(), reference.zero_grad()
+    close(layer.weight, theirs.weight.detach())
+    assert (layer.weight - weight).abs().max() > 0
+
+
+def test_assigning_copies_so_that_the_source_is_not_trained():
+    layer, source = nn.Conv2d(3, 4, 2), torch.zeros(4, 3, 2, 2)
+    layer.weight = source
+    layer.weight.add_(1)
+    assert not source.any()
+
+
+def test_assigning_a_wrong_shape_names_layer_and_shapes():
+    layer = nn.Conv2d(3, 4, 2)
+    before = layer.weight.clone()
+    with pytest.raises((ValueError, RuntimeError)) as error:
+        layer.weight = torch.zeros(4, 3, 3, 3)
+    for part in ("Conv2d(3 -> 4, 2x2)", "weight", "(4, 3, 2, 2)", "(4, 3, 3, 3)"):
+        assert part in str(error.value)
+    assert torch.equal(layer.weight, before)
+
+
+def test_parameters_that_require_grad_are_no_different():
+    layer, theirs = nn.Conv2d(3, 4, 2, dtype=torch.float64), torch.nn.Conv2d(3, 4, 2, dtype=torch.float64)
+    layer.load_state_dict(theirs.state_dict())
+    for parameter in layer.parameters():
+        parameter.requires_grad_()
+    compare(layer, theirs, image())
+    nn.SGD(layer.param(), 0.1).step()
+    layer.weight = layer.weight * 2
+    assert layer.weight.is_leaf and layer.weight_grad.grad_fn is None
+    assert all(parameter.grad is None for parameter in layer.parameters())
+
+
+# --------------------------------------------------------------------------------------------------------------- state
+
+
+def test_state_moves_both_ways_with_torch():
+    theirs, ours, back = network(torch.nn), network(), network(torch.nn)
+    ours.load_state_dict(theirs.state_dict())
+    x = image()
+    close(ours.forward(x), theirs(x).detach())
+    back.load_state_dict(ours.state_dict())
+    close(back(x), theirs(x))
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+
+
+def test_state_survives_a_file():
+    net, file = network(), io.BytesIO()
+    torch.save(net.state_dict(), file)
+    file.seek(0)
+    other = network().load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(other.forward(x := image()), net.forward(x))
+
+
+def test_loading_copies_in_place():
+    net, other = network(), network()
+    pointers, parameters = [p.data_ptr() for p in net.parameters()], net.parameters()
+    net.load_state_dict(other.state_dict())
+    assert [p.data_ptr() for p in net.parameters()] == pointers
+    for parameter, mine, theirs in zip(parameters, net.parameters(), other.parameters(), strict=True):
+        assert parameter is mine and torch.equal(mine, theirs) and mine.data_ptr() != theirs.data_ptr()
+
+
+def broken(kind):
+    state = network().state_dict()
+    if kind == "missing":
+        del state["up.bias"]
+    elif kind == "unexpected":
+        state["up.scale"] = torch.ones(1)
+    else:
+        state["up.weight"] = torch.ones(4, 3, 2, 2, dtype=torch.float64)
+    return state
+
+
+@pytest.mark.parametrize(
+    "kind, named", [("missing", "up.bias"), ("unexpected", "up.scale"), ("wrong shape", r"up.weight.*\(4, 3, 2, 2\)")]
+)
+def test_a_state_that_does_not_fit_is_named_and_changes_nothing(kind, named):
+    net = network()
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(RuntimeError, match=named):
+        net.load_state_dict(broken(kind))
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    with pytest.raises(RuntimeError):
+        network(torch.nn).load_state_dict(broken(kind))
+
+
+def test_a_loose_state_loads_what_fits_but_never_a_wrong_shape():
+    net, state = network(), broken("missing")
+    state["other"] = torch.ones(1)
+    bias = net.state_dict()["up.bias"].clone()
+    net.load_state_dict(state, strict=False)
+    assert torch.equal(net.up.weight, state["up.weight"]) and torch.equal(net.up.bias, bias)
+    with pytest.raises(RuntimeError, match="up.weight"):
+        net.load_state_dict(broken("wrong shape"), strict=False)
+
+
+def test_to_converts_in_place_and_the_optimiser_goes_on():
+    net = network(dtype=torch.float32)
+    optimiser, parameters = nn.SGD(net.param(), lr=0.1), net.parameters()
+    assert net.to(torch.float64) is net
+    assert all(a is b for a, b in zip(net.parameters(), parameters, strict=True))
+    assert {t.dtype for pair in net.param() for t in pair} == {torch.float64}
+    before = net.up.weight.clone()
+    net.backward(torch.randn_like(net.forward(image())))
+    optimiser.step()
+    close(net.up.weight, before - 0.1 * net.up.weight_grad)
+
+
+def test_a_deep_copy_is_independent():
+    net, x = network(), image()
+    net.forward(x)
+    twin = copy.deepcopy(net)
+    twin.up.weight.zero_()
+    assert net.up.weight.any()
+    twin.backward(torch.randn_like(net.forward(x)))
+    assert twin.up.weight_grad.any() and not net.up.weight_grad.any()
+
+
+# -------------------------------------------------------------------------------------------------------------- people
+
+
+def test_train_and_eval_reach_every_module():
+    net = network()
+    assert net.eval() is net and not any(module.training for module in net.modules())
+    assert net.train() is net and all(module.training for module in net.modules())
+    net.train(False)
+    assert not net.body[1].training
+
+
+def test_repr_shows_the_tree_and_what_differs_from_the_defaults():
+    text = repr(network())
+    assert text.splitlines()[0] == "Sequential("
+    assert "  (down): Conv2d(3 -> 6, 2x3, stride=(2, 2))" in text.splitlines()
+    assert "    (0): Conv2d(6 -> 4, 1x1, bias=False)" in text.splitlines()
+    assert repr(nn.Conv2d(2, 2, 3, padding="same", groups=2, padding_mode="reflect")) == (
+        "Conv2d(2 -> 2, 3x3, padding=same, groups=2, padding_mode=reflect)"
+    )
+    assert repr(nn.LeakyReLU(0.3)) == "LeakyReLU(negative_slope=0.3)"

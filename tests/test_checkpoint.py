@@ -1,0 +1,240 @@
+"""Files of weights: whole or not at all, verified, and never run as code."""
+
+import os
+import pickle
+import re
+from math import prod
+
+import pytest
+import torch
+
+from others import checkpoint, denoiser, denoiser_bonus
+from others.checkpoint import CheckpointError
+
+
+@pytest.fixture
+def networks():
+    return {
+        denoiser.NAME: denoiser.Denoiser(channels=(4, 6)),
+        denoiser_bonus.NAME: denoiser_bonus.Denoiser(layers=((4, 3, 1), (5, 3, 2))),
+    }
+
+
+@pytest.fixture
+def path(tmp_path, networks):
+    """A file with both networks."""
+    for name, network in networks.items():
+        checkpoint.save_denoiser(tmp_path / "weights.pth", name, network.arguments, network, {"made for": "a test"})
+    return tmp_path / "weights.pth"
+
+
+def test_both_networks_come_back(path, networks):
+    for name, network in networks.items():
+        saved = checkpoint.load_denoiser(path, name)
+        assert saved["arguments"] == network.arguments
+        assert saved["info"] == {"made for": "a test"}
+        assert saved["state"].keys() == network.state_dict().keys()
+        for key, value in network.state_dict().items():
+            assert torch.equal(saved["state"][key], value)
+
+
+def test_saving_one_network_keeps_the_other(path, networks):
+    changed = denoiser.Denoiser(channels=(5, 7))
+    checkpoint.save_denoiser(path, denoiser.NAME, changed.arguments, changed, {})
+    assert checkpoint.load_denoiser(path, denoiser.NAME)["arguments"]["channels"] == (5, 7)
+    kept = checkpoint.load_denoiser(path, denoiser_bonus.NAME)["state"]
+    assert all(torch.equal(kept[key], value) for key, value in networks[denoiser_bonus.NAME].state_dict().items())
+
+
+def test_weights_are_saved_as_float32_copies(tmp_path, networks):
+    network = networks[denoiser.NAME].to(torch.bfloat16)
+    checkpoint.save_denoiser(tmp_path / "weights.pth", "a", {}, network, {})
+    for key, value in checkpoint.load_denoiser(tmp_path / "weights.pth", "a")["state"].items():
+        assert value.dtype == torch.float32 and value.device.type == "cpu"
+        assert torch.equal(value, network.state_dict()[key].float())
+
+
+def test_plain_torch_reads_it_without_running_code(path):
+    content = torch.load(path, weights_only=True)
+    assert content["format"] == checkpoint.FORMAT
+    assert content["denoisers"].keys() == {denoiser.NAME, denoiser_bonus.NAME}
+
+
+# ------------------------------------------------------------------------------------------------ atomic saving
+
+
+def truncated(content, file):
+    file.write(b"half of it")
+    raise OSError("no space left on device")
+
+
+def interrupted(content, file):
+    file.write(b"half of it")
+    raise KeyboardInterrupt
+
+
+def wrong(content, file):
+    file.write(b"something torch cannot read back")
+
+
+@pytest.mark.parametrize("write, error", [
+    (truncated, OSError), (interrupted, KeyboardInterrupt), (wrong, CheckpointError),
+])  # fmt: skip
+@pytest.mark.parametrize("exists", [True, False])
+def test_failed_save_leaves_what_was_there(tmp_path, monkeypatch, write, error, exists):
+    path = tmp_path / "weights.pth"
+    if exists:
+        checkpoint.save(path, {"old": 1})
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    monkeypatch.setattr(torch, "save", write)
+    with pytest.raises(error):
+        checkpoint.save(path, {"new": 2})
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_failed_replacement_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "weights.pth"
+    checkpoint.save(path, {"old": 1})
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(PermissionError("in use")))
+    with pytest.raises(PermissionError):
+        checkpoint.save(path, {"new": 2})
+    assert list(tmp_path.iterdir()) == [path]
+    assert checkpoint.load(path)["old"] == 1
+
+
+def test_content_that_does_not_load_safely_is_not_saved(tmp_path):
+    path = tmp_path / "weights.pth"
+    checkpoint.save(path, {"old": 1})
+    with pytest.raises(CheckpointError):
+        checkpoint.save(path, {"new": re.compile("code")})
+    assert list(tmp_path.iterdir()) == [path]
+    assert checkpoint.load(path) == {"format": checkpoint.FORMAT, "old": 1}
+
+
+def test_the_bytes_reach_the_disk_before_the_file_appears(tmp_path, monkeypatch):
+    events, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (events.append("fsync"), fsync(fd))[1])
+    monkeypatch.setattr(os, "replace", lambda a, b: (events.append("replace"), replace(a, b))[1])
+    checkpoint.save(tmp_path / "weights.pth", {"a": 1})
+    assert events == ["fsync", "replace"]
+
+
+def test_a_new_file_is_readable_by_others(path):
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+# ------------------------------------------------------------------------------------------------ refused files
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "none.pth"))):
+        checkpoint.load(tmp_path / "none.pth")
+
+
+def test_a_flipped_bit_never_changes_the_weights(path, tmp_path):
+    """Wherever it is: the file is refused, or (in the zip's unused fields) the same content comes back."""
+    content, whole = checkpoint.load(path)["denoisers"], path.read_bytes()
+    damaged, refused, places = tmp_path / "damaged.pth", 0, range(5, len(whole), len(whole) // 150)
+    for place in places:
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        damaged.write_bytes(flipped)
+        try:
+            loaded = checkpoint.load(damaged)["denoisers"]
+        except CheckpointError as error:
+            refused += str(damaged) in str(error)
+            continue
+        for name, entry in content.items():
+            assert all(torch.equal(value, loaded[name]["state"][key]) for key, value in entry["state"].items())
+    assert refused > 0.3 * len(places)  # the rest is padding
+
+
+def test_a_flipped_bit_in_a_weight_is_refused(tmp_path):
+    """torch itself loads such a file without a word."""
+    path = tmp_path / "weights.pth"
+    checkpoint.save(path, {"a": torch.full((1000,), 1.5)})
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(torch.full((1000,), 1.5).numpy().tobytes()) + 1001] ^= 1
+    path.write_bytes(whole)
+    assert not torch.equal(torch.load(path)["a"], torch.full((1000,), 1.5))
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("kept", [0, 0.01, 0.5, 0.9, 0.999])
+def test_truncated_file_is_refused(path, kept):
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(CheckpointError, match=re.escape(str(path))):
+        checkpoint.load(path)
+
+
+FOREIGN = {
+    "state dict": ({"0.weight": torch.zeros(3)}, "expected checkpoint format 1, got None"),
+    "list": ([torch.zeros(3)], "expected checkpoint format 1, got list"),
+    "other version": ({"format": 99, "denoisers": {}}, "expected checkpoint format 1, got 99"),
+}
+
+
+@pytest.mark.parametrize("content, message", FOREIGN.values(), ids=FOREIGN)
+def test_foreign_file_is_refused(tmp_path, content, message):
+    torch.save(content, tmp_path / "foreign.pth")
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(tmp_path / "foreign.pth")
+
+
+class Payload:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("dump", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_code_in_a_file_is_not_run(tmp_path, dump):
+    written, path = tmp_path / "written", tmp_path / "weights.pth"
+    dump({"format": checkpoint.FORMAT, "denoisers": Payload(written)}, path)
+    with pytest.raises(CheckpointError):
+        checkpoint.load(path)
+    assert not written.exists()
+    torch.load(path, weights_only=False) if dump is torch.save else pickle.loads(path.read_bytes())
+    assert written.exists()  # the payload does work
+
+
+def test_missing_network_is_named_with_those_there(path):
+    with pytest.raises(CheckpointError, match=r"expected weights of 'other', found prescribed, rednet"):
+        checkpoint.load_denoiser(path, "other")
+
+
+STATE = {"0.weight": torch.ones(2)}
+ENTRY = {"arguments": {}, "state": STATE, "info": {}}
+WRONG = {
+    "no networks": ({}, "found nothing"),
+    "networks are a list": ({"denoisers": [1]}, "found nothing"),
+    "no network": ({"denoisers": {}}, "found nothing"),
+    "a tensor": ({"denoisers": {"a": torch.ones(2)}}, "'a' is incomplete"),
+    "no arguments": ({"denoisers": {"a": {"state": STATE, "info": {}}}}, "'a' is incomplete"),
+    "no info": ({"denoisers": {"a": {"state": STATE, "arguments": {}}}}, "'a' is incomplete"),
+    "state is a list": ({"denoisers": {"a": {**ENTRY, "state": [1]}}}, "'a' is incomplete"),
+    "integers": ({"denoisers": {"a": {**ENTRY, "state": {"k": torch.ones(2).long()}}}}, "not finite tensors: k"),
+    "a number": ({"denoisers": {"a": {**ENTRY, "state": {**STATE, "k": 3.0}}}}, "not finite tensors: k$"),
+    "NaN": ({"denoisers": {"a": {**ENTRY, "state": {"k": torch.tensor([1, torch.nan])}}}}, "not finite tensors: k"),
+    "infinity": ({"denoisers": {"a": {**ENTRY, "state": {"k": torch.tensor(torch.inf)}}}}, "not finite tensors: k"),
+}
+
+
+@pytest.mark.parametrize("content, message", WRONG.values(), ids=WRONG)
+def test_incomplete_or_broken_weights_are_refused(tmp_path, content, message):
+    path = tmp_path / "weights.pth"
+    checkpoint.save(path, content)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load_denoiser(path, "a")
+
+
+def test_size_is_that_of_the_weights(path, networks):
+    """Nothing else hides in the file: 4 bytes a parameter and a little for names."""
+    numbers = sum(prod(p.shape) for network in networks.values() for p in network.parameters())
+    assert path.stat().st_size < 4 * numbers + 1000 * sum(len(n.parameters()) for n in networks.values())
