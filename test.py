@@ -59,8 +59,8 @@ class Case(unittest.TestCase):
         difference = (got - expected).abs().flatten()
         worst = int(difference.argmax())
         if not difference[worst] <= tolerance * max(1.0, float(expected.abs().max())):
-            self.fail(f"{what}: expected {float(expected.flatten()[worst]):.6g}, got {float(got.flatten()[worst]):.6g}; "
-                      f"largest difference {float(difference[worst]):.3g}")  # fmt: skip
+            wanted, came, off = (float(t.flatten()[worst]) for t in (expected, got, difference))
+            self.fail(f"{what}: expected {wanted:.6g}, got {came:.6g}; largest difference {off:.3g}")
 
 
 class Structure(Case):
@@ -72,19 +72,8 @@ class Structure(Case):
                 warnings.warn(f"Miniproject_2/{name} is missing", stacklevel=1)
 
     def test_blocks_are_exported(self):
-        names = [
-            "Module",
-            "Conv2d",
-            "TransposeConv2d",
-            "NearestUpsampling",
-            "ReLU",
-            "Sigmoid",
-            "MSE",
-            "SGD",
-            "Sequential",
-            "Model",
-        ]
-        missing = [name for name in names if not hasattr(scratch(), name)]
+        blocks = "Module Conv2d TransposeConv2d NearestUpsampling ReLU Sigmoid MSE SGD Sequential"
+        missing = [name for name in (*blocks.split(), "Model") if not hasattr(scratch(), name)]
         self.assertFalse(missing, f"expected Miniproject_2.model to have {', '.join(missing)}")
 
 

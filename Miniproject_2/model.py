@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 HERE = Path(__file__).resolve().parent
-if find_spec("others") is None:
+found = find_spec("others")
+if found is None or found.origin != str(HERE.parent / "others" / "__init__.py"):  # every submission has an others/
     sys.path.insert(0, str(HERE.parent))
 
 from others import checkpoint, data, inference, training  # noqa: E402
@@ -40,9 +41,14 @@ class Model:
             raise ValueError(f"Model: expected precision to be one of {', '.join(PRECISIONS)}, got {precision!r}")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = PRECISIONS[precision]
-        self.module = find_denoiser(denoiser)
+        self.module_name = find_denoiser(denoiser).__name__
         self.pretrained = False
         self._build()
+
+    @property
+    def module(self):
+        """The module that defines the network: its Denoiser, NAME and RECIPE."""
+        return import_module(self.module_name)
 
     def _build(self, **arguments):
         with torch.random.fork_rng(devices=[]), torch.inference_mode(False):

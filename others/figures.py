@@ -4,7 +4,7 @@ from .metrics import psnr_per_image
 
 
 def figure_maker():
-    """A function (width, height in inches) -> figure that needs no screen. Raises ImportError naming what to install."""
+    """(width, height in inches) -> figure that needs no screen. Raises ImportError that says what to install."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ def figure_maker():
 
 
 def comparison(path, noisy, denoised, clean):
-    """Write a grid to `path`: a row an image, its noisy, denoised and clean version, PSNR against clean in the titles."""
+    """Write a grid to `path`: in each row an image noisy, denoised and clean, with its PSNR against clean."""
     figure = figure_maker()(6.0, 2.15 * len(clean))
     axes = figure.subplots(len(clean), 3, squeeze=False)
     versions = {"noisy": noisy, "denoised": denoised, "clean": clean}

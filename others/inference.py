@@ -69,7 +69,7 @@ def tiles(network, size, pixels_at_once):
     """Yield (tile of the input, part of the tile's output to keep, its place in the output) as tuples of slices."""
     sides = tile_sides(size, pixels_at_once)
     axes = zip(size, sides, receptive_field(network), alignment(network))
-    rows, columns = ([cut for cut in cuts(*axis)] for axis in axes)
+    rows, columns = (list(cuts(*axis)) for axis in axes)
     every = slice(None)
     for vertical in rows:
         for horizontal in columns:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from .data import to_unit
-from .inference import denoise, extend, missing
+from .inference import denoise, extend
 from .metrics import psnr_a
 from .nn import MSE, SGD, OneCycleLR
 
@@ -41,7 +41,7 @@ class Recipe(NamedTuple):
     seed: int = 0
 
 
-def fit(network, pairs, epochs, recipe=Recipe(), validation=None, dtype=torch.float32):
+def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32):
     """Train `network` on noisy pairs; yields one `Record` per epoch.
 
     pairs: (noisy_1, noisy_2), pixels (N, 3, H, W) in 0-255, or a function of the epoch's number (from 0) that gives
@@ -82,8 +82,9 @@ def train_step(network, optimizer, input, target, recipe, dtype=torch.float32):
     Sizes that the network's strides do not divide are extended as in `denoise`; the loss is that of the images' own
     pixels.
     """
-    device, margins = network.parameters()[0].device, missing(input, network)
+    device = network.parameters()[0].device
     height, width = input.shape[2:]
+    margins = -height % network.multiple, -width % network.multiple
     optimizer.zero_grad()
     criterion, loss = MSE(), 0.0
     for noisy, other in zip(input.split(recipe.micro_batch), target.split(recipe.micro_batch)):

@@ -2,7 +2,8 @@
 'nightly' (many, new ones every time)."""
 
 import os
-from functools import partial
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -29,9 +30,8 @@ def seed():
 @pytest.fixture
 def small(monkeypatch):
     """Makes Model() build tiny networks, which train in milliseconds."""
-    monkeypatch.setattr(denoiser, "Denoiser", partial(denoiser.Denoiser, channels=(8, 12)))
-    bonus = partial(denoiser_bonus.Denoiser, layers=((8, 3, 1), (12, 3, 2)))
-    monkeypatch.setattr(denoiser_bonus, "Denoiser", bonus)
+    monkeypatch.setattr(denoiser.Denoiser.__init__, "__defaults__", ((8, 12), (3, 3)))
+    monkeypatch.setattr(denoiser_bonus.Denoiser.__init__, "__defaults__", (((8, 3, 1), (12, 3, 2)),))
 
 
 @pytest.fixture
@@ -42,3 +42,18 @@ def pixels():
         return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
     return make
+
+
+@pytest.fixture
+def run_python():
+    """run_python(script, cwd, *arguments): its output, from a fresh interpreter that knows nothing of this project."""
+
+    def run(script, cwd, *arguments):
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        environment |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-c", script, *map(str, arguments)]
+        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

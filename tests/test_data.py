@@ -100,7 +100,7 @@ def test_load_pairs_names_a_missing_file(tmp_path):
 def test_load_pairs_refuses_garbage(tmp_path, content):
     path = tmp_path / "train_data.pkl"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="train_data.pkl: not a file of tensors"):
+    with pytest.raises(ValueError, match=r"train_data\.pkl: not a file of tensors"):
         data.load_pairs(path)
 
 

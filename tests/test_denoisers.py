@@ -133,7 +133,7 @@ def test_rednet_has_eight_layers():
 def test_prescribed_kernel_sizes_keep_the_shape(kernel_sizes):
     output = denoiser.Denoiser((4, 6), kernel_sizes).forward(torch.rand(2, 3, 8, 12))
     assert output.shape == (2, 3, 8, 12)
-    assert 0 <= output.min() and output.max() <= 1
+    assert output.min() >= 0 and output.max() <= 1
 
 
 @pytest.mark.parametrize("layers", [((4, 5, 1),), ((4, 2, 2), (5, 3, 1)), ((4, 4, 2), (5, 5, 2), (6, 3, 2))])

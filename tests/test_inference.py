@@ -5,6 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from others import denoiser, denoiser_bonus, inference
+from others.nn import receptive_field
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-3}  # of 0-255
 
 NETWORKS = {
     "prescribed": lambda: denoiser.Denoiser(channels=(8, 12)).eval(),
@@ -17,28 +20,75 @@ def network(request):
     return NETWORKS[request.param]()
 
 
-def one_pass(network, images):
-    """The definition: [0, 1], border repeated up to a multiple, network, cut, clamped, 0-255."""
+def unclamped_pass(network, images):
+    """The definition: [0, 1], border repeated up to a multiple, network, cut."""
     height, width = images.shape[2:]
     margins = (0, -width % network.multiple, 0, -height % network.multiple)
     unit = F.pad(images.float() / 255, margins, mode="replicate")
-    return network.forward(unit)[:, :, :height, :width].clamp(0, 1) * 255
+    return network.forward(unit)[:, :, :height, :width]
+
+
+def one_pass(network, images):
+    return unclamped_pass(network, images).clamp(0, 1) * 255
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 4), (5, 64), (31, 33), (6, 7)])
 def test_any_size_is_a_pass_over_the_padded_image(network, pixels, size):
     images = pixels(3, 3, *size)
-    torch.testing.assert_close(inference.denoise(network, images), one_pass(network, images), rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(inference.denoise(network, images), one_pass(network, images), **CLOSE)
 
 
-@pytest.mark.parametrize("at_once, sizes", [(3 * 64, [3, 3, 1]), (1, [1] * 7), (10**6, [7])])
-def test_pieces_give_the_same_and_bound_the_memory(network, pixels, monkeypatch, at_once, sizes):
+@pytest.mark.parametrize("at_once, sizes", [(3 * 64, [3, 3, 1]), (64, [1] * 7), (10**6, [7])])
+def test_batches_give_the_same_in_parts(network, pixels, monkeypatch, at_once, sizes):
     images = pixels(7, 3, 8, 8)
     whole, forward, seen = inference.denoise(network, images), network.forward, []
-    monkeypatch.setattr(inference, "PIXELS_AT_ONCE", at_once)
     monkeypatch.setattr(network, "forward", lambda x: (seen.append(len(x)), forward(x))[1])
-    torch.testing.assert_close(inference.denoise(network, images), whole, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(inference.denoise(network, images, pixels_at_once=at_once), whole, **CLOSE)
     assert seen == sizes
+
+
+@pytest.mark.parametrize("size", [(70, 61), (200, 5), (3, 210), (64, 64)], ids=str)
+@pytest.mark.parametrize("at_once", [1, 900, 2000])
+def test_tiles_give_what_the_whole_image_gives(network, pixels, monkeypatch, size, at_once):
+    images = pixels(2, 3, *size)
+    whole, forward, seen = one_pass(network, images), network.forward, []
+    monkeypatch.setattr(network, "forward", lambda x: (seen.append(x.shape[2] * x.shape[3]), forward(x))[1])
+    output = inference.denoise(network, images, pixels_at_once=at_once)
+    torch.testing.assert_close(output, whole, **CLOSE)
+    if size[0] * size[1] > at_once:
+        assert len(seen) > 2
+        margins = sum(map(sum, receptive_field(network)))  # a tile is not smaller than these, whatever is asked for
+        assert max(seen) <= max(at_once, (margins + 4 * network.multiple) ** 2)
+
+
+def test_memory_does_not_grow_with_the_image(network, pixels, monkeypatch):
+    forward, seen = network.forward, []
+    monkeypatch.setattr(network, "forward", lambda x: (seen.append(x.numel() // 3), forward(x))[1])
+    inference.denoise(network, pixels(1, 3, 100, 1500), pixels_at_once=2**12)
+    inference.denoise(network, pixels(30, 3, 40, 40), pixels_at_once=2**12)
+    assert max(seen) <= 1.2 * 2**12
+
+
+@pytest.mark.parametrize("size, at_once", [((8, 12), 10**6), ((5, 7), 10**6), ((40, 33), 700)])
+def test_self_ensemble_is_the_mean_over_eight_views(network, pixels, size, at_once):
+    images = pixels(2, 3, *size)
+    total = 0
+    for mirror in (False, True):
+        for turns in range(4):
+            view = (images.flip(3) if mirror else images).rot90(turns, (2, 3))
+            back = unclamped_pass(network, view).rot90(-turns, (2, 3))
+            total = total + (back.flip(3) if mirror else back)
+    output = inference.denoise(network, images, self_ensemble=True, pixels_at_once=at_once)
+    torch.testing.assert_close(output, (total / 8).clamp(0, 1) * 255, **CLOSE)
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("mirror", [False, True])
+def test_transforms_have_inverses(pixels, turns, mirror):
+    images = pixels(2, 3, 5, 7)
+    view = inference.transform(images, turns, mirror)
+    assert torch.equal(inference.transform_back(view, turns, mirror), images)
+    assert torch.equal(view, images) == (turns == 0 and not mirror)
 
 
 def test_no_images(network):

@@ -3,6 +3,8 @@
 Statistical bounds are five standard deviations or more, and the seeds are fixed.
 """
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -28,7 +30,7 @@ def scene(request):
 
 def test_scene_is_an_image_with_detail(scene):
     cells = scene[1]
-    assert 0 <= cells.min() and cells.max() <= 1
+    assert cells.min() >= 0 and cells.max() <= 1
     assert cells.mean(3).flatten(1).std(1).min() > 0.02  # between cells
     assert cells.var(3).mean() > 1e-4  # inside them: the noise
 
@@ -61,9 +63,9 @@ def test_versions_of_a_scene_are_independent(scene):
     scene, cells = scene
     clean, deviation = cells[0].mean(2), cells[0].std(2, correction=0)
     noise = [((scene.noisy()[0] - clean) / deviation)[deviation > 0.02] for _ in range(41)]
-    products = torch.cat([first * second for first, second in zip(noise, noise[1:])])
+    products = torch.cat([first * second for first, second in pairwise(noise)])
     assert abs(products.mean()) < 5 / len(products) ** 0.5
-    assert not any(torch.equal(first, second) for first, second in zip(noise, noise[1:]))
+    assert not any(torch.equal(first, second) for first, second in pairwise(noise))
 
 
 def test_flat_scene_has_no_noise():

@@ -277,7 +277,7 @@ def test_records_come_while_it_trains(pixels):
 def test_validation_is_psnr_a_of_the_network_after_the_epoch(pixels):
     noisy, clean = pixels(3, 3, 9, 8), pixels(3, 3, 9, 8, seed=1)
     network = tiny()
-    for record in fit(network, (pixels(4, 3, 8, 8), pixels(4, 3, 8, 8, seed=1)), 2, validation=(noisy, clean)):
+    for record in fit(network, (pixels(4, 3, 8, 8), pixels(4, 3, 8, 8, seed=1)), 2, Recipe(), (noisy, clean)):
         error = (denoise(network, noisy).double() - clean.double()) / 255
         expected = (-10 * error.square().mean((1, 2, 3)).log10()).mean().item()
         assert record.psnr == pytest.approx(expected, abs=1e-4)
@@ -328,9 +328,9 @@ def test_bf16_trains_float32_parameters_about_as_well(pixels, module):
 def test_no_images_and_no_epochs_change_nothing(pixels):
     network = tiny()
     before = weights(network)
-    assert list(fit(network, (pixels(4, 3, 8, 8), pixels(4, 3, 8, 8)), 0)) == []
+    assert list(fit(network, (pixels(4, 3, 8, 8), pixels(4, 3, 8, 8)), 0, Recipe())) == []
     nothing = torch.empty(0, 3, 8, 8)
-    records = list(fit(network, (nothing, nothing), 2))
+    records = list(fit(network, (nothing, nothing), 2, Recipe()))
     assert [record.images_per_second for record in records] == [0, 0]
     assert_same(network, before, **EXACT)
 
@@ -338,7 +338,7 @@ def test_no_images_and_no_epochs_change_nothing(pixels):
 def test_pairs_are_not_written_to(pixels):
     pairs = pixels(4, 3, 8, 8).float(), pixels(4, 3, 8, 8, seed=1).float()
     copies = [version.clone() for version in pairs]
-    list(fit(tiny(), pairs, 2))
+    list(fit(tiny(), pairs, 2, Recipe()))
     assert all(torch.equal(version, copy) for version, copy in zip(pairs, copies))
 
 

@@ -181,12 +181,6 @@ class Module:
         """How errors call this module."""
         return repr(self) if not self.children() else type(self).__name__
 
-    def summary(self, input_shape):
-        """A table of the layers for an input of this shape: `summary.summary`."""
-        from .summary import summary  # not above: it knows all layers, and they know this file
-
-        return summary(self, input_shape)
-
     def extra_repr(self):
         """The constructor's arguments, for repr."""
         return ""

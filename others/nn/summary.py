@@ -15,6 +15,7 @@ from .activations import ELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from .containers import Concatenate, Identity, Sequential, Skip
 from .convolution import Conv2d, TransposeConv2d
 from .linear import Linear
+from .module import Module
 from .pooling import MaxPool2d
 from .upsampling import NearestUpsampling, UpsamplingConv2d
 
@@ -214,3 +215,6 @@ def describe_field(module):
         return "receptive field: the whole image, or not known"
     return (f"receptive field: {top + 1 + bottom} x {left + 1 + right} pixels ({top} above, {bottom} below, "
             f"{left} left, {right} right), aligned to {alignment(module)}")  # fmt: skip
+
+
+Module.summary = summary  # given from up here: this file knows all layers, and they know Module

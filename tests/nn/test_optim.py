@@ -266,7 +266,7 @@ def test_a_schedule_changes_the_updates():
 
 
 def test_one_cycle_ends_after_total_steps():
-    """A loop of total_steps, with a step of the schedule in each, as torch's documentation shows; one more is refused."""
+    """A loop of total_steps steps, one of the schedule in each, as in torch's documentation; one more is refused."""
     for optim, scheduler, params in (
         (nn.SGD, nn.OneCycleLR, parameters()[1]),
         (torch.optim.SGD, torch.optim.lr_scheduler.OneCycleLR, parameters()[0]),
