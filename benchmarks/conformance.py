@@ -185,9 +185,7 @@ def conv2d(namespace, weight, bias=None, stride=1, padding=0, dilation=1, groups
     return hold(layer, weight, bias)
 
 
-def conv_transpose2d(
-    namespace, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
-):  # fmt: skip
+def conv_transpose2d(namespace, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     layer = namespace.ConvTranspose2d(weight.shape[0], weight.shape[1] * groups, weight.shape[2:], stride, padding,
                                       output_padding, groups, bias is not None, dilation,
                                       dtype=torch.float64)  # fmt: skip

@@ -45,7 +45,7 @@ class Convolution(Module):
     def check(self, input):
         """Raise RuntimeError, as torch does, for an input this layer cannot take."""
         expected = f"{self.name()}: expected input (N, {self.in_channels}, H, W) or ({self.in_channels}, H, W)"
-        if input.dim() not in (3, 4) or input.shape[-3] != self.in_channels:
+        if input.dim() not in (3, 4) or input.shape[-3] != self.in_channels or 0 in input.shape[-2:]:
             raise RuntimeError(f"{expected}, got {tuple(input.shape)}")
         mixed = input.is_floating_point() and input.element_size() == 2 and self.weight.element_size() == 4
         if input.dtype != self.weight.dtype and not mixed:

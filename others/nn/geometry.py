@@ -5,6 +5,7 @@ know besides the tensors and the size of what they are to make.
 """
 
 from math import gcd
+from operator import index
 from typing import NamedTuple
 
 
@@ -14,11 +15,12 @@ def pair(value, name, minimum=0):
     Raises TypeError for anything that is not one or two integers and RuntimeError, as torch does, for one that is
     too small.
     """
-    values = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     if len(values) == 1:
         values *= 2
-    if len(values) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+    if len(values) != 2 or not all(hasattr(v, "__index__") and not isinstance(v, bool) for v in values):
         raise TypeError(f"{name}: expected an int or a pair of ints, got {value!r}")
+    values = tuple(map(index, values))  # NumPy's integers, too
     if min(values) < minimum:
         raise RuntimeError(f"{name}: expected values >= {minimum}, got {value!r}")
     return values

@@ -56,11 +56,14 @@ def weight_gradient(x, y, geometry):
     """(N, H, W, C_in), (N, H', W', C_out) -> (C_out, C_in / groups, kh, kw), summed over the batch."""
     groups, (kh, kw) = geometry.groups, geometry.kernel_size
     c_in, c_out, size = x.shape[3] // groups, y.shape[3] // groups, y.shape[1:3]
-    gradient = empty(groups, c_out, kh * kw * c_in, dtype=y.dtype, device=y.device).zero_()
+    gradient = empty(groups, c_out, kh * kw * c_in, dtype=wide(y.dtype), device=y.device).zero_()
     for images in blocks(x, size, geometry):
         columns = unfold_windows(x[images], size, geometry)
         rows = y[images].reshape(-1, groups, c_out).permute(1, 2, 0)
-        accumulate_product(gradient, rows, columns)
+        if gradient.dtype == y.dtype:
+            multiply(rows, columns, out=gradient, beta=1)
+        else:
+            gradient += rows.matmul(columns)
     return gradient.view(groups * c_out, kh, kw, c_in).permute(0, 3, 1, 2)
 
 
@@ -74,19 +77,26 @@ def correlate_matrix(x, matrix, size, geometry, bias):
     """`correlate` with the weight as `as_matrix` gives it: columns and product, block by block."""
     groups, _, c_out = matrix.shape
     y = empty(x.shape[0], *size, groups * c_out, dtype=x.dtype, device=x.device)
-    y.zero_() if bias is None else y.copy_(bias)
+    if bias is not None:
+        y.copy_(bias)
     for images in blocks(x, size, geometry):
         columns = unfold_windows(x[images], size, geometry)
-        accumulate_product(y[images].view(-1, groups, c_out).transpose(0, 1), columns, matrix)
+        out = y[images].view(-1, groups, c_out).transpose(0, 1)
+        multiply(columns, matrix, out, beta=0 if bias is None else 1)
     return y
 
 
-def accumulate_product(total, a, b):
-    """total += a b, for matrices or for one matrix a group: (groups, M, N), (groups, M, K), (groups, K, N)."""
-    if len(total) == 1:
-        total[0].addmm_(a[0], b[0])
+def multiply(a, b, out, beta):
+    """out = beta * out + a b, one product a group: (groups, M, K), (groups, K, N), (groups, M, N)."""
+    if len(out) == 1:
+        out[0].addmm_(a[0], b[0], beta=beta)
     else:
-        total.baddbmm_(a, b)
+        out.baddbmm_(a, b, beta=beta)
+
+
+def wide(dtype):
+    """The dtype in which many products of `dtype` are summed: 32 bits for 16."""
+    return empty(0).float().dtype if empty(0, dtype=dtype).element_size() == 2 else dtype
 
 
 def blocks(x, size, geometry):

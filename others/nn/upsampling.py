@@ -16,8 +16,7 @@ class NearestUpsampling(Module):
     Shape: (N, C, H, W) -> (N, C, floor(H * scale), floor(W * scale)), or (N, C, *size); also without N. One of
     scale_factor (int, float or pair) and size (int or pair) is given. (torch.nn.Upsample, mode 'nearest')
 
-    Raises ValueError unless exactly one of the two is given, and for a scale_factor that is not positive;
-    RuntimeError for a size that is not.
+    Raises ValueError unless exactly one of the two is given, RuntimeError for an output without pixels.
     """
 
     recompute_scale_factor = None
@@ -28,8 +27,8 @@ class NearestUpsampling(Module):
                              f"scale_factor={scale_factor!r}, size={size!r}")  # fmt: skip
         self.size = None if size is None else pair(size, "size", minimum=1)
         scales = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor, scale_factor)
-        if size is None and (len(scales) != 2 or not all(s > 0 for s in scales)):
-            raise ValueError(f"{type(self).__name__}: expected a positive scale_factor or a pair, got {scale_factor!r}")
+        if len(scales) != 2:
+            raise ValueError(f"{type(self).__name__}: expected a scale_factor or a pair, got {scale_factor!r}")
         self.scale_factor = None if scale_factor is None else tuple(scales)
 
     def forward(self, input):
@@ -38,6 +37,8 @@ class NearestUpsampling(Module):
         input = input.detach()
         scales = self.scale_factor or (None, None)
         sizes = self.size or [floor(n * s) for n, s in zip(input.shape[-2:], scales)]
+        if min(*sizes, *input.shape[-2:]) < 1:
+            raise RuntimeError(f"{self.name()}: the output for {tuple(input.shape)} would have size {tuple(sizes)}")
         axes = zip(input.shape[-2:], sizes, (None, None) if self.recompute_scale_factor else scales)
         rows, columns = (sources(*axis, input.device) for axis in axes)
         self.save(input.shape, rows, columns)

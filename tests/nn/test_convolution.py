@@ -196,7 +196,7 @@ def test_transposed_layer_is_the_adjoint_of_the_layer(layer):
     conv = nn.Conv2d(c_in, c_out, kernel_size, **options, dtype=torch.float64)
     transposed = nn.TransposeConv2d(c_out, c_in, kernel_size, **options, dtype=torch.float64)
     transposed.weight = conv.weight
-    x = torch.randn(batch, c_in, *(s + 10 for s in size), dtype=torch.float64)
+    x = torch.randn(batch, c_in, *(s + 12 for s in size), dtype=torch.float64)
     output = conv.forward(x)
     y = torch.randn_like(output)
     close((x * transposed.forward(y, output_size=x.shape[2:])).sum(), (output * y).sum())
@@ -305,12 +305,12 @@ def test_transposed_arguments_that_torch_refuses():
                 namespace.ConvTranspose2d(1, 1, 3, **options).forward(torch.randn(1, 1, 8, 8))
 
 
-@pytest.mark.parametrize("shape", [(4, 1, 32, 32), (32, 32), (1, 4, 3, 8, 8), (1, 32, 32), ()])
+@pytest.mark.parametrize("shape", [(4, 1, 32, 32), (32, 32), (1, 4, 3, 8, 8), (1, 32, 32), (), (2, 3, 0, 9)])
 @BOTH
 def test_input_shapes_that_torch_refuses(name, shape):
     for namespace in (nn, torch.nn):
         with pytest.raises(RuntimeError):
-            getattr(namespace, name)(3, 16, 3).forward(torch.randn(shape))
+            getattr(namespace, name)(3, 16, 3, padding=1).forward(torch.randn(shape))
 
 
 def test_message_says_who_what_was_expected_and_what_came():

@@ -115,6 +115,13 @@ def test_each_map_is_linear_in_both_arguments(case, a, b):
         close(f(a * one + b * two, fixed), a * f(one, fixed) + b * f(two, fixed))
 
 
+@pytest.mark.parametrize("block_bytes", [1, 15_000])
+def test_columns_made_block_by_block(monkeypatch, block_bytes):
+    monkeypatch.setattr(kernels, "BLOCK_BYTES", block_bytes)
+    for geometry in GRID[::5]:
+        check(geometry, (7, 9), 5, (3, 10))
+
+
 def test_negative_padding_crops(path):
     check(Geometry((2, 3), (1, 1), (-1, -2)), (8, 9), 2, (3, 4), behind=(-2, -1))
     check(Geometry((3, 2), (2, 1), (-2, 1)), (9, 8), 2, (9, 10), behind=(1, -1))
@@ -198,9 +205,11 @@ def test_threads_do_not_disturb_each_other(path):
 def test_inference_mode_and_ordinary_calls_can_follow_each_other(path):
     geometry = Geometry((3, 3), padding=(1, 1))
     arguments = operands(geometry, (6, 5), 2, (9, 10))
-    expected = maps(geometry, *arguments)
+    kernels.free_workspaces()
     with torch.inference_mode():
         inside = maps(geometry, *arguments)
-    after = maps(geometry, *arguments)
-    for results in (inside, after):
+    expected = maps(geometry, *arguments)
+    with torch.inference_mode():
+        again = maps(geometry, *arguments)
+    for results in (inside, again):
         assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
