@@ -2,6 +2,7 @@
 the shipped weights and write a picture. Downloads nothing.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -12,10 +13,13 @@ from Miniproject_2.model import Model
 from others import data, figures, metrics
 
 PAIRS, IMAGES, EPOCHS = 3000, 100, 4
-PICTURE = Path("out/demo.png")
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--picture", type=Path, default=Path("out/demo.png"))
+    picture = parser.parse_args().picture
+
     print(f"Generating {PAIRS:,} noisy pairs and {IMAGES} noisy and clean images to measure on ...")
     pairs, (noisy, clean) = data.generated_pairs(PAIRS), data.generated_validation(IMAGES)
 
@@ -30,9 +34,9 @@ def main():
     denoised = model.predict(noisy)
     for name, images in (("noisy", noisy), ("denoised by the shipped weights", denoised)):
         print(f"PSNR A, {name}: {metrics.psnr_a(images.float() / 255, clean.float() / 255):.2f} dB")
-    PICTURE.parent.mkdir(exist_ok=True)
-    figures.comparison(PICTURE, noisy[:6], denoised[:6], clean[:6])
-    print(f"Picture: {PICTURE.resolve()}")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figures.comparison(picture, noisy[:6], denoised[:6], clean[:6])
+    print(f"Picture: {picture.resolve()}")
 
 
 if __name__ == "__main__":
