@@ -70,7 +70,7 @@ def weight_gradient(x, y, geometry):
 # ---------------------------------------------------------------------------------------------------- their parts
 
 FEW_CHANNELS = 8  # a product with fewer columns than this is slower than so many shifted additions
-BLOCK_BYTES = 2**22  # columns are made for so many images at a time that they stay in the cache
+BLOCK_BYTES = 2**23  # columns are made for so many images at a time that they stay in the cache
 
 
 def correlate_matrix(x, matrix, size, geometry, bias):
