@@ -8,7 +8,7 @@ from torch import arange, empty
 
 from . import init
 from .geometry import Geometry, correlation_size, pair, scatter_size, span
-from .kernels import correlate, scatter, weight_gradient
+from .kernels import correlate, correlate_and_gradient, scatter, weight_gradient
 from .module import Module
 
 
@@ -73,7 +73,7 @@ class Convolution(Module):
         """Add to both gradients; grad_output is NHWC."""
         self.weight_grad.add_(weight_grad)
         if self.bias is not None:
-            self.bias_grad.add_(grad_output.reshape(-1, self.out_channels).sum(0))
+            self.bias_grad.add_(grad_output.reshape(-1, self.out_channels).sum(0, dtype=self.bias_grad.dtype))
 
     def extra_repr(self):
         kernel = "x".join(map(str, self.kernel_size))
@@ -222,10 +222,13 @@ class TransposeConv2d(Convolution):
         return nchw(scatter(nhwc(input), weight, size, geometry, bias), like=input)
 
     def backward(self, grad_output):
-        self.accumulate(grad_output)
-        input, _, geometry = self.recall()
+        input, size, geometry = self.recall()
+        self.check_gradient(grad_output, input, size)
         weight, _ = self.operands(grad_output.dtype)
-        return nchw(correlate(nhwc(grad_output), weight, input.shape[-2:], geometry), like=input)
+        grad_output = nhwc(grad_output)
+        grad_input, weight_grad = correlate_and_gradient(grad_output, weight, nhwc(input), geometry)
+        self.add_gradients(weight_grad, grad_output)
+        return nchw(grad_input, like=input)
 
     def accumulate(self, grad_output):
         input, size, geometry = self.recall()

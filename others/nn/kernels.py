@@ -54,17 +54,24 @@ def scatter(y, weight, size, geometry, bias=None):
 
 def weight_gradient(x, y, geometry):
     """(N, H, W, C_in), (N, H', W', C_out) -> (C_out, C_in / groups, kh, kw), summed over the batch."""
-    groups, (kh, kw) = geometry.groups, geometry.kernel_size
-    c_in, c_out, size = x.shape[3] // groups, y.shape[3] // groups, y.shape[1:3]
-    gradient = empty(groups, c_out, kh * kw * c_in, dtype=wide(y.dtype), device=y.device).zero_()
+    gradient = new_gradient(x, y, geometry)
+    for images in blocks(x, y.shape[1:3], geometry):
+        columns = unfold_windows(x[images], y.shape[1:3], geometry)
+        add_product(gradient, y[images], columns)
+    return as_weight(gradient, geometry)
+
+
+def correlate_and_gradient(x, weight, y, geometry):
+    """correlate(x, weight) and weight_gradient(x, y), (N, H', W', C_out) both, from the same columns: what going
+    backward through a transposed convolution takes."""
+    size, matrix = y.shape[1:3], as_matrix(weight, geometry.groups)
+    gradient = new_gradient(x, y, geometry)
+    result = empty(y.shape, dtype=x.dtype, device=x.device)
     for images in blocks(x, size, geometry):
         columns = unfold_windows(x[images], size, geometry)
-        rows = y[images].reshape(-1, groups, c_out).permute(1, 2, 0)
-        if gradient.dtype == y.dtype:
-            multiply(rows, columns, out=gradient, beta=1)
-        else:
-            gradient += rows.matmul(columns)
-    return gradient.view(groups * c_out, kh, kw, c_in).permute(0, 3, 1, 2)
+        multiply(columns, matrix, by_group(result[images], geometry.groups), beta=0)
+        add_product(gradient, y[images], columns)
+    return result, as_weight(gradient, geometry)
 
 
 # ---------------------------------------------------------------------------------------------------- their parts
@@ -81,9 +88,13 @@ def correlate_matrix(x, matrix, size, geometry, bias):
         y.copy_(bias)
     for images in blocks(x, size, geometry):
         columns = unfold_windows(x[images], size, geometry)
-        out = y[images].view(-1, groups, c_out).transpose(0, 1)
-        multiply(columns, matrix, out, beta=0 if bias is None else 1)
+        multiply(columns, matrix, by_group(y[images], groups), beta=0 if bias is None else 1)
     return y
+
+
+def by_group(y, groups):
+    """(N, H, W, C) -> (groups, N * H * W, C / groups), a view where y is contiguous."""
+    return y.reshape(-1, groups, y.shape[3] // groups).transpose(0, 1)
 
 
 def multiply(a, b, out, beta):
@@ -94,9 +105,26 @@ def multiply(a, b, out, beta):
         out.baddbmm_(a, b, beta=beta)
 
 
-def wide(dtype):
-    """The dtype in which many products of `dtype` are summed: 32 bits for 16."""
-    return empty(0).float().dtype if empty(0, dtype=dtype).element_size() == 2 else dtype
+def new_gradient(x, y, geometry):
+    """Zeros (groups, C_out / groups, kh * kw * C_in / groups) to sum a weight's gradient in: 32 bits for 16-bit x."""
+    groups, (kh, kw) = geometry.groups, geometry.kernel_size
+    zeros = empty(groups, y.shape[3] // groups, kh * kw * x.shape[3] // groups, dtype=y.dtype, device=y.device)
+    return (zeros.float() if zeros.element_size() == 2 else zeros).zero_()
+
+
+def add_product(gradient, y, columns):
+    """gradient += y^T columns, for some images' y and their columns."""
+    rows = by_group(y, len(gradient)).transpose(1, 2)
+    if gradient.dtype == columns.dtype:
+        multiply(rows, columns, gradient, beta=1)
+    else:
+        gradient += rows.bmm(columns)
+
+
+def as_weight(gradient, geometry):
+    """The gradient of `as_matrix`'s transpose -> of the weight (C_out, C_in / groups, kh, kw)."""
+    groups, c_out, _ = gradient.shape
+    return gradient.view(groups * c_out, *geometry.kernel_size, -1).permute(0, 3, 1, 2)
 
 
 def blocks(x, size, geometry):

@@ -6,7 +6,7 @@ from torch import arange
 
 from .convolution import Convolution, nchw, nhwc
 from .geometry import Geometry, correlation_size, pair, span
-from .kernels import correlate, scatter, transpose, weight_gradient
+from .kernels import correlate_and_gradient, scatter, transpose, weight_gradient
 from .module import Module
 
 
@@ -151,10 +151,13 @@ class UpsamplingConv2d(Convolution):
         return nchw(scatter(nhwc(input), self.fold(weight), size, self.folded_geometry(), bias), like=input)
 
     def backward(self, grad_output):
-        self.accumulate(grad_output)
-        input, _ = self.recall()
+        input, size = self.recall()
+        self.check_gradient(grad_output, input, size)
         kernel = self.fold(self.operands(grad_output.dtype)[0])
-        return nchw(correlate(nhwc(grad_output), kernel, input.shape[-2:], self.folded_geometry()), like=input)
+        grad_output = nhwc(grad_output)
+        both = correlate_and_gradient(grad_output, kernel, nhwc(input), self.folded_geometry())
+        self.add_gradients(self.unfold(both[1]), grad_output)
+        return nchw(both[0], like=input)
 
     def accumulate(self, grad_output):
         input, size = self.recall()
