@@ -51,7 +51,7 @@ def main():
         "data": description,
         "recipe": recipe._asdict(),
         "precision": args.precision,
-        "command": " ".join(sys.argv),
+        "command": command(args),
         "torch": str(torch.__version__),
     }
     started = time.perf_counter()
@@ -67,6 +67,15 @@ def main():
         info["psnr_a"], info["psnr_b"] = metrics.psnr_a(output, clean), metrics.psnr_b(output, clean)
         checkpoint.save_denoiser(args.out, args.denoiser, model.network.arguments, model.network, info)
     print(info)
+
+
+def command(args):
+    """The command line that does this again, with the names of folders left to the reader."""
+    given = {key: value for key, value in vars(args).items() if value is not None and key != "denoiser"}
+    options = (
+        f"--{key.replace('_', '-')} {key.upper() if isinstance(value, Path) else value}" for key, value in given.items()
+    )
+    return " ".join(["python benchmarks/train_weights.py", args.denoiser, *options])
 
 
 def source_of_pairs(args):
