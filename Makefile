@@ -1,9 +1,10 @@
 # Two commands do everything, set-up included: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+WEIGHTS := --holdout 20 --threads 1 --out Miniproject_2/bestmodel.pth
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint conformance gradcheck clean
+.PHONY: help demo test lint conformance gradcheck bench weights clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -24,6 +25,13 @@ conformance: .venv/installed  ## run PyTorch's own test inputs against the block
 
 gradcheck: .venv/installed  ## check every block's gradients numerically
 	$(BIN)/python -m others.nn.gradcheck
+
+bench: .venv/installed  ## time training steps and predictions against torch.nn, write benchmarks/RESULTS.md
+	$(BIN)/python benchmarks/speed.py --fresh --out benchmarks/RESULTS.md
+
+weights: .venv/installed  ## train the shipped weights again: make weights PHOTOS=folder (hours)
+	$(BIN)/python benchmarks/train_weights.py prescribed --photos $(PHOTOS) $(WEIGHTS) --epochs 30
+	$(BIN)/python benchmarks/train_weights.py rednet --photos $(PHOTOS) $(WEIGHTS) --epochs 20
 
 clean:  ## remove what the other targets made
 	rm -rf .venv out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -103,7 +103,7 @@ def test_a_training_script_with_the_import_changed_gives_the_same_losses():
     torch.manual_seed(3)
     ours, losses = script(
         nn,
-        lambda net: nn.SGD(net.param(), lr=0.5, momentum=0.9, nesterov=True),
+        lambda net: nn.SGD(net.parameters(), lr=0.5, momentum=0.9, nesterov=True),
         lambda net, criterion, loss: net.backward(criterion.backward()),
         data,
     )

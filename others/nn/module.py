@@ -15,6 +15,14 @@ from contextvars import ContextVar
 RECORDER = ContextVar("RECORDER", default=None)
 
 
+class Parameters(list):
+    """Tensors, as torch's parameters() gives them, with their (parameter, gradient) `pairs` for an optimiser."""
+
+    def __init__(self, pairs):
+        super().__init__(parameter for parameter, _ in pairs)
+        self.pairs = pairs
+
+
 class Module:
     """Base class of all blocks. A subclass implements `forward` and `backward`; the rest is inherited.
 
@@ -61,12 +69,16 @@ class Module:
         """Make `tensor` (or None) the parameter `name`, with a gradient of zeros beside it."""
         self.__dict__[name] = tensor
         self.__dict__[f"{name}_grad"] = None if tensor is None else tensor.new_zeros(tensor.shape)
-        self.parameter_names = (*self.parameter_names, name)
+        if name not in self.parameter_names:
+            self.parameter_names = (*self.parameter_names, name)
 
     def __setattr__(self, name, value):
         """Assigning to a parameter copies into it, so that whoever holds it (an optimiser) sees the new values."""
-        if name not in self.parameter_names or self.__dict__[name] is None or value is None:
+        if name not in self.parameter_names:
             object.__setattr__(self, name, value)
+            return
+        if self.__dict__[name] is None or value is None:  # a bias is added or taken away
+            self.register(name, None if value is None else value.detach().clone())
             return
         parameter, gradient, value = self.__dict__[name], self.__dict__[f"{name}_grad"], value.detach()
         if value.shape != parameter.shape:
@@ -111,8 +123,8 @@ class Module:
                     yield f"{prefix}.{name}".lstrip("."), getattr(module, name)
 
     def parameters(self):
-        """All parameters."""
-        return [parameter for _, parameter in self.named_parameters()]
+        """All parameters, each once: a list of tensors that optimisers take, too."""
+        return Parameters(self.param())
 
     def param(self):
         """The (parameter, gradient) pairs of this module and everything below it; [] if there are none."""
@@ -123,8 +135,8 @@ class Module:
             if getattr(module, name) is not None
         ]
 
-    def zero_grad(self):
-        """Set all gradients to zero, in place."""
+    def zero_grad(self, set_to_none=False):
+        """Set all gradients to zero, in place. They are never None: set_to_none is there for torch's scripts."""
         for _, gradient in self.param():
             gradient.zero_()
 
@@ -150,8 +162,12 @@ class Module:
         return self
 
     def state_dict(self):
-        """{dotted name: tensor}, keys and layouts as in torch, so that state moves between torch.nn and us."""
-        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+        """{dotted name: tensor}, keys and layouts as in torch, so that state moves between torch.nn and us. What is
+        shared stands under each of its names."""
+        own = {name: getattr(self, name).detach() for name in self.parameter_names if getattr(self, name) is not None}
+        for prefix, child in self.children():
+            own |= {f"{prefix}.{name}": tensor for name, tensor in child.state_dict().items()}
+        return own
 
     def load_state_dict(self, state_dict, strict=True):
         """Copy values into the parameters, in place.

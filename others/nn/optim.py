@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules, with torch's update rules, arguments and errors.
 
-An optimiser takes a Module, its `param()`, or parameter groups: dicts with either of these under "params" and options
-of their own. Updates are written into the parameters in place.
+An optimiser takes a Module, its `param()` or `parameters()`, or parameter groups: dicts with one of these under
+"params" and options of their own. Updates are written into the parameters in place.
 """
 
 from math import cos, pi, sqrt
@@ -19,7 +19,7 @@ class Optimizer:
     def __init__(self, params, defaults):
         self.defaults = defaults
         self.param_groups = []
-        groups = [{"params": params}] if isinstance(params, Module) else list(params)
+        groups = [{"params": params}] if isinstance(params, Module) else list(getattr(params, "pairs", params))
         if not groups:
             raise ValueError(f"{type(self).__name__}: optimizer got an empty parameter list")
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
@@ -28,7 +28,8 @@ class Optimizer:
     def add_param_group(self, group):
         """Add parameters with options of their own; options not given are the optimiser's."""
         group = {**self.defaults, **group}
-        group["params"] = group["params"] if isinstance(group["params"], Module) else list(group["params"])
+        if not isinstance(group["params"], Module):
+            group["params"] = list(getattr(group["params"], "pairs", group["params"]))
         lr, pairs = group["lr"], self.pairs(group)
         self.require(not hasattr(lr, "numel") or lr.numel() == 1, f"a tensor lr must have 1 element, got {lr}")
         self.check(group)
@@ -58,8 +59,8 @@ class Optimizer:
                 gradient = gradient.detach()
                 self.update(parameter.detach(), -gradient if group["maximize"] else gradient, state, group)
 
-    def zero_grad(self):
-        """Set all gradients to zero, in place."""
+    def zero_grad(self, set_to_none=False):
+        """Set all gradients to zero, in place. They are never None: set_to_none is there for torch's scripts."""
         for group in self.param_groups:
             for _, gradient in self.pairs(group):
                 gradient.detach().zero_()

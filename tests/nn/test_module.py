@@ -286,3 +286,39 @@ def test_repr_shows_the_tree_and_what_differs_from_the_defaults():
         "Conv2d(2 -> 2, 3x3, padding=same, groups=2, padding_mode=reflect)"
     )
     assert repr(nn.LeakyReLU(0.3)) == "LeakyReLU(negative_slope=0.3)"
+
+
+def test_a_bias_can_be_added_and_taken_away():
+    layer, x = nn.Conv2d(2, 3, 3, bias=False), torch.randn(2, 2, 5, 6)
+    layer.bias = torch.tensor([1.0, 2.0, 3.0])
+    upstream = torch.randn_like(layer.forward(x))
+    layer.backward(upstream)
+    torch.testing.assert_close(layer.bias_grad, upstream.sum((0, 2, 3)))
+    torch.testing.assert_close(layer.forward(x), torch.nn.functional.conv2d(x, layer.weight, layer.bias))
+    layer.bias = None
+    torch.testing.assert_close(layer.forward(x), torch.nn.functional.conv2d(x, layer.weight))
+    assert len(layer.param()) == 1
+
+
+def test_shared_modules_stand_under_each_name_in_state_dicts():
+    ours, theirs = nn.Conv2d(3, 3, 1), torch.nn.Conv2d(3, 3, 1)
+    ours, theirs = nn.Sequential(ours, nn.ReLU(), ours), torch.nn.Sequential(theirs, torch.nn.ReLU(), theirs)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 3, 4, 5)
+    torch.testing.assert_close(ours.forward(x), theirs(x).detach())
+    theirs.load_state_dict(ours.state_dict())
+    assert len(ours.parameters()) == len(list(theirs.parameters())) == 2
+
+
+def test_optimisers_take_parameters_and_keep_to_their_gradients():
+    net, x = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)), torch.randn(5, 4)
+    groups = [{"params": net[0].parameters(), "lr": 0.5}, {"params": net[2].parameters()}]
+    optimizer = nn.SGD(groups, lr=0.1)
+    before = [parameter.clone() for parameter in net.parameters()]
+    net.backward(torch.randn_like(net.forward(x)))
+    optimizer.step()
+    for (parameter, gradient), old, lr in zip(net.param(), before, (0.5, 0.5, 0.1, 0.1)):
+        torch.testing.assert_close(parameter, old - lr * gradient)
+    optimizer.zero_grad(set_to_none=True)
+    assert all(not gradient.any() for _, gradient in net.param())
