@@ -55,29 +55,27 @@ def scatter(y, weight, size, geometry, bias=None):
 def weight_gradient(x, y, geometry):
     """(N, H, W, C_in), (N, H', W', C_out) -> (C_out, C_in / groups, kh, kw), summed over the batch."""
     gradient = new_gradient(x, y, geometry)
-    for images in blocks(x, y.shape[1:3], geometry):
-        columns = unfold_windows(x[images], y.shape[1:3], geometry)
-        add_product(gradient, y[images], columns)
+    for x_block, (y_block,), shifted in blocks(x, (y,), geometry):
+        add_product(gradient, y_block, unfold_windows(x_block, y_block.shape[1:3], shifted))
     return as_weight(gradient, geometry)
 
 
 def correlate_and_gradient(x, weight, y, geometry):
     """correlate(x, weight) and weight_gradient(x, y), (N, H', W', C_out) both, from the same columns: what going
     backward through a transposed convolution takes."""
-    size, matrix = y.shape[1:3], as_matrix(weight, geometry.groups)
-    gradient = new_gradient(x, y, geometry)
+    gradient, matrix = new_gradient(x, y, geometry), as_matrix(weight, geometry.groups)
     result = empty(y.shape, dtype=x.dtype, device=x.device)
-    for images in blocks(x, size, geometry):
-        columns = unfold_windows(x[images], size, geometry)
-        multiply(columns, matrix, by_group(result[images], geometry.groups), beta=0)
-        add_product(gradient, y[images], columns)
+    for x_block, (y_block, out), shifted in blocks(x, (y, result), geometry):
+        columns = unfold_windows(x_block, out.shape[1:3], shifted)
+        multiply(columns, matrix, by_group(out, geometry.groups), beta=0)
+        add_product(gradient, y_block, columns)
     return result, as_weight(gradient, geometry)
 
 
 # ---------------------------------------------------------------------------------------------------- their parts
 
 FEW_CHANNELS = 8  # a product with fewer columns than this is slower than so many shifted additions
-BLOCK_BYTES = 2**23  # columns are made for so many images at a time that they stay in the cache
+BLOCK_BYTES = 2**23  # of columns at a time: they stay in the cache, and need no more than this for any image
 
 
 def correlate_matrix(x, matrix, size, geometry, bias):
@@ -86,9 +84,9 @@ def correlate_matrix(x, matrix, size, geometry, bias):
     y = empty(x.shape[0], *size, groups * c_out, dtype=x.dtype, device=x.device)
     if bias is not None:
         y.copy_(bias)
-    for images in blocks(x, size, geometry):
-        columns = unfold_windows(x[images], size, geometry)
-        multiply(columns, matrix, by_group(y[images], groups), beta=0 if bias is None else 1)
+    for x_block, (out,), shifted in blocks(x, (y,), geometry):
+        columns = unfold_windows(x_block, out.shape[1:3], shifted)
+        multiply(columns, matrix, by_group(out, groups), beta=0 if bias is None else 1)
     return y
 
 
@@ -127,12 +125,20 @@ def as_weight(gradient, geometry):
     return gradient.view(groups * c_out, *geometry.kernel_size, -1).permute(0, 3, 1, 2)
 
 
-def blocks(x, size, geometry):
-    """Slices of the batch whose columns fill about BLOCK_BYTES."""
-    taps = geometry.kernel_size[0] * geometry.kernel_size[1]
-    bytes_per_image = size[0] * size[1] * taps * x.shape[3] * x.element_size()
-    step = max(1, BLOCK_BYTES // max(1, bytes_per_image))
-    return [slice(start, start + step) for start in range(0, x.shape[0], step)]
+def blocks(x, outputs, geometry):
+    """Split the work into blocks whose columns fill about BLOCK_BYTES: some images, or some rows of one.
+
+    Yields (the block's images of x, its part of each of `outputs` (N, H', W', C), the geometry from its first row on).
+    """
+    (n, height, width, _), taps = outputs[0].shape, geometry.kernel_size[0] * geometry.kernel_size[1]
+    row_bytes = max(1, width * taps * x.shape[3] * x.element_size())
+    rows = min(height, max(1, BLOCK_BYTES // row_bytes))
+    images = max(1, BLOCK_BYTES // (row_bytes * height))
+    (stride, _), (padding, side) = geometry.stride, geometry.padding
+    for i in range(0, n, images):
+        for row in range(0, height, rows):
+            parts = [output[i : i + images, row : row + rows] for output in outputs]
+            yield x[i : i + images], parts, geometry._replace(padding=(padding - row * stride, side))
 
 
 def unfold_windows(x, size, geometry):
