@@ -189,6 +189,18 @@ def test_random_layers(layer, name):
     compare(ours, theirs, x)
 
 
+@given(layers(), st.sampled_from(["Conv2d", "ConvTranspose2d"]))
+def test_state_goes_to_torch_and_back(layer, name):
+    args, options, _ = layer
+    first, last = (getattr(nn, name)(*args, **options) for _ in range(2))
+    theirs = getattr(torch.nn, name)(*args, **options)
+    theirs.load_state_dict(first.state_dict())
+    last.load_state_dict(theirs.state_dict())
+    assert list(first.state_dict()) == list(theirs.state_dict()) == list(last.state_dict())
+    assert all(torch.equal(value, last.state_dict()[key]) for key, value in first.state_dict().items())
+    assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in first.state_dict().items())
+
+
 @given(layers())
 def test_transposed_layer_is_the_adjoint_of_the_layer(layer):
     (c_in, c_out, kernel_size), options, (batch, _, *size) = layer
