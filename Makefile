@@ -30,7 +30,7 @@ bench: .venv/installed  ## time training steps and predictions against torch.nn,
 	$(BIN)/python benchmarks/speed.py --fresh --out benchmarks/RESULTS.md
 
 weights: .venv/installed  ## train the shipped weights again: make weights PHOTOS=folder (hours)
-	$(BIN)/python benchmarks/train_weights.py prescribed --photos $(PHOTOS) $(WEIGHTS) --epochs 30
+	$(BIN)/python benchmarks/train_weights.py prescribed --photos $(PHOTOS) $(WEIGHTS) --epochs 30 --batch-size 32
 	$(BIN)/python benchmarks/train_weights.py rednet --photos $(PHOTOS) $(WEIGHTS) --epochs 20
 
 clean:  ## remove what the other targets made

@@ -5,6 +5,7 @@ inside this one.
 """
 
 import sys
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,8 +77,8 @@ class Model:
 
         After `load_pretrained_model` the rate is low: the weights adapt to the given pairs and get no worse.
         validation: (noisy, clean) pixels to measure PSNR A on after each epoch. recipe: a `training.Recipe`.
-        progress: a function called with each epoch's `training.Record`, or None to show tqdm's bar if it is
-        installed and a line per epoch otherwise; False shows nothing.
+        progress: a function called with each epoch's `training.Record`; None prints a line per epoch and shows
+        tqdm's bar if it is installed; False shows nothing.
 
         Returns the list of records. Raises TypeError or ValueError for anything but two equal image tensors and
         num_epochs >= 0. Note: the loss against noisy targets goes to the clean error plus the variance of the
@@ -91,8 +92,8 @@ class Model:
         recipe = recipe or self.recipe()
         with torch.inference_mode(False), torch.no_grad():
             pairs = (train_input.detach(), train_target.detach())
-            records = training.fit(self.network, pairs, num_epochs, recipe, validation, self.dtype)
-            return training.show(records, num_epochs) if progress is None else training.collect(records, progress)
+            run = partial(training.fit, self.network, pairs, num_epochs, recipe, validation, self.dtype)
+            return training.show(run) if progress is None else training.collect(run(), progress)
 
     def recipe(self):
         """How `train` trains: the denoiser's recipe, at a small part of its rate for pretrained weights."""

@@ -41,16 +41,16 @@ class Recipe(NamedTuple):
     seed: int = 0
 
 
-def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32):
+def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32, on_step=None):
     """Train `network` on noisy pairs; yields one `Record` per epoch.
 
     pairs: (noisy_1, noisy_2), pixels (N, 3, H, W) in 0-255, or a function of the epoch's number (from 0) that gives
     them. Each minibatch is flipped and turned at random, both versions alike, and input and target are swapped at
     random. validation: (noisy, clean) pixels. dtype: the precision of activations; parameters stay float32.
-    The global random state is not used.
+    on_step(done, total) is called after every minibatch, counted over all epochs. The global random state is not used.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
-    fresh = pairs if callable(pairs) else lambda epoch: pairs
+    fresh, done = pairs if callable(pairs) else lambda epoch: pairs, 0
     optimizer, schedule = SGD(network.param(), recipe.lr, recipe.momentum, nesterov=True), None
     for epoch in range(epochs):
         first, second = fresh(epoch)
@@ -64,6 +64,9 @@ def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32):
             total += train_step(network, optimizer, *batch, recipe, dtype) * len(index)
             if schedule.count < schedule.total_steps - 1:
                 schedule.step()
+            done += 1
+            if on_step:
+                on_step(done, steps * epochs)
         network.eval()
         seconds = time.perf_counter() - started
         yield Record(
@@ -146,16 +149,17 @@ def collect(records, callback=None):
     return done
 
 
-def show(records, epochs):
-    """Run the training with tqdm's bar over the epochs if it is installed, else a line per epoch. -> list of records"""
+def show(run):
+    """Call `run`, a `fit` that lacks only on_step: a line per epoch, and tqdm's bar with the time left if tqdm is
+    installed and the output goes to a terminal. -> list of records"""
     try:
         from tqdm import tqdm
     except ImportError:
-        return collect(records, lambda record: print(record, flush=True))
-    with tqdm(total=epochs, unit="epoch", desc="training") as bar:
+        return collect(run(), lambda record: print(record, flush=True))
+    with tqdm(unit="batch", desc="training", disable=None) as bar:
 
-        def step(record):
-            bar.write(str(record))
+        def advance(done, total):
+            bar.total = total
             bar.update()
 
-        return collect(records, step)
+        return collect(run(on_step=advance), lambda record: bar.write(str(record)))

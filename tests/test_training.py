@@ -362,13 +362,28 @@ def test_collect_calls_back_after_every_epoch():
     assert training.collect(iter(RECORDS), False) == RECORDS
 
 
+def test_steps_are_counted_over_all_epochs(pixels):
+    seen = []
+    pairs = pixels(5, 3, 8, 8), pixels(5, 3, 8, 8, seed=1)
+    list(fit(tiny(), pairs, 2, Recipe(batch_size=2), on_step=lambda *count: seen.append(count)))
+    assert seen == [(done, 6) for done in range(1, 7)]
+
+
 @pytest.mark.parametrize("tqdm", [True, False])
 def test_show_prints_a_line_per_epoch_with_and_without_tqdm(monkeypatch, capsys, tqdm):
     if tqdm:
         pytest.importorskip("tqdm")
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     else:
         monkeypatch.setitem(sys.modules, "tqdm", None)
-    assert training.show(iter(RECORDS), 2) == RECORDS
+
+    def run(on_step=None):
+        for step, record in enumerate(RECORDS, 1):
+            if on_step:
+                on_step(step, 2)
+            yield record
+
+    assert training.show(run) == RECORDS
     out, err = capsys.readouterr()
     assert all(str(record) in out for record in RECORDS)
     assert ("2/2" in err) == tqdm
