@@ -87,13 +87,16 @@ class Model:
         data.check_pairs(train_input, train_target, "Model.train")
         if validation is not None:
             data.check_pairs(*validation, "Model.train, validation")
-        if not isinstance(num_epochs, int) or num_epochs < 0:
+        if not hasattr(num_epochs, "__index__") or num_epochs < 0:
             raise ValueError(f"Model.train: expected num_epochs to be an integer >= 0, got {num_epochs!r}")
         recipe = recipe or self.recipe()
         with torch.inference_mode(False), torch.no_grad():
             pairs = (train_input.detach(), train_target.detach())
             run = partial(training.fit, self.network, pairs, num_epochs, recipe, validation, self.dtype)
-            return training.show(run) if progress is None else training.collect(run(), progress)
+            try:
+                return training.show(run) if progress is None else training.collect(run(), progress)
+            finally:
+                self.network.eval()  # also when interrupted
 
     def recipe(self):
         """How `train` trains: the denoiser's recipe, at a small part of its rate for pretrained weights."""

@@ -1,4 +1,4 @@
-"""The training loop: shuffled minibatches, one record per epoch. Shows nothing; the caller does."""
+"""The training loop: shuffled minibatches, one record per epoch; and two ways to watch it."""
 
 import time
 from typing import NamedTuple
@@ -50,7 +50,8 @@ def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32, on
     on_step(done, total) is called after every minibatch, counted over all epochs. The global random state is not used.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
-    fresh, done = pairs if callable(pairs) else lambda epoch: pairs, 0
+    fresh = pairs if callable(pairs) else lambda epoch: pairs
+    done = 0
     optimizer, schedule = SGD(network.param(), recipe.lr, recipe.momentum, nesterov=True), None
     for epoch in range(epochs):
         first, second = fresh(epoch)

@@ -80,9 +80,8 @@ class Convolution(Module):
         settings = (("stride", (1, 1)), ("padding", (0, 0)), ("output_padding", (0, 0)), ("dilation", (1, 1)),
                     ("groups", 1), ("padding_mode", "zeros"))  # fmt: skip
         changed = [f", {k}={getattr(self, k)}" for k, usual in settings if getattr(self, k, usual) != usual]
-        return f"{self.in_channels} -> {self.out_channels}, {kernel}{''.join(changed)}" + ", bias=False" * (
-            self.bias is None
-        )
+        bias = ", bias=False" if self.bias is None else ""
+        return f"{self.in_channels} -> {self.out_channels}, {kernel}{''.join(changed)}{bias}"
 
 
 class Conv2d(Convolution):
