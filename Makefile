@@ -1,7 +1,7 @@
 # Two commands do everything, set-up included: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
-WEIGHTS := --holdout 20 --threads 1 --out Miniproject_2/bestmodel.pth
+WEIGHTS = --photos $(PHOTOS) $(if $(VAL),--val $(VAL)) --holdout 20 --threads 1 --out Miniproject_2/bestmodel.pth
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint conformance gradcheck bench weights clean
@@ -16,7 +16,7 @@ test: .venv/installed lint  ## install, check the style, run the whole test suit
 	$(BIN)/python -m pytest
 	$(BIN)/python test.py
 
-lint: .venv/installed
+lint: .venv/installed  ## check the style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
@@ -29,9 +29,9 @@ gradcheck: .venv/installed  ## check every block's gradients numerically
 bench: .venv/installed  ## time training steps and predictions against torch.nn, write benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/speed.py --fresh --out benchmarks/RESULTS.md
 
-weights: .venv/installed  ## train the shipped weights again: make weights PHOTOS=folder (hours)
-	$(BIN)/python benchmarks/train_weights.py prescribed --photos $(PHOTOS) $(WEIGHTS) --epochs 30 --batch-size 32
-	$(BIN)/python benchmarks/train_weights.py rednet --photos $(PHOTOS) $(WEIGHTS) --epochs 20
+weights: .venv/installed  ## train the shipped weights again: make weights PHOTOS=folder [VAL=val_data.pkl] (hours)
+	$(BIN)/python benchmarks/train_weights.py prescribed $(WEIGHTS) --epochs 30 --lr 10 --clip 0.02 --batch-size 32
+	$(BIN)/python benchmarks/train_weights.py rednet $(WEIGHTS) --epochs 20 --lr 4 --clip 0.01 --batch-size 32
 
 clean:  ## remove what the other targets made
 	rm -rf .venv out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -10,6 +10,7 @@ metric A: the mean over images of each image's PSNR.
 
 import argparse
 import copy
+import subprocess
 import sys
 import time
 import unittest
@@ -52,6 +53,8 @@ def predict(model, noisy):
 class Case(unittest.TestCase):
     def assert_close(self, what, got, expected, tolerance=1e-4):
         """One line on failure: what, expected and actual values where they differ most, and by how much."""
+        if not isinstance(got, torch.Tensor):
+            self.fail(f"{what}: expected a tensor, got {type(got).__name__}")
         if tuple(got.shape) != tuple(expected.shape):
             self.fail(f"{what}: expected shape {tuple(expected.shape)}, got {tuple(got.shape)}")
         if expected.numel() == 0:
@@ -80,7 +83,8 @@ class Structure(Case):
 class Denoising(Case):
     def test_untrained_prediction(self):
         output = scratch().Model().predict(torch.rand(1, 3, 512, 512) * 255)
-        self.assertEqual(tuple(output.shape), (1, 3, 512, 512))
+        shape = tuple(output.shape)
+        self.assertTrue(shape == (1, 3, 512, 512), f"expected shape (1, 3, 512, 512), got {shape}")
         self.assertTrue(output.is_floating_point(), f"expected a float tensor, got {output.dtype}")
         low, high = float(output.min()), float(output.max())
         self.assertTrue(low >= 0 and high <= 255, f"expected values in [0, 255], got [{low:.3f}, {high:.3f}]")
@@ -134,6 +138,8 @@ def block_cases():
     for arguments, options, shape in transposed:
         pair = ours.TransposeConv2d(*arguments, **options), nn.ConvTranspose2d(*arguments, **options)
         yield f"TransposeConv2d({arguments}, {options})", *pair, shape
+    enlarging = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(4, 6, 3, padding=1))
+    yield "UpsamplingConv2d(4, 6, 3)", ours.UpsamplingConv2d(4, 6, 3), enlarging, (2, 4, 5, 7)
     for scale in (2, 3, (2, 3)):
         yield (
             f"NearestUpsampling({scale})",
@@ -158,7 +164,8 @@ class Blocks(Case):
     def test_forward_and_backward(self):
         for name, ours, theirs, shape in block_cases():
             with self.subTest(block=name), torch.enable_grad():
-                theirs.load_state_dict(ours.state_dict())
+                for parameter, value in zip(theirs.parameters(), ours.parameters()):
+                    parameter.data.copy_(value)
                 x = torch.randn(shape, requires_grad=True)
                 expected = theirs(x)
                 upstream = torch.randn_like(expected)
@@ -177,14 +184,39 @@ class Blocks(Case):
         self.assert_close("forward after assigning .weight", ours.forward(x),
                           nn.functional.conv2d(x, ours.weight, ours.bias))  # fmt: skip
 
-    def test_mse(self):
-        ours, theirs = scratch().MSE(), nn.MSELoss()
-        x, target = torch.randn(3, 2, 5, requires_grad=True), torch.randn(3, 2, 5)
+    def test_losses(self):
+        for name in ("MSE", "L1Loss"):
+            ours, theirs = getattr(scratch(), name)(), getattr(nn, name.replace("MSE", "MSELoss"))()
+            x, target = torch.randn(3, 2, 5, requires_grad=True), torch.randn(3, 2, 5)
+            with torch.enable_grad():
+                expected = theirs(x, target)
+                expected.backward()
+            self.assert_close(f"{name}.forward", ours.forward(x, target), expected.detach())
+            self.assert_close(f"{name}.backward", ours.backward(), x.grad)
+            self.assert_close(f"{name}.backward(3)", ours.backward(3), 3 * x.grad)
+
+    def test_skip(self):
+        ours = scratch().Skip(scratch().Conv2d(4, 4, 3, padding=1))
+        x = torch.randn(2, 4, 5, 6, requires_grad=True)
         with torch.enable_grad():
-            expected = theirs(x, target)
-            expected.backward()
-        self.assert_close("MSE.forward", ours.forward(x, target), expected.detach())
-        self.assert_close("MSE.backward", ours.backward(), x.grad)
+            expected = nn.functional.conv2d(x, ours.body.weight, ours.body.bias, padding=1) + x
+            upstream = torch.randn_like(expected)
+            expected.backward(upstream)
+        self.assert_close("Skip.forward", ours.forward(x), expected.detach())
+        self.assert_close("Skip.backward", ours.backward(upstream), x.grad)
+
+    def test_modules_without_parameters(self):
+        for name in ("ReLU", "Sigmoid", "MSE"):
+            got = getattr(scratch(), name)().param()
+            self.assertTrue(got == [], f"{name}().param(): expected [], got {got}")
+
+    def test_import_from_inside_the_folder(self):
+        script = "from model import Model, Conv2d, SGD, Sequential; m = Model(); m.load_pretrained_model()"
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=project / "Miniproject_2", capture_output=True, text=True
+        )
+        error = done.stderr.strip().splitlines()[-1:]
+        self.assertTrue(done.returncode == 0, f"expected `{script}` to work inside Miniproject_2, got {error}")
 
     def test_gradients_accumulate(self):
         conv, x, upstream = scratch().Conv2d(2, 3, 3), torch.randn(2, 2, 5, 5), torch.randn(2, 3, 3, 3)
@@ -234,9 +266,11 @@ class OneLine(unittest.TextTestResult):
             self.tell(subtest, error)
 
     def tell(self, test, error):
-        message = str(error[1]).strip().splitlines()[-1:] or [""]
+        message = " ".join(str(error[1]).split())
         kind = "" if issubclass(error[0], AssertionError) else f"{error[0].__name__}: "
-        self.stream.writeln(f"FAILED {test.id().split('.', 1)[-1]}: {kind}{message[0].split(' : ')[-1]}")
+        self.stream.writeln(
+            f"FAILED {test.id().split('.', 1)[-1]}: {kind}{message.split(' : ')[-1] if not kind else message}"
+        )
 
     def printErrors(self):
         if self.showAll:

@@ -51,7 +51,7 @@ def main():
         "data": description,
         "recipe": recipe._asdict(),
         "precision": args.precision,
-        "command": command(args),
+        "command": command(args, recipe),
         "torch": str(torch.__version__),
     }
     started = time.perf_counter()
@@ -69,9 +69,10 @@ def main():
     print(info)
 
 
-def command(args):
+def command(args, recipe):
     """The command line that does this again, with the names of folders left to the reader."""
-    given = {key: value for key, value in vars(args).items() if value is not None and key != "denoiser"}
+    resolved = {"lr": recipe.lr, "clip": recipe.clip, "batch_size": recipe.batch_size}
+    given = {key: value for key, value in {**vars(args), **resolved}.items() if value is not None and key != "denoiser"}
     options = (
         f"--{key.replace('_', '-')} {key.upper() if isinstance(value, Path) else value}" for key, value in given.items()
     )

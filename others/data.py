@@ -1,5 +1,5 @@
-"""Images in, images out: the course's pickles, generated pairs, pairs from photographs, and the only place that
-knows that pixels go from 0 to 255.
+"""Images in, images out: the course's pickles, generated pairs, pairs from photographs, and the border between pixels
+and the numbers that networks work on.
 
 Pixels are (N, 3, H, W), uint8 or float in 0-255. Inside, images are float32 in [0, 1] with channels-last strides.
 """
@@ -26,13 +26,13 @@ def to_pixels(images):
 
 
 def check_images(images, what):
-    """Raise TypeError or ValueError unless `images` are pixels (N, 3, H, W): uint8, or finite floats."""
+    """Raise TypeError or ValueError unless `images` are pixels (N, 3, H, W): integers, or finite floats."""
     if not isinstance(images, torch.Tensor):
         raise TypeError(f"{what}: expected a tensor (N, 3, H, W) with values in 0-255, got {type(images).__name__}")
     if images.dim() != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
         raise ValueError(f"{what}: expected shape (N, 3, H, W), got {tuple(images.shape)}; "
                          "a single image needs a first dimension of 1")  # fmt: skip
-    if images.dtype != torch.uint8 and not images.is_floating_point():
+    if images.dtype == torch.bool or images.is_complex():
         raise TypeError(f"{what}: expected uint8 or floating point in 0-255, got {images.dtype}")
     if images.is_floating_point() and not images.isfinite().all():
         raise ValueError(f"{what}: expected finite values in 0-255, got NaN or infinity")
@@ -64,9 +64,14 @@ def load_pairs(path):
     except Exception as error:
         raise ValueError(f"{path}: not a file of tensors written by torch.save ({type(error).__name__})") from error
     if not isinstance(content, (tuple, list)) or len(content) != 2:
-        raise TypeError(f"{path}: expected a pair of tensors, got {type(content).__name__}")
+        raise TypeError(f"{path}: expected a pair of tensors, got {described(content)}")
     check_pairs(*content, str(path))
     return tuple(content)
+
+
+def described(content):
+    length = f" of {len(content)}" if isinstance(content, (tuple, list)) else ""
+    return f"a {type(content).__name__}{length}"
 
 
 # ---------------------------------------------------------------------------------------------- generated images

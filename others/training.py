@@ -45,8 +45,8 @@ def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32, on
     """Train `network` on noisy pairs; yields one `Record` per epoch.
 
     pairs: (noisy_1, noisy_2), pixels (N, 3, H, W) in 0-255, or a function of the epoch's number (from 0) that gives
-    them. Each minibatch is flipped and turned at random, both versions alike, and input and target are swapped at
-    random. validation: (noisy, clean) pixels. dtype: the precision of activations; parameters stay float32.
+    them. Each minibatch as a whole is flipped and turned at random, both versions alike, and input and target are
+    swapped at random. validation: (noisy, clean) pixels. dtype: the precision of activations; parameters stay float32.
     on_step(done, total) is called after every minibatch, counted over all epochs. The global random state is not used.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
@@ -152,12 +152,12 @@ def collect(records, callback=None):
 
 def show(run):
     """Call `run`, a `fit` that lacks only on_step: a line per epoch, and tqdm's bar with the time left if tqdm is
-    installed and the output goes to a terminal. -> list of records"""
+    installed. -> list of records"""
     try:
         from tqdm import tqdm
     except ImportError:
         return collect(run(), lambda record: print(record, flush=True))
-    with tqdm(unit="batch", desc="training", disable=None) as bar:
+    with tqdm(unit="batch", desc="training", mininterval=0.5) as bar:
 
         def advance(done, total):
             bar.total = total

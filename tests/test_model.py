@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from Miniproject_2 import model as model_module
-from Miniproject_2.model import Model
+from Miniproject_2.model import SGD, Model
 from others import checkpoint, data, denoiser, denoiser_bonus, metrics, training
 from others.checkpoint import CheckpointError
 
@@ -136,7 +136,6 @@ WRONG_IMAGES = {
     "grey": (torch.zeros(2, 1, 8, 8), ValueError, ["(N, 3, H, W)", "got (2, 1, 8, 8)"]),
     "channels at the end": (torch.zeros(2, 8, 8, 3), ValueError, ["(N, 3, H, W)", "got (2, 8, 8, 3)"]),
     "no pixels": (torch.zeros(2, 3, 8, 0), ValueError, ["(N, 3, H, W)", "got (2, 3, 8, 0)"]),
-    "int64": (torch.zeros(2, 3, 8, 8).long(), TypeError, ["uint8 or floating point", "got torch.int64"]),
     "bool": (torch.zeros(2, 3, 8, 8).bool(), TypeError, ["uint8 or floating point", "got torch.bool"]),
     "NaN": (torch.full((2, 3, 8, 8), torch.nan), ValueError, ["finite values in 0-255", "got NaN"]),
     "infinity": (torch.full((2, 3, 8, 8), torch.inf), ValueError, ["finite values in 0-255", "infinity"]),
@@ -678,3 +677,38 @@ def test_shipped_weights_denoise_and_an_epoch_does_not_spoil_them(name, generate
     train(model, *pairs, 1)
     assert psnr(model.predict(noisy)) > before - 0.05
     assert shipped.read_bytes() == content
+
+
+def test_any_integers_are_pixels(small, pixels):
+    model, images = Model(), pixels(2, 3, 9, 8)
+    assert torch.equal(model.predict(images.long()), model.predict(images))
+
+
+def test_an_optimiser_keeps_working_after_weights_are_loaded():
+    model = Model()
+    optimizer = SGD(model.network.param(), lr=1.0)
+    model.load_pretrained_model()
+    before = [parameter.clone() for parameter in model.network.parameters()]
+    for _, gradient in model.network.param():
+        gradient.fill_(1.0)
+    optimizer.step()
+    for parameter, old in zip(model.network.parameters(), before):
+        torch.testing.assert_close(parameter, old - 1)
+
+
+def test_another_others_that_is_already_imported(run_python, tmp_path):
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "__init__.py").write_text("")
+    script = f"""
+import sys, types
+sys.path.insert(0, {str(tmp_path)!r})
+import others
+sys.path.insert(0, {str(ROOT)!r})
+from Miniproject_2.model import Model
+print(Model().module.__file__)
+del sys.modules["Miniproject_2.model"], sys.modules["Miniproject_2"]
+sys.modules["others"] = types.ModuleType("others")
+from Miniproject_2.model import Model
+print(Model().module.__file__)
+"""
+    assert run_python(script, tmp_path).splitlines() == [str(ROOT / "others" / "denoiser.py")] * 2

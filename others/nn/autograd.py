@@ -50,6 +50,8 @@ class Tape:
     calls = ()
 
     def __enter__(self):
+        if self.calls:
+            raise RuntimeError("Tape: this one has been recorded on and not read; use a new one")
         self.calls, self.token = [], RECORDER.set(self)
         return self
 

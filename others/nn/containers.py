@@ -5,7 +5,7 @@ from itertools import count
 
 from torch import cat
 
-from .module import Module
+from .module import Module, versions
 
 
 class Sequential(Module):
@@ -100,7 +100,11 @@ class Skip(Module):
 
     def forward(self, input):
         input = input.detach()
+        before = versions([input])
         output = self.body.forward(input)
+        if versions([input]) != before:
+            raise RuntimeError("Skip: the body wrote into its input, which is needed again; its first layer must not "
+                               "be in place")  # fmt: skip
         if output.shape != input.shape:
             raise RuntimeError(f"Skip: expected the body to keep {tuple(input.shape)}, got {tuple(output.shape)}")
         self.save(self.body.saved)

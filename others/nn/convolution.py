@@ -16,8 +16,9 @@ class Convolution(Module):
     """What both share: arguments, parameters, checks, layout. Subclasses say which map is forward.
 
     Computation is NHWC: images with channels-last strides pass from layer to layer without a copy, and the output
-    has the memory format of the input, as in torch. The arithmetic runs in the input's dtype; 16-bit floating-point
-    inputs work with 32-bit parameters (mixed precision), any other difference is an error.
+    has the memory format of the input, as in torch (an output of a few channels may be planar). The arithmetic runs in
+    the input's dtype; 16-bit floating-point inputs work with 32-bit parameters (mixed precision), any other difference
+    is an error.
     """
 
     def __init__(self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups):
@@ -51,9 +52,9 @@ class Convolution(Module):
         if input.dtype != self.weight.dtype and not mixed:
             raise RuntimeError(f"{expected} of {self.weight.dtype} like the weight, got {input.dtype}; "
                                "convert the input or the layer with .to(dtype)")  # fmt: skip
-        if self.bias is not None and self.bias.dtype != self.weight.dtype:
-            raise RuntimeError(f"{self.name()}: expected weight and bias of one dtype, got {self.weight.dtype} "
-                               f"and {self.bias.dtype}")  # fmt: skip
+        if self.bias is not None and (self.bias.dtype, *self.bias.shape) != (self.weight.dtype, self.out_channels):
+            raise RuntimeError(f"{self.name()}: expected bias ({self.out_channels},) of {self.weight.dtype} like the "
+                               f"weight, got {tuple(self.bias.shape)} of {self.bias.dtype}")  # fmt: skip
 
     def check_size(self, size, input):
         if min(size) < 1:
@@ -249,10 +250,11 @@ def nhwc(image):
 
 
 def nchw(image, like):
-    """(N, H, W, C) -> the rank and the memory format of `like`: channels last stays so, without a copy."""
+    """(N, H, W, C) -> the rank and the memory format of `like`: what comes channels last stays so, without a copy."""
+    channels_last = nhwc(like).is_contiguous() and not like.is_contiguous()
     image = image.permute(0, 3, 1, 2)
     image = image if like.dim() == 4 else image.squeeze(0)
-    return image.contiguous() if like.is_contiguous() else image
+    return image if channels_last else image.contiguous()
 
 
 # ------------------------------------------------------------------------------------------------------ borders

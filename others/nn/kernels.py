@@ -8,9 +8,9 @@ A convolution is bilinear in its input x and its weight w, so there are exactly 
 
 and one identity that tests all of them: <correlate(x, w), y> = <x, scatter(y, w)> = <w, weight_gradient(x, y)>.
 
-Images are NHWC here, (N, H, W, C) contiguous; weights keep torch's layout (C_out, C_in / groups, kh, kw). Each map
-is one copy of the image into columns and one matrix product ("im2col", Chellapilla et al. 2006). The size of what a
-map makes is always passed in, so nothing is ever guessed from a stride that does not divide.
+Images are NHWC here, (N, H, W, C) with any strides; weights keep torch's layout (C_out, C_in / groups, kh, kw). Each
+map is one copy of the image into columns and one matrix product, block by block ("im2col", Chellapilla et al. 2006).
+The size of what a map makes is always passed in, so nothing is ever guessed from a stride that does not divide.
 """
 
 from math import prod
@@ -43,7 +43,8 @@ def scatter(y, weight, size, geometry, bias=None):
     if geometry.stride == (1, 1):
         return correlate_phase(y, weight, vertical[0], horizontal[0], geometry.groups, bias)
     x = empty(y.shape[0], *size, channels, dtype=y.dtype, device=y.device)
-    (step_y, step_x), without_taps = geometry.stride, 0 if bias is None else bias
+    step_y, step_x = geometry.stride
+    without_taps = 0 if bias is None else bias
     for rows in vertical:
         for cols in horizontal:
             reached = rows.kernel_size and cols.kernel_size  # not where the stride is larger than the kernel
@@ -157,7 +158,7 @@ def unfold_windows(x, size, geometry):
         x.storage_offset(),
     )
     rows = x.shape[0] * size[0] * size[1]
-    if kh * kw == groups == 1 and x.is_contiguous() and (sy, sx) == (1, 1):
+    if kh == kw == sy == sx == groups == 1 and x.is_contiguous():  # 1x1: the image is its own columns
         return windows.view(1, rows, channels)
     return workspace("columns", windows.shape, x).copy_(windows).view(groups, rows, kh * kw * channels)
 

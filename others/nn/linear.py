@@ -51,7 +51,7 @@ class Linear(Module):
         rows = grad_output.detach().reshape(x.shape[:-1].numel(), self.out_features)
         self.weight_grad.add_(rows.t().mm(x.reshape(len(rows), self.in_features)))
         if self.bias is not None:
-            self.bias_grad.add_(rows.sum(0))
+            self.bias_grad.add_(rows.sum(0, dtype=self.bias_grad.dtype))
 
     def extra_repr(self):
         return f"{self.in_features} -> {self.out_features}" + ", bias=False" * (self.bias is None)

@@ -25,14 +25,14 @@ class Loss(Module):
             raise RuntimeError(f"{self.name()}: expected input and target of one shape, got {tuple(input.shape)} "
                                f"and {tuple(target.shape)}")  # fmt: skip
         difference = input.detach() - target.detach()
-        self.save(difference)
+        self.save(difference, input.dtype)
         loss = self.distance(difference)
         return {"mean": loss.mean, "sum": loss.sum, "none": lambda: loss}[self.reduction]()
 
     def backward(self, grad_output=None):
         """d loss / d input, times grad_output if there is one (a number, or a tensor of the loss's shape)."""
-        (difference,) = self.recall()
-        gradient = self.slope(difference)
+        difference, dtype = self.recall()
+        gradient = self.slope(difference).to(dtype)
         if self.reduction == "mean":
             gradient.div_(difference.numel())
         return gradient if grad_output is None else gradient.mul_(grad_output)

@@ -15,6 +15,11 @@ from contextvars import ContextVar
 RECORDER = ContextVar("RECORDER", default=None)
 
 
+def versions(values):
+    """How often each tensor among `values` has been written to. (Tensors of inference mode do not count.)"""
+    return [v._version if hasattr(v, "is_inference") and not v.is_inference() else None for v in values]
+
+
 class Parameters(list):
     """Tensors, as torch's parameters() gives them, with their (parameter, gradient) `pairs` for an optimiser."""
 
@@ -54,14 +59,18 @@ class Module:
 
     def save(self, *values):
         """Keep what backward needs; in eval mode keep nothing."""
-        self.saved = values if self.training else None
+        self.saved = (values, versions(values)) if self.training else None
 
     def recall(self):
-        """What the last forward saved. Raises RuntimeError when there is nothing."""
+        """What the last forward saved. Raises RuntimeError when there is nothing, or something wrote into it since."""
         if self.saved is None:
             hint = "call forward first" if self.training else "call train() and forward first: eval mode saves nothing"
             raise RuntimeError(f"{self.name()}: backward called before forward; {hint}")
-        return self.saved
+        values, written = self.saved
+        if versions(values) != written:
+            raise RuntimeError(f"{self.name()}: something was written in place into a tensor that backward needs; "
+                               "an in-place layer must not follow this one")  # fmt: skip
+        return values
 
     # ----------------------------------------------------------------------------------------------- parameters
 
@@ -77,6 +86,8 @@ class Module:
         if name not in self.parameter_names:
             object.__setattr__(self, name, value)
             return
+        if not hasattr(value, "detach") and (value is not None or name == "weight"):
+            raise TypeError(f"{self.name()}.{name}: expected a tensor, got {type(value).__name__}")
         if self.__dict__[name] is None or value is None:  # a bias is added or taken away
             self.register(name, None if value is None else value.detach().clone())
             return
@@ -143,16 +154,19 @@ class Module:
     # ---------------------------------------------------------------------------------------------------- state
 
     def train(self, mode=True):
-        """Training mode: forward saves what backward needs."""
+        """Training mode: forward saves what backward needs. Any other drops what it had saved."""
         for module in self.modules():
             module.training = mode
+            module.saved = module.saved if mode else None
         return self
 
     def eval(self):
-        """Evaluation mode: forward saves nothing, and drops what it had saved."""
-        for module in self.modules():
-            module.saved = None
+        """Evaluation mode: forward saves nothing."""
         return self.train(False)
+
+    def __getstate__(self):
+        """What copies and pickles take along: not what the last forward saved."""
+        return {**self.__dict__, "saved": None}
 
     def to(self, *args, **kwargs):
         """Move and convert parameters and gradients, as `Tensor.to`. The tensors stay the same objects."""

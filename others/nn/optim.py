@@ -13,7 +13,7 @@ from .module import Module
 class Optimizer:
     """Base class: parameter groups, gradients, state. Subclasses implement `update`.
 
-    `state` holds one dict for each parameter, in the order of the groups.
+    Each group's `state` holds (parameter, its state) under the parameter's id, so that parameters may come and go.
     """
 
     def __init__(self, params, defaults):
@@ -38,7 +38,7 @@ class Optimizer:
                 raise TypeError(f"{type(self).__name__}: expected a module, or (parameter, gradient) pairs as from "
                                 f"param(), got {type(pair).__name__}")  # fmt: skip
         self.check_duplicates(pairs)
-        self.param_groups.append({**group, "state": [{} for _ in pairs]})
+        self.param_groups.append({**group, "state": {}})
 
     def check_duplicates(self, pairs):
         """A parameter in two groups is an error, twice in one group it is updated twice: a warning, as in torch."""
@@ -55,8 +55,8 @@ class Optimizer:
     def step(self):
         """Update every parameter once from its gradient."""
         for group in self.param_groups:
-            for (parameter, gradient), state in zip(self.pairs(group), group["state"]):
-                gradient = gradient.detach()
+            for parameter, gradient in self.pairs(group):
+                state, gradient = self.state_of(parameter, group), gradient.detach()
                 self.update(parameter.detach(), -gradient if group["maximize"] else gradient, state, group)
 
     def zero_grad(self, set_to_none=False):
@@ -65,24 +65,44 @@ class Optimizer:
             for _, gradient in self.pairs(group):
                 gradient.detach().zero_()
 
+    def state_of(self, parameter, group):
+        """What the optimiser remembers about one parameter."""
+        return group["state"].setdefault(id(parameter), (parameter, {}))[1]
+
+    def __setstate__(self, attributes):
+        """Copies and pickles hold other parameters than the original: theirs have other ids."""
+        self.__dict__.update(attributes)
+        for group in self.param_groups:
+            group["state"] = {id(parameter): (parameter, state) for parameter, state in group["state"].values()}
+
     def state_dict(self):
-        """Everything but the parameters: options and state of each group."""
-        return {"param_groups": [{k: v for k, v in group.items() if k != "params"} for group in self.param_groups]}
+        """Everything but the parameters: options of each group, and the state of its parameters in order."""
+        return {
+            "param_groups": [
+                {**{k: v for k, v in group.items() if k != "params"},
+                 "state": [self.state_of(parameter, group) for parameter, _ in self.pairs(group)]}
+                for group in self.param_groups
+            ]
+        }  # fmt: skip
 
     def load_state_dict(self, state_dict):
         """Take over options and state. Raises ValueError if the groups do not match."""
         saved = state_dict["param_groups"]
-        if [len(g["state"]) for g in saved] != [len(g["state"]) for g in self.param_groups]:
+        parameters = [[parameter for parameter, _ in self.pairs(group)] for group in self.param_groups]
+        if [len(options["state"]) for options in saved] != list(map(len, parameters)):
             raise ValueError(f"{type(self).__name__}.load_state_dict: the saved groups do not match the parameters")
-        for group, options in zip(self.param_groups, saved):
-            copies = [
-                {k: v.clone() if hasattr(v, "clone") else v for k, v in state.items()} for state in options["state"]
-            ]
-            group.update({**options, "state": copies})
+        for group, options, owners in zip(self.param_groups, saved, parameters):
+            state = {id(owner): (owner, copied(known)) for owner, known in zip(owners, options["state"])}
+            group.update({**options, "state": state})
 
     def require(self, condition, message):
         if not condition:
             raise ValueError(f"{type(self).__name__}: {message}")
+
+
+def copied(state):
+    """A state with tensors of its own."""
+    return {key: value.clone() if hasattr(value, "clone") else value for key, value in state.items()}
 
 
 class SGD(Optimizer):

@@ -21,7 +21,9 @@ class NearestUpsampling(Module):
 
     recompute_scale_factor = None
 
-    def __init__(self, scale_factor=None, size=None):
+    def __init__(self, scale_factor=None, size=None, mode="nearest"):
+        if mode != "nearest":
+            raise NotImplementedError(f"{type(self).__name__}: only mode 'nearest' exists, got {mode!r}")
         if (scale_factor is None) == (size is None):
             raise ValueError(f"{type(self).__name__}: expected either scale_factor or size, got "
                              f"scale_factor={scale_factor!r}, size={size!r}")  # fmt: skip
@@ -107,6 +109,7 @@ class UpsamplingConv2d(Convolution):
         kernel_size, dilation = pair(kernel_size, "kernel_size", 1), pair(dilation, "dilation", 1)
         if padding is None:
             padding = tuple(span(k, d) // 2 for k, d in zip(kernel_size, dilation))
+        padding = pair(padding, "padding")
         super().__init__(in_channels, out_channels, kernel_size, scale_factor, padding, dilation, groups)
         self.make_parameters((out_channels, in_channels // groups), bias, device, dtype)
 

@@ -262,7 +262,7 @@ def test_a_deep_copy_is_independent():
     twin = copy.deepcopy(net)
     twin.up.weight.zero_()
     assert net.up.weight.any()
-    twin.backward(torch.randn_like(net.forward(x)))
+    twin.backward(torch.randn_like(twin.forward(x)))
     assert twin.up.weight_grad.any() and not net.up.weight_grad.any()
 
 
@@ -322,3 +322,36 @@ def test_optimisers_take_parameters_and_keep_to_their_gradients():
         torch.testing.assert_close(parameter, old - lr * gradient)
     optimizer.zero_grad(set_to_none=True)
     assert all(not gradient.any() for _, gradient in net.param())
+
+
+def test_an_in_place_layer_after_one_that_needs_its_output_is_noticed():
+    net = nn.Sequential(nn.Tanh(), nn.LeakyReLU(0.5, inplace=True))
+    upstream = torch.randn_like(net.forward(torch.randn(2, 3)))
+    with pytest.raises(RuntimeError, match=r"Sequential\[0\]: Tanh\(\): something was written in place"):
+        net.backward(upstream)
+    with pytest.raises(RuntimeError, match="must not be in place"):
+        nn.Skip(nn.ReLU(inplace=True)).forward(torch.randn(2, 3))
+
+
+def test_momentum_follows_its_parameter_when_a_bias_is_added_in_front():
+    net = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3))
+    optimizer = nn.SGD(net, lr=0.1, momentum=0.5)
+
+    def step(value):
+        for _, gradient in net.param():
+            gradient.fill_(value)
+        optimizer.step()
+
+    step(1.0)
+    net[0].bias = torch.zeros(3)
+    before = net[1].bias.clone()
+    step(2.0)
+    torch.testing.assert_close(net[0].bias, torch.full((3,), -0.2))
+    torch.testing.assert_close(net[1].bias, before - 0.1 * (0.5 * 1.0 + 2.0))
+
+
+def test_pickles_leave_out_what_forward_saved():
+    layer = nn.Conv2d(2, 3, 3)
+    layer.forward(torch.randn(2, 2, 50, 50))
+    assert len(pickle.dumps(layer)) < 10_000
+    assert pickle.loads(pickle.dumps(layer)).saved is None

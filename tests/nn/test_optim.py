@@ -140,7 +140,7 @@ def test_training_goes_on_from_a_saved_state(name, chosen):
     again = make(pairs, lr=7.0)
     again.load_state_dict(saved)  # the first resumption did not write into it
     assert [g["lr"] for g in again.param_groups] == [g["lr"] for g in ours.param_groups]
-    for state, before in zip(again.param_groups[0]["state"], kept, strict=True):
+    for state, before in zip(again.state_dict()["param_groups"][0]["state"], kept, strict=True):
         assert all(torch.equal(torch.as_tensor(state[k]), torch.as_tensor(before[k])) for k in before)
 
 

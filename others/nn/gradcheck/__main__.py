@@ -52,8 +52,8 @@ def blocks():
     yield containers.Add(), x, y
     yield containers.Concat(), x, y[:, :2]
     yield Graph(), image(2, 3, 6, 5)
-    yield from ((losses.MSE(reduction), x, y) for reduction in losses.REDUCTIONS)
-    yield from ((losses.L1Loss(reduction), x, y) for reduction in losses.REDUCTIONS)
+    yield from ((losses.MSE(reduction=reduction), x, y) for reduction in losses.REDUCTIONS)
+    yield from ((losses.L1Loss(reduction=reduction), x, y) for reduction in losses.REDUCTIONS)
 
 
 def largest_error(module, *inputs):
