@@ -76,7 +76,8 @@ def phases(size, kernel_size, stride, padding, dilation):
 
     Position h receives y[o] through tap i where h + padding = o * stride + i * dilation. Writing h + padding as
     q * stride + r, only taps with i * dilation = r (mod stride) take part, and o = q - (i * dilation - r) / stride:
-    one step in q is one step in o, a correlation of stride 1. (Shi et al. 2016, arXiv:1609.07009)
+    one step in q is one step in o, a correlation of stride 1. With kernel 3, stride 2 and padding 1, even positions
+    take tap 1 alone and odd ones taps 2 and 0. (Shi et al. 2016, arXiv:1609.07009)
     """
     found = []
     common = gcd(dilation, stride)
