@@ -9,9 +9,7 @@ from pathlib import Path
 import torch
 
 from . import simulation
-
-SIZE = 32  # height and width of the course's images
-CELL = 9  # source pixels per pixel, in each direction
+from .simulation import CELL, SIZE
 
 
 def to_unit(pixels, device=None, dtype=torch.float32):

@@ -10,8 +10,8 @@ import math
 
 import torch
 
-SIZE = 32
-CELL = 9
+SIZE = 32  # height and width of the course's images
+CELL = 9  # source pixels per pixel, in each direction
 
 
 def stack(images):

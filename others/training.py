@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from .data import to_unit
-from .inference import denoise, extend
+from .inference import denoise, extend, transform
 from .metrics import psnr_a
 from .nn import MSE, SGD, OneCycleLR
 
@@ -127,8 +127,7 @@ def augment(first, second, generator):
     """
     turn, mirror, swap = torch.randint(2**16, (3,), generator=generator).tolist()
     turns = turn % 4 if first.shape[2] == first.shape[3] else 2 * (turn % 2)
-    pair = [version.rot90(turns, (2, 3)) for version in (first, second)]
-    pair = [version.flip(3) for version in pair] if mirror % 2 else pair
+    pair = [transform(version, turns, mirror % 2) for version in (first, second)]
     return pair[::-1] if swap % 2 else pair
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from comparison import prescribed_in_torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -20,16 +21,7 @@ class TorchSkip(nn.Module):
 
 def prescribed():
     ours = denoiser.Denoiser(channels=(8, 12))
-    torchs = nn.Sequential(
-        nn.Conv2d(3, 8, 3, 2, 1),
-        nn.ReLU(),
-        nn.Conv2d(8, 12, 3, 2, 1),
-        nn.ReLU(),
-        nn.ConvTranspose2d(12, 8, 3, 2, 1, output_padding=1),
-        nn.ReLU(),
-        nn.ConvTranspose2d(8, 3, 3, 2, 1, output_padding=1),
-        nn.Sigmoid(),
-    )
+    torchs = prescribed_in_torch()
     return ours.to(torch.float64), torchs.double()
 
 

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from comparison import prescribed_in_torch
 from torch import nn
 
 from others import denoiser, denoiser_bonus, training
@@ -24,16 +25,7 @@ def tiny(module=denoiser):
 
 def in_torch(network):
     """The prescribed network `tiny()` in torch.nn, with the same weights."""
-    twin = nn.Sequential(
-        nn.Conv2d(3, 8, 3, 2, 1),
-        nn.ReLU(),
-        nn.Conv2d(8, 12, 3, 2, 1),
-        nn.ReLU(),
-        nn.ConvTranspose2d(12, 8, 3, 2, 1, output_padding=1),
-        nn.ReLU(),
-        nn.ConvTranspose2d(8, 3, 3, 2, 1, output_padding=1),
-        nn.Sigmoid(),
-    )
+    twin = prescribed_in_torch()
     twin.load_state_dict(network.state_dict())
     return twin
 

@@ -48,10 +48,7 @@ class Convolution(Module):
         expected = f"{self.name()}: expected input (N, {self.in_channels}, H, W) or ({self.in_channels}, H, W)"
         if input.dim() not in (3, 4) or input.shape[-3] != self.in_channels or 0 in input.shape[-2:]:
             raise RuntimeError(f"{expected}, got {tuple(input.shape)}")
-        mixed = input.is_floating_point() and input.element_size() == 2 and self.weight.element_size() == 4
-        if input.dtype != self.weight.dtype and not mixed:
-            raise RuntimeError(f"{expected} of {self.weight.dtype} like the weight, got {input.dtype}; "
-                               "convert the input or the layer with .to(dtype)")  # fmt: skip
+        self.check_dtype(input, expected)
         if self.bias is not None and (self.bias.dtype, *self.bias.shape) != (self.weight.dtype, self.out_channels):
             raise RuntimeError(f"{self.name()}: expected bias ({self.out_channels},) of {self.weight.dtype} like the "
                                f"weight, got {tuple(self.bias.shape)} of {self.bias.dtype}")  # fmt: skip

@@ -27,10 +27,7 @@ class Linear(Module):
         expected = f"{self.name()}: expected input (*, {self.in_features})"
         if input.dim() == 0 or input.shape[-1] != self.in_features:
             raise RuntimeError(f"{expected}, got {tuple(input.shape)}")
-        mixed = input.is_floating_point() and input.element_size() == 2 and self.weight.element_size() == 4
-        if input.dtype != self.weight.dtype and not mixed:
-            raise RuntimeError(f"{expected} of {self.weight.dtype} like the weight, got {input.dtype}; "
-                               "convert the input or the layer with .to(dtype)")  # fmt: skip
+        self.check_dtype(input, expected)
 
     def forward(self, input):
         self.check(input)

@@ -72,6 +72,13 @@ class Module:
                                "an in-place layer must not follow this one")  # fmt: skip
         return values
 
+    def check_dtype(self, input, expected):
+        """For layers with a weight: its dtype, or 16-bit floats for a 32-bit weight. Raises RuntimeError, as torch."""
+        mixed = input.is_floating_point() and input.element_size() == 2 and self.weight.element_size() == 4
+        if input.dtype != self.weight.dtype and not mixed:
+            raise RuntimeError(f"{expected} of {self.weight.dtype} like the weight, got {input.dtype}; "
+                               "convert the input or the layer with .to(dtype)")  # fmt: skip
+
     # ----------------------------------------------------------------------------------------------- parameters
 
     def register(self, name, tensor):
