@@ -1,9 +1,11 @@
 """Train one of the shipped denoisers with the project's own framework and put its weights into a checkpoint.
 
     python benchmarks/train_weights.py rednet --photos PHOTOS --epochs 40 --val val_data.pkl --out bestmodel.pth
+    python benchmarks/train_weights.py rednet --start bestmodel.pth --add-layers 256,3,2 ...
 
 An epoch is 50,000 pairs: from --photos each is cut and corrupted freshly, from --data (a folder with train_data.pkl)
-they are the same every epoch. The same arguments give the same weights on the same machine and thread count. The
+they are the same every epoch. --start goes on from weights that this script made; layers that they lack go inside the
+network and begin as zero, so that they change nothing at first. The same arguments give the same weights on the same machine and thread count. The
 validation images, if given, are looked at once, at the end.
 """
 
@@ -28,6 +30,10 @@ def main():
     source.add_argument("--data", type=Path, help="folder with train_data.pkl")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--count", type=int, default=50_000, help="pairs per epoch, with --photos")
+    parser.add_argument("--gaussian", type=float, default=0.0, help="share of pairs with Gaussian noise instead")
+    parser.add_argument("--start", type=Path, help="checkpoint to start from")
+    parser.add_argument("--add-layers", default="", help="CHANNELS,KERNEL,STRIDE of layers added inside: 256,3,2 ...",
+                        nargs="*", metavar="LAYER")  # fmt: skip
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--lr", type=float)
     parser.add_argument("--clip", type=float)
@@ -42,6 +48,10 @@ def main():
     torch.manual_seed(args.seed)
 
     model = Model(args.denoiser, precision=args.precision)
+    if args.start:
+        start = checkpoint.load_denoiser(args.start, args.denoiser)
+        added = [list(map(int, layer.split(","))) for layer in args.add_layers]
+        grow(model, start, added)
     changed = {"lr": args.lr, "clip": args.clip, "batch_size": args.batch_size}
     recipe = model.recipe()._replace(seed=args.seed, **{k: v for k, v in changed.items() if v is not None})
     pairs, tuning, description = source_of_pairs(args)
@@ -54,6 +64,8 @@ def main():
         "command": command(args, recipe),
         "torch": str(torch.__version__),
     }
+    if args.start:
+        info["start"] = start["info"]
     started = time.perf_counter()
     for record in training.fit(model.network, pairs, args.epochs, recipe, tuning, model.dtype):
         print(record, flush=True)
@@ -69,12 +81,31 @@ def main():
     print(info)
 
 
+def grow(model, start, added):
+    """Build the network of `start` with `added` layers inside it, its weights outside and an adjoint of zeros within:
+    the network computes what it did before. (After Net2Net: Chen, Goodfellow & Shlens 2016, arXiv:1511.05641)"""
+    arguments = dict(start["arguments"])
+    if added:
+        arguments["layers"] = (*arguments["layers"], *map(tuple, added))
+    model._build(**arguments)
+    old, new = list(start["state"].values()), model.network.parameters()
+    half = len(old) // 2
+    places = list(range(half)) + list(range(len(new) - half, len(new)))
+    for place, value in zip(places, old, strict=True):
+        new[place].copy_(value)
+    if added:
+        for parameter in new[len(new) // 2 :][:2]:
+            parameter.zero_()
+
+
 def command(args, recipe):
     """The command line that does this again, with the names of folders left to the reader."""
     resolved = {"lr": recipe.lr, "clip": recipe.clip, "batch_size": recipe.batch_size}
-    given = {key: value for key, value in {**vars(args), **resolved}.items() if value is not None and key != "denoiser"}
+    given = {**vars(args), **resolved, "add_layers": " ".join(args.add_layers)}
     options = (
-        f"--{key.replace('_', '-')} {key.upper() if isinstance(value, Path) else value}" for key, value in given.items()
+        f"--{key.replace('_', '-')} {key.upper() if isinstance(value, Path) else value}"
+        for key, value in given.items()
+        if value not in (None, "") and key != "denoiser"
     )
     return " ".join(["python benchmarks/train_weights.py", args.denoiser, *options])
 
@@ -87,9 +118,10 @@ def source_of_pairs(args):
     files = data.photo_files(args.photos)
     held_out = files[:: args.holdout] if args.holdout else []
     files = [file for file in files if file not in set(held_out)]
-    pairs = data.PhotoPairs(args.photos, args.count, args.seed, files=files)
+    pairs = data.PhotoPairs(args.photos, args.count, args.seed, files=files, gaussian=args.gaussian)
     tuning = data.photo_validation(held_out) if held_out else None
-    return pairs, tuning, f"{args.count} fresh pairs an epoch from {len(files)} photographs"
+    mixed = f", {args.gaussian:.0%} of them with Gaussian noise" if args.gaussian else ""
+    return pairs, tuning, f"{args.count} fresh pairs an epoch from {len(files)} photographs{mixed}"
 
 
 if __name__ == "__main__":

@@ -94,12 +94,16 @@ class PhotoPairs:
     """Noisy pairs cut freshly from photographs: calling it with an epoch's number gives that epoch's
     (noisy_1, noisy_2), uint8 (count, 3, 32, 32). The same seed and epoch give the same pairs.
 
-    `folder` holds the photographs (needs Pillow); those smaller than 32 cells are enlarged first.
+    `folder` holds the photographs (needs Pillow); those smaller than 32 cells are enlarged first. `gaussian` of the
+    pairs, on average, carry Gaussian noise instead, of a standard deviation between 0 and `SIGMA`: a network that
+    never saw a clean image takes its edges for noise.
     """
 
-    def __init__(self, folder, count=50_000, seed=0, cell=CELL, files=None):
+    SIGMA = 15  # in pixel values
+
+    def __init__(self, folder, count=50_000, seed=0, cell=CELL, files=None, gaussian=0.0):
         self.photos = [load_photo(file, SIZE * cell) for file in (files or photo_files(folder))]
-        self.count, self.seed, self.cell = count, seed, cell
+        self.count, self.seed, self.cell, self.gaussian = count, seed, cell, gaussian
 
     def __call__(self, epoch):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
@@ -107,8 +111,16 @@ class PhotoPairs:
         for number, photo in enumerate(self.photos):
             mine = slice(number, None, len(self.photos))
             crops = len(range(self.count)[mine])
-            for version, noisy in zip(versions, simulation.subsample_photo(photo, crops, SIZE, self.cell, generator)):
-                version[mine] = noisy
+            noisy = simulation.subsample_photo(photo, crops, SIZE, self.cell, generator)
+            instead = (torch.rand(crops, generator=generator) < self.gaussian).nonzero().squeeze(1)
+            if len(instead):
+                clean = simulation.average_photo(photo, len(instead), SIZE, self.cell, generator)
+                sigma = torch.rand(len(instead), 1, 1, 1, generator=generator) * self.SIGMA
+                for version in noisy:
+                    grain = torch.randn(clean.shape, generator=generator)
+                    version[instead] = (clean + sigma * grain).round().clamp(0, 255).to(torch.uint8)
+            for version, images in zip(versions, noisy):
+                version[mine] = images
         return tuple(versions)
 
 

@@ -44,6 +44,17 @@ def subsample_photo(photo, crops, size, cell, generator):
     return versions
 
 
+def average_photo(photo, crops, size, cell, generator):
+    """Random crops without noise, the mean of each cell: uint8 (3, H, W) -> float32 pixels (crops, 3, size, size)."""
+    _, height, width = photo.shape
+    side, clean = size * cell, torch.empty(crops, 3, size, size, dtype=torch.float32)
+    for image in clean:
+        top, left = (int(torch.randint(n - side + 1, (), generator=generator)) for n in (height, width))
+        crop = photo[:, top : top + side, left : left + side].float()
+        image.copy_(crop.reshape(3, size, cell, size, cell).mean((2, 4)))
+    return clean
+
+
 class Scene:
     """A dead-leaves image: opaque shapes with power-law sizes over one another, the standard model of natural image
     statistics (Lee, Mumford & Huang 2001; Madhusudana et al. 2021, arXiv:2109.02979), with natural colours, shading
