@@ -5,8 +5,8 @@
 
 An epoch is 50,000 pairs: from --photos each is cut and corrupted freshly, from --data (a folder with train_data.pkl)
 they are the same every epoch. --start goes on from weights that this script made; layers that they lack go inside the
-network and begin as zero, so that they change nothing at first. The same arguments give the same weights on the same machine and thread count. The
-validation images, if given, are looked at once, at the end.
+network and begin as zero, so that they change nothing at first. The same arguments give the same weights on the same
+machine and thread count. The validation images, if given, are looked at once, at the end.
 """
 
 import argparse

@@ -9,23 +9,25 @@ A convolution is bilinear in its input x and its weight w, so there are exactly 
 and one identity that tests all of them: <correlate(x, w), y> = <x, scatter(y, w)> = <w, weight_gradient(x, y)>.
 
 Images are NHWC here, (N, H, W, C) with any strides; weights keep torch's layout (C_out, C_in / groups, kh, kw). Each
-map is one copy of the image into columns and one matrix product, block by block ("im2col", Chellapilla et al. 2006).
+map is one copy of the image into columns and one matrix product, block by block ("im2col", Chellapilla et al. 2006),
+or, where that takes fewer multiplications, the same map in `winograd`.
 The size of what a map makes is always passed in, so nothing is ever guessed from a stride that does not divide.
 """
 
 from math import prod
-from threading import local
 
 from torch import empty
 
+from . import winograd
 from .geometry import Geometry, overlap, phases, span
+from .windows import blocks, crop_or_pad, workspace
 
 
 def correlate(x, weight, size, geometry, bias=None):
     """(N, H, W, C_in), (C_out, C_in / groups, kh, kw) -> (N, *size, C_out), plus bias (C_out,) if there is one."""
     if weight.shape[0] < FEW_CHANNELS and geometry.groups == 1 and geometry.stride == (1, 1):
         return multiply_first(x, weight.transpose(0, 1), size, geometry, bias, adjoint=False)
-    return correlate_matrix(x, as_matrix(weight, geometry.groups), size, geometry, bias)
+    return correlate_many(x, weight, size, geometry, bias)
 
 
 def scatter(y, weight, size, geometry, bias=None):
@@ -55,8 +57,10 @@ def scatter(y, weight, size, geometry, bias=None):
 
 def weight_gradient(x, y, geometry):
     """(N, H, W, C_in), (N, H', W', C_out) -> (C_out, C_in / groups, kh, kw), summed over the batch."""
+    if winograd.pays(x, y.shape[3], y.shape[1:3], geometry):
+        return winograd.weight_gradient(x, y, geometry)
     gradient = new_gradient(x, y, geometry)
-    for x_block, (y_block,), shifted in blocks(x, (y,), geometry):
+    for x_block, (y_block,), shifted in column_blocks(x, (y,), geometry):
         add_product(gradient, y_block, unfold_windows(x_block, y_block.shape[1:3], shifted))
     return as_weight(gradient, geometry)
 
@@ -64,9 +68,11 @@ def weight_gradient(x, y, geometry):
 def correlate_and_gradient(x, weight, y, geometry):
     """correlate(x, weight) and weight_gradient(x, y), (N, H', W', C_out) both, from the same columns: what going
     backward through a transposed convolution takes."""
+    if winograd.pays(x, y.shape[3], y.shape[1:3], geometry):
+        return winograd.correlate_and_gradient(x, weight, y, geometry)
     gradient, matrix = new_gradient(x, y, geometry), as_matrix(weight, geometry.groups)
     result = empty(y.shape, dtype=x.dtype, device=x.device)
-    for x_block, (y_block, out), shifted in blocks(x, (y, result), geometry):
+    for x_block, (y_block, out), shifted in column_blocks(x, (y, result), geometry):
         columns = unfold_windows(x_block, out.shape[1:3], shifted)
         multiply(columns, matrix, by_group(out, geometry.groups), beta=0)
         add_product(gradient, y_block, columns)
@@ -79,13 +85,16 @@ FEW_CHANNELS = 8  # a product with fewer columns than this is slower than so man
 BLOCK_BYTES = 2**23  # of columns at a time: they stay in the cache, and need no more than this for any image
 
 
-def correlate_matrix(x, matrix, size, geometry, bias):
-    """`correlate` with the weight as `as_matrix` gives it: columns and product, block by block."""
+def correlate_many(x, weight, size, geometry, bias):
+    """`correlate` to many channels: columns and product, block by block, where `winograd` is not faster."""
+    if winograd.pays(x, weight.shape[0], size, geometry):
+        return winograd.correlate(x, weight, size, geometry, bias)
+    matrix = as_matrix(weight, geometry.groups)
     groups, _, c_out = matrix.shape
     y = empty(x.shape[0], *size, groups * c_out, dtype=x.dtype, device=x.device)
     if bias is not None:
         y.copy_(bias)
-    for x_block, (out,), shifted in blocks(x, (y,), geometry):
+    for x_block, (out,), shifted in column_blocks(x, (y,), geometry):
         columns = unfold_windows(x_block, out.shape[1:3], shifted)
         multiply(columns, matrix, by_group(out, groups), beta=0 if bias is None else 1)
     return y
@@ -126,20 +135,10 @@ def as_weight(gradient, geometry):
     return gradient.view(groups * c_out, *geometry.kernel_size, -1).permute(0, 3, 1, 2)
 
 
-def blocks(x, outputs, geometry):
-    """Split the work into blocks whose columns fill about BLOCK_BYTES: some images, or some rows of one.
-
-    Yields (the block's images of x, its part of each of `outputs` (N, H', W', C), the geometry from its first row on).
-    """
-    (n, height, width, _), taps = outputs[0].shape, geometry.kernel_size[0] * geometry.kernel_size[1]
-    row_bytes = max(1, width * taps * x.shape[3] * x.element_size())
-    rows = min(height, max(1, BLOCK_BYTES // row_bytes))
-    images = max(1, BLOCK_BYTES // (row_bytes * height))
-    (stride, _), (padding, side) = geometry.stride, geometry.padding
-    for i in range(0, n, images):
-        for row in range(0, height, rows):
-            parts = [output[i : i + images, row : row + rows] for output in outputs]
-            yield x[i : i + images], parts, geometry._replace(padding=(padding - row * stride, side))
+def column_blocks(x, outputs, geometry):
+    """`blocks` by the size of their columns."""
+    row_bytes = outputs[0].shape[2] * prod(geometry.kernel_size) * x.shape[3] * x.element_size()
+    return blocks(x, outputs, geometry, row_bytes, BLOCK_BYTES)
 
 
 def unfold_windows(x, size, geometry):
@@ -161,25 +160,6 @@ def unfold_windows(x, size, geometry):
     if kh == kw == sy == sx == groups == 1 and x.is_contiguous():  # 1x1: the image is its own columns
         return windows.view(1, rows, channels)
     return workspace("columns", windows.shape, x).copy_(windows).view(groups, rows, kh * kw * channels)
-
-
-def crop_or_pad(x, start, size):
-    """(N, H, W, C) -> (N, *size, C): rows and columns start .. start + size of x, zero where x has none."""
-    (top, left), (height, width) = start, size
-    lo_y, lo_x = max(top, 0), max(left, 0)
-    hi_y, hi_x = min(top + height, x.shape[1]), min(left + width, x.shape[2])
-    inside = x[:, lo_y : max(hi_y, lo_y), lo_x : max(hi_x, lo_x)]
-    if inside.shape[1:3] == (height, width):
-        return inside
-    padded = workspace("padded", (x.shape[0], height, width, x.shape[3]), x)
-    first_y, first_x = lo_y - top, lo_x - left
-    last_y, last_x = first_y + inside.shape[1], first_x + inside.shape[2]
-    padded[:, :first_y].zero_()
-    padded[:, last_y:].zero_()
-    padded[:, first_y:last_y, :first_x].zero_()
-    padded[:, first_y:last_y, last_x:].zero_()
-    padded[:, first_y:last_y, first_x:last_x] = inside
-    return padded
 
 
 def as_matrix(weight, groups):
@@ -204,8 +184,7 @@ def correlate_phase(y, weight, rows, cols, groups, bias):
         dilation=(rows.dilation, cols.dilation),
         groups=groups,
     )
-    matrix = as_matrix(weight[:, :, rows.taps, cols.taps], groups)
-    return correlate_matrix(y, matrix, (rows.count, cols.count), geometry, bias)
+    return correlate_many(y, weight[:, :, rows.taps, cols.taps], (rows.count, cols.count), geometry, bias)
 
 
 def multiply_first(a, weight, size, geometry, bias, adjoint):
@@ -227,25 +206,3 @@ def multiply_first(a, weight, size, geometry, bias, adjoint):
             to_x, from_x = overlap(j, size[1], a.shape[2], sx, px, dx, adjoint)
             target[..., to_y, to_x].add_(planes[i, j][..., from_y, from_x])
     return result.permute(0, 2, 3, 1)
-
-
-_buffers = local()
-
-
-def workspace(name, shape, like):
-    """An uninitialised tensor of this shape, of the dtype and device of `like`, that this thread uses again and again.
-
-    Freshly mapped memory costs a page fault for every 4 KiB, more than the copy into it. What is in a workspace is
-    valid until the next request of that name. Inference mode has its own, since its tensors cannot be written outside.
-    """
-    key = (name, like.dtype, like.device, empty(0).is_inference())
-    size = prod(shape)
-    buffers = _buffers.__dict__
-    if key not in buffers or buffers[key].numel() < size:
-        buffers[key] = empty(size, dtype=like.dtype, device=like.device)
-    return buffers[key][:size].view(shape)
-
-
-def free_workspaces():
-    """Give this thread's workspaces back."""
-    _buffers.__dict__.clear()

@@ -9,7 +9,7 @@ from comparison import close
 from hypothesis import given
 from hypothesis import strategies as st
 
-from others.nn import kernels
+from others.nn import kernels, windows, winograd
 from others.nn.geometry import Geometry, correlation_size, span
 from others.nn.kernels import correlate, scatter, weight_gradient
 
@@ -50,11 +50,22 @@ def check(geometry, size, batch, channels, behind=None):
     close(gradient, expected_gradient)
 
 
-@pytest.fixture(params=["products", "few channels", "as shipped"])
+PATHS = {  # FEW_CHANNELS and winograd.WORTH: every way of computing, and what the shipped thresholds choose
+    "columns": (0, 0),
+    "few channels": (10**6, 0),
+    "winograd": (0, float("inf")),
+    "as shipped": (kernels.FEW_CHANNELS, winograd.WORTH),
+}
+
+
+def take(path, monkeypatch):
+    monkeypatch.setattr(kernels, "FEW_CHANNELS", PATHS[path][0])
+    monkeypatch.setattr(winograd, "WORTH", PATHS[path][1])
+
+
+@pytest.fixture(params=PATHS)
 def path(request, monkeypatch):
-    """Every geometry on both ways of computing, and on the one that the shipped thresholds choose."""
-    thresholds = {"products": 0, "few channels": 10**6, "as shipped": kernels.FEW_CHANNELS}
-    monkeypatch.setattr(kernels, "FEW_CHANNELS", thresholds[request.param])
+    take(request.param, monkeypatch)
     return request.param
 
 
@@ -93,10 +104,10 @@ def cases(draw):
     return geometry, size, draw(st.integers(1, 3)), two(1, 10), behind
 
 
-@given(cases(), st.sampled_from([0, kernels.FEW_CHANNELS, 10**6]))
-def test_random_geometry(case, threshold):
+@given(cases(), st.sampled_from(list(PATHS)))
+def test_random_geometry(case, path):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "FEW_CHANNELS", threshold)
+        take(path, patch)
         check(*case)
 
 
@@ -205,7 +216,7 @@ def test_threads_do_not_disturb_each_other(path):
 def test_inference_mode_and_ordinary_calls_can_follow_each_other(path):
     geometry = Geometry((3, 3), padding=(1, 1))
     arguments = operands(geometry, (6, 5), 2, (9, 10))
-    kernels.free_workspaces()
+    windows.free_workspaces()
     with torch.inference_mode():
         inside = maps(geometry, *arguments)
     expected = maps(geometry, *arguments)

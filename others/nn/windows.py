@@ -1,0 +1,63 @@
+"""What the ways of computing a convolution share: views of an image, blocks of work, and memory to work in."""
+
+from math import prod
+from threading import local
+
+from torch import empty
+
+
+def crop_or_pad(x, start, size):
+    """(N, H, W, C) -> (N, *size, C): rows and columns start .. start + size of x, zero where x has none."""
+    (top, left), (height, width) = start, size
+    lo_y, lo_x = max(top, 0), max(left, 0)
+    hi_y, hi_x = min(top + height, x.shape[1]), min(left + width, x.shape[2])
+    inside = x[:, lo_y : max(hi_y, lo_y), lo_x : max(hi_x, lo_x)]
+    if inside.shape[1:3] == (height, width):
+        return inside
+    padded = workspace("padded", (x.shape[0], height, width, x.shape[3]), x)
+    first_y, first_x = lo_y - top, lo_x - left
+    last_y, last_x = first_y + inside.shape[1], first_x + inside.shape[2]
+    padded[:, :first_y].zero_()
+    padded[:, last_y:].zero_()
+    padded[:, first_y:last_y, :first_x].zero_()
+    padded[:, first_y:last_y, last_x:].zero_()
+    padded[:, first_y:last_y, first_x:last_x] = inside
+    return padded
+
+
+def blocks(x, outputs, geometry, row_bytes, block_bytes, step=1):
+    """Split the work into blocks of about `block_bytes`: some images, or some rows (a multiple of `step`) of one.
+
+    row_bytes: what one row of one image's output needs. Yields (the block's images of x, its part of each of `outputs`
+    (N, H', W', C), the geometry from its first row on).
+    """
+    n, height = outputs[0].shape[:2]
+    rows = min(height, max(1, block_bytes // (step * max(1, row_bytes))) * step)
+    images = max(1, block_bytes // max(1, row_bytes * height))
+    (stride, _), (padding, side) = geometry.stride, geometry.padding
+    for i in range(0, n, images):
+        for row in range(0, height, rows):
+            parts = [output[i : i + images, row : row + rows] for output in outputs]
+            yield x[i : i + images], parts, geometry._replace(padding=(padding - row * stride, side))
+
+
+_buffers = local()
+
+
+def workspace(name, shape, like):
+    """An uninitialised tensor of this shape, of the dtype and device of `like`, that this thread uses again and again.
+
+    Freshly mapped memory costs a page fault for every 4 KiB, more than the copy into it. What is in a workspace is
+    valid until the next request of that name. Inference mode has its own, since its tensors cannot be written outside.
+    """
+    key = (name, like.dtype, like.device, empty(0).is_inference())
+    size = prod(shape)
+    buffers = _buffers.__dict__
+    if key not in buffers or buffers[key].numel() < size:
+        buffers[key] = empty(size, dtype=like.dtype, device=like.device)
+    return buffers[key][:size].view(shape)
+
+
+def free_workspaces():
+    """Give this thread's workspaces back."""
+    _buffers.__dict__.clear()
