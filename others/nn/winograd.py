@@ -100,6 +100,8 @@ def correlate_and_gradient(x, weight, y, geometry):
 
 # ---------------------------------------------------------------------------------------------------- their parts
 
+PARTS = 2  # of a block, each of which can stay with one processor core through the whole chain of products
+
 
 def tile_blocks(x, outputs, geometry):
     """`blocks` of whole tiles."""
@@ -109,16 +111,40 @@ def tile_blocks(x, outputs, geometry):
     return blocks(x, outputs, geometry, row_bytes, max(BLOCK_BYTES, BLOCK_TILES * tile_bytes), tile[0])
 
 
+def in_tiles(x, tiles, extent, stride=(1, 1)):
+    """(N, H, W, C) -> its view (parts, *extent, images, rows, columns, *stride, C): tiles of `extent` phases, their
+    tops and left sides tile * stride apart. The parts are halves of the images, or of the rows of tiles, or one."""
+    (n, h, w, c), (sy, sx), (rows, columns) = x.stride(), stride, tiles.count
+    down, right = tiles.tile[0] * sy * h, tiles.tile[1] * sx * w
+    images, parts, apart = len(x), PARTS, 0
+    if images % parts == 0:
+        images //= parts
+        apart = images * n
+    elif rows % parts == 0:
+        rows //= parts
+        apart = rows * down
+    else:
+        parts = 1
+    shape = (parts, *extent, images, rows, columns, sy, sx, x.shape[3])
+    return x.as_strided(shape, (apart, sy * h, sx * w, n, down, right, h, w, c), x.storage_offset())
+
+
+def transform(matrix, values, name):
+    """The matrix times each part's values: (parts, K, ...) -> (parts, len(matrix), ...) as two dimensions, in a
+    workspace."""
+    values = values.view(len(values), matrix.shape[1], -1)
+    out = workspace(name, (len(values), len(matrix), values.shape[2]), values)
+    return out.baddbmm_(matrix.expand(len(values), -1, -1), values, beta=0)
+
+
 def transform_image(x, tiles, geometry):
-    """B^T d: (N, H, W, C) -> (points, N * tiles, phases * C)."""
-    (sy, sx), axes = geometry.stride, zip(tiles.count, tiles.tile, tiles.points, geometry.stride)
+    """B^T d: (N, H, W, C) -> (parts, points, tiles of a part, phases * C)."""
+    axes = zip(tiles.count, tiles.tile, tiles.points, geometry.stride)
     x = crop_or_pad(x, [-p for p in geometry.padding], [((n - 1) * m + p) * s for n, m, p, s in axes])
-    n, h, w, c = x.stride()
-    shape = (*tiles.points, x.shape[0], *tiles.count, sy, sx, x.shape[3])
-    stride = (sy * h, sx * w, n, sy * tiles.tile[0] * h, sx * tiles.tile[1] * w, h, w, c)
-    image = workspace("tiles", shape, x).copy_(x.as_strided(shape, stride, x.storage_offset()))
-    image = product(transforms(tiles, x).image, image.view(prod(tiles.points), -1), "transformed image")
-    return image.view(len(image), -1, sy * sx * x.shape[3])
+    values = in_tiles(x, tiles, tiles.points, geometry.stride)
+    values = workspace("tiles", values.shape, x).copy_(values).view(len(values), prod(tiles.points), -1)
+    image = transform(transforms(tiles, x).image, values, "transformed image")
+    return image.view(*image.shape[:2], -1, prod(geometry.stride) * x.shape[3])
 
 
 def transform_weight(weight, tiles, geometry):
@@ -129,21 +155,22 @@ def transform_weight(weight, tiles, geometry):
         whole[:, :, :kh, :kw] = weight
         weight = whole
     phases = weight.reshape(out_channels, channels, ty, sy, tx, sx).permute(2, 4, 3, 5, 1, 0)
-    factors = product(transforms(tiles, weight).weight, phases.reshape(ty * tx, -1), "factors")
-    return factors.view(len(factors), -1, out_channels)
+    factors = transform(transforms(tiles, weight).weight, phases.reshape(1, ty * tx, -1), "factors")
+    return factors.view(prod(tiles.points), -1, out_channels)
 
 
 def write(out, image, factors, bias, tiles):
     """out = A^T [image factors] + bias, (N, H', W', C_out)."""
-    products = workspace("products", (len(image), image.shape[1], out.shape[3]), out)
-    products.baddbmm_(image, factors, beta=0)
+    products = workspace("products", (*image.shape[:3], out.shape[3]), out)
+    for part, values in zip(products, image):
+        part.baddbmm_(values, factors, beta=0)
     if bias is not None:
-        ones = [t > 1 for t in tiles.taps]  # the point 1, where A is 1 for every output
-        products[ones[0] * tiles.points[1] + ones[1]].add_(bias)
-    results = product(transforms(tiles, out).result, products.view(len(products), -1), "results")
-    size = [n * m for n, m in zip(tiles.count, tiles.tile)]
-    whole = out if out.shape[1:3] == tuple(size) else workspace("whole", (len(out), *size, out.shape[3]), out)
-    target = in_tiles(whole, tiles)
+        one = (tiles.taps[0] > 1) * tiles.points[1] + (tiles.taps[1] > 1)  # the point 1: A is 1 for every output
+        products[:, one].add_(bias)
+    results = transform(transforms(tiles, out).result, products, "results")
+    size = tuple(n * m for n, m in zip(tiles.count, tiles.tile))
+    whole = out if out.shape[1:3] == size else workspace("whole", (len(out), *size, out.shape[3]), out)
+    target = in_tiles(whole, tiles, tiles.tile)
     target.copy_(results.view(target.shape))
     if whole is not out:
         out.copy_(whole[:, : out.shape[1], : out.shape[2]])
@@ -151,21 +178,12 @@ def write(out, image, factors, bias, tiles):
 
 def add_product(gradient, image, y, tiles):
     """gradient += image^T (A y)."""
-    y = in_tiles(crop_or_pad(y, (0, 0), [n * m for n, m in zip(tiles.count, tiles.tile)]), tiles)
-    values = workspace("results", y.shape, y).copy_(y).view(prod(tiles.tile), -1)
-    outputs = product(transforms(tiles, y).result.t(), values, "products")
-    gradient.baddbmm_(image.transpose(1, 2), outputs.view(len(gradient), -1, gradient.shape[2]))
-
-
-def in_tiles(y, tiles):
-    """(N, H', W', C) -> its view (tile, tile, N, tiles, tiles, C)."""
-    (rows, columns), (height, width) = tiles.count, tiles.tile
-    return y.view(len(y), rows, height, columns, width, y.shape[3]).permute(2, 4, 0, 1, 3, 5)
-
-
-def product(matrix, values, name):
-    """matrix values, in a workspace."""
-    return workspace(name, (len(matrix), values.shape[1]), values).addmm_(matrix, values, beta=0)
+    y = crop_or_pad(y, (0, 0), [n * m for n, m in zip(tiles.count, tiles.tile)])
+    values = in_tiles(y, tiles, tiles.tile)
+    values = workspace("results", values.shape, y).copy_(values).view(len(values), prod(tiles.tile), -1)
+    outputs = transform(transforms(tiles, y).result.t(), values, "products")
+    for part, values in zip(image, outputs.view(*outputs.shape[:2], -1, y.shape[3])):
+        gradient.baddbmm_(part.transpose(1, 2), values)
 
 
 def new_gradient(x, y, tiles, geometry):
