@@ -27,7 +27,8 @@ def correlate(x, weight, size, geometry, bias=None):
     """(N, H, W, C_in), (C_out, C_in / groups, kh, kw) -> (N, *size, C_out), plus bias (C_out,) if there is one."""
     if weight.shape[0] < FEW_CHANNELS and geometry.groups == 1 and geometry.stride == (1, 1):
         return multiply_first(x, weight.transpose(0, 1), size, geometry, bias, adjoint=False)
-    return correlate_many(x, weight, size, geometry, bias)
+    y = empty(x.shape[0], *size, weight.shape[0], dtype=x.dtype, device=x.device)
+    return correlate_into(y, x, weight, geometry, bias)
 
 
 def scatter(y, weight, size, geometry, bias=None):
@@ -42,15 +43,16 @@ def scatter(y, weight, size, geometry, bias=None):
     weight = transpose(weight, geometry.groups).flip(2, 3)
     axes = zip(size, geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation)
     vertical, horizontal = (phases(*axis) for axis in axes)
-    if geometry.stride == (1, 1):
-        return correlate_phase(y, weight, vertical[0], horizontal[0], geometry.groups, bias)
     x = empty(y.shape[0], *size, channels, dtype=y.dtype, device=y.device)
+    if geometry.stride == (1, 1):
+        return correlate_phase(x, y, weight, vertical[0], horizontal[0], geometry.groups, bias)
     step_y, step_x = geometry.stride
-    without_taps = 0 if bias is None else bias
     for rows in vertical:
         for cols in horizontal:
-            reached = rows.kernel_size and cols.kernel_size  # not where the stride is larger than the kernel
-            phase = correlate_phase(y, weight, rows, cols, geometry.groups, bias) if reached else without_taps
+            phase = 0 if bias is None else bias  # where no tap reaches: the stride is larger than the kernel
+            if rows.kernel_size and cols.kernel_size:
+                phase = workspace("phase", (len(y), rows.count, cols.count, channels), y)
+                correlate_phase(phase, y, weight, rows, cols, geometry.groups, bias)
             x[:, rows.first :: step_y, cols.first :: step_x] = phase
     return x
 
@@ -85,18 +87,16 @@ FEW_CHANNELS = 8  # a product with fewer columns than this is slower than so man
 BLOCK_BYTES = 2**23  # of columns at a time: they stay in the cache, and need no more than this for any image
 
 
-def correlate_many(x, weight, size, geometry, bias):
-    """`correlate` to many channels: columns and product, block by block, where `winograd` is not faster."""
-    if winograd.pays(x, weight.shape[0], size, geometry):
-        return winograd.correlate(x, weight, size, geometry, bias)
+def correlate_into(y, x, weight, geometry, bias):
+    """y = `correlate` of x, where y is contiguous: columns and product, block by block, or `winograd` if it pays."""
+    if winograd.pays(x, weight.shape[0], y.shape[1:3], geometry):
+        return winograd.correlate_into(y, x, weight, geometry, bias)
     matrix = as_matrix(weight, geometry.groups)
-    groups, _, c_out = matrix.shape
-    y = empty(x.shape[0], *size, groups * c_out, dtype=x.dtype, device=x.device)
     if bias is not None:
         y.copy_(bias)
     for x_block, (out,), shifted in column_blocks(x, (y,), geometry):
         columns = unfold_windows(x_block, out.shape[1:3], shifted)
-        multiply(columns, matrix, by_group(out, groups), beta=0 if bias is None else 1)
+        multiply(columns, matrix, by_group(out, geometry.groups), beta=0 if bias is None else 1)
     return y
 
 
@@ -176,15 +176,15 @@ def transpose(weight, groups):
     return split.transpose(1, 2).reshape(groups * c_in, c_out // groups, kh, kw)
 
 
-def correlate_phase(y, weight, rows, cols, groups, bias):
-    """One sub-pixel phase of `scatter`: `weight` is transposed and flipped, `rows` and `cols` come from `phases`."""
+def correlate_phase(x, y, weight, rows, cols, groups, bias):
+    """x = one sub-pixel phase of `scatter`: `weight` is transposed and flipped, `rows` and `cols` are of `phases`."""
     geometry = Geometry(
         kernel_size=(rows.kernel_size, cols.kernel_size),
         padding=(rows.padding, cols.padding),
         dilation=(rows.dilation, cols.dilation),
         groups=groups,
     )
-    return correlate_many(y, weight[:, :, rows.taps, cols.taps], (rows.count, cols.count), geometry, bias)
+    return correlate_into(x, y, weight[:, :, rows.taps, cols.taps], geometry, bias)
 
 
 def multiply_first(a, weight, size, geometry, bias, adjoint):

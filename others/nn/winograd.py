@@ -65,10 +65,9 @@ def pays(x, out_channels, size, geometry):
     return ours + weights < WORTH * plain
 
 
-def correlate(x, weight, size, geometry, bias):
-    """`kernels.correlate`."""
-    y = empty(x.shape[0], *size, weight.shape[0], dtype=x.dtype, device=x.device)
-    factors = transform_weight(weight, tiling(size, geometry), geometry)
+def correlate_into(y, x, weight, geometry, bias):
+    """`kernels.correlate_into`."""
+    factors = transform_weight(weight, tiling(y.shape[1:3], geometry), geometry)
     for x_block, (out,), shifted in tile_blocks(x, (y,), geometry):
         tiles = tiling(out.shape[1:3], geometry)
         write(out, transform_image(x_block, tiles, shifted), factors, bias, tiles)
