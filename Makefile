@@ -26,8 +26,9 @@ conformance: .venv/installed  ## run PyTorch's own test inputs against the block
 gradcheck: .venv/installed  ## check every block's gradients numerically
 	$(BIN)/python -m others.nn.gradcheck
 
-bench: .venv/installed  ## time training steps and predictions against torch.nn, write benchmarks/RESULTS.md
-	$(BIN)/python benchmarks/speed.py --fresh --out benchmarks/RESULTS.md
+bench: .venv/installed  ## time training steps and predictions against torch.nn, write benchmarks/RESULTS.md (20 min)
+	$(BIN)/python benchmarks/speed.py --precision fp32 bf16 --fresh --scaling --seconds 2 \
+		--out benchmarks/RESULTS.md --figure docs/speed.png
 
 weights: .venv/installed  ## train the shipped weights again: make weights PHOTOS=folder [VAL=val_data.pkl] (hours)
 	$(BIN)/python benchmarks/train_weights.py prescribed $(WEIGHTS) --epochs 30 --lr 10 --clip 0.02 --batch-size 32

@@ -1,18 +1,19 @@
 """Time training steps and predictions against torch.nn, and against what is done without this project's kernels.
 
-    python benchmarks/speed.py [--networks NAME ...] [--batches 32 100] [--seconds 4] [--out RESULTS.md]
+    python benchmarks/speed.py [--networks NAME ...] [--batches 32 100] [--precision fp32 bf16] [--seconds 4]
+                               [--fresh] [--scaling] [--out RESULTS.md] [--figure speed.png]
 
 Variants, run in turn in one process: `ours`; `nchw` and `channels_last`, torch.nn with autograd and torch.optim.SGD in
 the two memory formats; `unfold`, the same layers written with torch's unfold and fold as most students write them;
-`products`, the matrix products of our step alone, with their own operands: the floor for any framework under the
-assignment's rules. --precision bf16 compares with torch's autocast instead. --fresh times each variant in a process of
-its own as well, which is what a training run is, and reports its peak memory. Before anything is timed, our gradients
-are compared with torch's. Medians; ratios are ours / the better of torch's two formats.
+`products`, the matrix products of our step alone, with their own operands: the floor under this way of computing. In
+bf16 torch runs under autocast. --fresh times each variant in a process of its own as well, which is what a training
+run is, and reports its peak memory. --scaling times an epoch against the number of images, their size and the number
+of channels. Before anything is timed, our gradients are compared with torch's. Medians; ratios are to the better of
+torch's two formats.
 """
 
 import argparse
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -286,26 +287,42 @@ def interleaved(functions, seconds):
     return {name: median(values) for name, values in times.items()}
 
 
-def one_process(args):
-    """(--variant) time one variant alone: prints median seconds and the peak memory above that of the imports, MiB."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    function = variants(args.networks[0], shape_of(args.batches[0]), args.training, PRECISIONS[args.precision])
-    function = function[args.variant]
+def timed(function, seconds):
+    """Median seconds of the calls of a function during about `seconds`, after three calls."""
     for _ in range(3):
         function()
     times = []
     started = time.perf_counter()
-    while time.perf_counter() - started < args.seconds or len(times) < 5:
+    while time.perf_counter() - started < seconds or len(times) < 5:
         start = time.perf_counter()
         function()
         times.append(time.perf_counter() - start)
-    print(median(times), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    return median(times)
 
 
-def fresh(args, name, batch, variant, training):
+def memory(entry):
+    """A line of Linux's account of this process, MiB: VmRSS is held now, VmHWM the most since the last reset."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(entry))
+
+
+def timed_and_weighed(make, seconds):
+    """Print what `timed` says of the function that make() gives, and the most memory that all of it took, MiB."""
+    Path("/proc/self/clear_refs").write_text("5")
+    before = memory("VmRSS")
+    print(timed(make(), seconds), memory("VmHWM") - before)
+
+
+def one_process(args):
+    """(--variant) `timed_and_weighed` for one variant alone."""
+    job = args.networks[0], shape_of(args.batches[0]), args.training, PRECISIONS[args.precision[0]]
+    timed_and_weighed(lambda: variants(*job)[args.variant], args.seconds)
+
+
+def fresh(args, name, batch, variant, training, precision):
     """(seconds, MiB) of one variant in a new process."""
     command = [sys.executable, __file__, "--networks", name, "--batches", str(batch), "--variant", variant,
-               "--precision", args.precision, "--seconds", str(args.seconds / 2)]  # fmt: skip
+               "--precision", precision, "--seconds", str(args.seconds / 2)]  # fmt: skip
     command += ["--training"] * training
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return tuple(map(float, done.stdout.split()))
@@ -315,61 +332,165 @@ def shape_of(batch):
     return (1, 3, -batch, -batch) if batch < 0 else (batch, 3, 32, 32)
 
 
-def row(args, name, batch, training):
-    """One line of the table."""
-    functions = variants(name, shape_of(batch), training, PRECISIONS[args.precision])
+def row(args, name, batch, training, precision):
+    """One line of the table, as {column: value}."""
+    functions = variants(name, shape_of(batch), training, PRECISIONS[precision])
     functions["products"] = functions["products"]()
     times = interleaved(functions, args.seconds)
     best = min(times["nchw"], times["channels_last"])
-    what = f"{-batch} x {-batch}" if batch < 0 else str(batch)
-    cells = [name, "step" if training else "predict", what, *(f"{1e3 * times[v]:.1f}" for v in times)]
-    cells += [f"{times['ours'] / best:.2f}", f"{times['ours'] / times['products']:.2f}"]
-    cells += [f"{times['unfold'] / times['ours']:.1f}"]
+    cells = {
+        "network": name,
+        "": "step" if training else "predict",
+        "batch": f"{-batch} x {-batch}" if batch < 0 else str(batch),
+        **{f"{variant} ms": f"{1e3 * seconds:.1f}" for variant, seconds in times.items()},
+        "ours / torch": f"{times['ours'] / best:.2f}",
+        "products / torch": f"{times['products'] / best:.2f}",
+        "ours / products": f"{times['ours'] / times['products']:.2f}",
+        "unfold / ours": f"{times['unfold'] / times['ours']:.1f}",
+    }
     if args.fresh:
-        alone = {v: fresh(args, name, batch, v, training) for v in ("ours", "nchw", "channels_last")}
+        alone = {v: fresh(args, name, batch, v, training, precision) for v in ("ours", "nchw", "channels_last")}
         seconds, memory = ({v: figures[i] for v, figures in alone.items()} for i in (0, 1))
-        cells += [f"{seconds['ours'] / min(seconds['nchw'], seconds['channels_last']):.2f}"]
-        cells += [f"{memory['ours']:.0f} / {min(memory['nchw'], memory['channels_last']):.0f}"]
+        cells["ours / torch, fresh"] = f"{seconds['ours'] / min(seconds['nchw'], seconds['channels_last']):.2f}"
+        cells["MiB, ours / torch"] = f"{memory['ours']:.0f} / {min(memory['nchw'], memory['channels_last']):.0f}"
     return cells
 
 
-def report(args):
-    header = ["network", "", "batch", "ours ms", "nchw ms", "channels_last ms", "unfold ms", "products ms",
-              "ours / torch", "ours / products", "unfold / ours"]  # fmt: skip
-    header += ["ours / torch, fresh process", "MiB ours / torch"] * args.fresh
-    machine = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
-    yield f"# Speed, {args.precision}\n\n{machine}, torch {torch.__version__}, Python {platform.python_version()}; "
-    yield "medians of calls in turn; `benchmarks/speed.py`.\n\n"
-    yield f"| {' | '.join(header)} |\n|{'---|' * len(header)}\n"
+def table(rows):
+    """Lines of a Markdown table, as the rows come."""
+    for number, cells in enumerate(rows):
+        if not number:
+            yield f"| {' | '.join(cells)} |\n|{'---|' * len(cells)}\n"
+        yield f"| {' | '.join(cells.values())} |\n"
+
+
+def measured(args, precision, kept):
     for name in args.networks:
         check(name)
         jobs = [(batch, True) for batch in args.batches]
         jobs += [(max(args.batches), False), (-512, False)] if name.startswith("shipped") else []
         for batch, training in jobs:
-            yield f"| {' | '.join(row(args, name, batch, training))} |\n"
+            kept.append(row(args, name, batch, training, precision))
+            yield kept[-1]
+
+
+# -------------------------------------------------------------------------------------------------------- scaling
+
+
+def scaling_rows(seconds):
+    """How the time of our step grows, one quantity at a time, from 128 images of 32 x 32 and 32 channels."""
+    for images in (128, 512, 2048):
+        yield scaled("images", images, images, 32, 32, seconds)
+    for size in (32, 128, 512, 2048):
+        yield scaled("size", size, 1 if size > 128 else 4, size, 32, seconds)
+    for channels in (16, 32, 64, 128):
+        yield scaled("channels", channels, 128, 32, channels, seconds)
+
+
+def scaled(what, value, images, size, channels, seconds):
+    """A pass over `images` pictures in minibatches of 32 at most, prescribed network with k3."""
+    command = [sys.executable, __file__, "--scaled", *map(str, (images, size, channels)), "--seconds", str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    taken, memory = map(float, done.stdout.split())
+    pixels = images * size * size
+    return {
+        "varied": what,
+        "value": str(value),
+        "images": f"{images} of {size} x {size}",
+        "channels": str(channels),
+        "ms": f"{1e3 * taken:.1f}",
+        "us per 1,000 pixels": f"{1e9 * taken / pixels:.0f}",
+        "MiB": f"{memory:.0f}",
+    }
+
+
+def one_scale(args):
+    """(--scaled) `timed_and_weighed` for a pass over the images."""
+    images, size, channels = args.scaled
+
+    def make():
+        network = denoiser.Denoiser((channels, channels), (3, 3))
+        batches = torch.rand(images, 3, size, size).contiguous(memory_format=torch.channels_last).split(32)
+        steps = [our_step(network, batch, batch, torch.float32) for batch in batches]
+        return lambda: [step() for step in steps]
+
+    timed_and_weighed(make, args.seconds)
+
+
+# --------------------------------------------------------------------------------------------------------- report
+
+
+def machine():
+    """The processor's name, threads and versions."""
+    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+             if line.startswith("model name")] if Path("/proc/cpuinfo").exists() else []  # fmt: skip
+    name = names[0] if names else platform.processor() or platform.machine()
+    capability = torch.backends.cpu.get_cpu_capability()
+    return (f"{name} ({capability}), {torch.get_num_threads()} threads, torch {torch.__version__}, "
+            f"Python {platform.python_version()}")  # fmt: skip
+
+
+def report(args, kept):
+    gpu = "" if torch.cuda.is_available() else " No GPU was at hand: nothing here was measured on one."
+    yield f"# Speed\n\n{machine()}; medians of calls in turn; written by `benchmarks/speed.py`.{gpu}\n"
+    for precision in args.precision:
+        yield f"\n## {precision}\n\n"
+        yield from table(measured(args, precision, kept[precision]))
+    if args.scaling:
+        yield "\n## Scaling\n\nOne pass over the images, float32, prescribed network with 3 x 3 kernels.\n\n"
+        yield from table(scaling_rows(args.seconds))
+
+
+def figure(kept, path):
+    """Bars of ours / torch and of the products' floor, float32 steps."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('the figure needs matplotlib: pip install "noise2noise-scratch[plots]"') from error
+    rows = kept["fp32"]
+    names = [f"{row['network']}, {row['']} {row['batch']}" for row in rows]
+    drawing = Figure(figsize=(7, 0.28 * len(rows) + 1), layout="constrained")
+    axes = drawing.subplots()
+    places = range(len(rows))
+    axes.barh(places, [float(row["ours / torch"]) for row in rows], color="0.75", label="ours")
+    floors = [float(row["products / torch"]) for row in rows]
+    axes.plot(floors, places, "k|", markersize=9, markeredgewidth=2, label="its matrix products alone")
+    axes.axvline(1, color="k", linewidth=0.8, linestyle="--")
+    axes.set_yticks(places, names, fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlabel("time / time of torch.nn in the better memory format (less is better)")
+    axes.legend(fontsize=8)
+    drawing.savefig(path, dpi=120)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS, metavar="NAME")
     parser.add_argument("--batches", nargs="+", type=int, default=[32, 100])
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["fp32"])
     parser.add_argument("--seconds", type=float, default=4, help="for each line of the table")
     parser.add_argument("--fresh", action="store_true", help="time each variant in its own process too")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--scaling", action="store_true", help="time against images, size and channels too")
+    parser.add_argument("--out", type=Path, help="Markdown file for the tables")
+    parser.add_argument("--figure", type=Path, help="picture of the ratios (needs matplotlib)")
     parser.add_argument("--variant", help=argparse.SUPPRESS)
     parser.add_argument("--training", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--scaled", nargs=3, type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_grad_enabled(False)
     if args.variant:
-        one_process(args)
-        return
+        return one_process(args)
+    if args.scaled:
+        return one_scale(args)
+    kept = {precision: [] for precision in args.precision}
     text = ""
-    for part in report(args):
+    for part in report(args, kept):
         print(part, end="", flush=True)
         text += part
     if args.out:
         args.out.write_text(text)
+    if args.figure:
+        figure(kept, args.figure)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from others import denoiser, denoiser_bonus, nn
+from others.nn import winograd
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMEWORK = ROOT / "others" / "nn"
@@ -163,6 +164,7 @@ def life(block, inputs):
     output = block.forward(*inputs)
     upstream = output.detach().cos()
     gradients = block.backward(upstream)
+    block.forward(*inputs)
     block.accumulate(upstream)
     for optimiser in (nn.SGD, nn.Adam) if block.param() else ():
         optimiser(block, lr=0.1, weight_decay=0.1).step()
@@ -188,6 +190,17 @@ def test_only_tensor_methods_run(name, dtype):
         life(block, inputs)
     assert recorder.forbidden() == set()
     assert recorder.names
+
+
+@pytest.mark.parametrize("name", ["Conv2d", "Conv2d of many channels", "TransposeConv2d", "UpsamplingConv2d"])
+def test_only_tensor_methods_run_in_winograds_way(name, monkeypatch):
+    monkeypatch.setattr(winograd, "WORTH", float("inf"))
+    winograd.transforms_of.cache_clear()
+    block, inputs = make(name)
+    with Recorder() as recorder:
+        life(block, inputs)
+    assert recorder.forbidden() == set()
+    assert winograd.transforms_of.cache_info().currsize
 
 
 def test_only_tensor_methods_run_in_mixed_precision():

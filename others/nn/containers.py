@@ -1,4 +1,8 @@
-"""Modules made of modules: chains, additive skips, concatenations."""
+"""Modules made of modules: chains, additive skips, concatenations.
+
+Their backward and accumulate use up what forward saved, part by part, so that memory falls on the way back, as torch
+frees its graph: each needs a forward of its own.
+"""
 
 from collections import OrderedDict
 from itertools import count
@@ -75,11 +79,14 @@ class Sequential(Module):
             grad_output = located(self, position, step, grad_output)
 
     def rewind(self):
-        """(position, child) from the last to the first, each child in the state of its call at that position."""
-        (states,) = self.recall()
+        """(position, child) from the last to the first, each child in the state of its call at that position, which
+        is dropped when it has been used."""
+        states = list(*self.recall())
+        self.saved = None
         for position in reversed(range(len(self))):
-            self[position].saved = states[position]
+            self[position].saved = states.pop()
             yield position, self[position]
+            self[position].saved = None
 
 
 def located(container, position, step, value):
@@ -111,11 +118,11 @@ class Skip(Module):
         return output + input
 
     def backward(self, grad_output):
-        (self.body.saved,) = self.recall()
+        (self.body.saved,), self.saved = self.recall(), None
         return self.body.backward(grad_output) + grad_output.detach()
 
     def accumulate(self, grad_output):
-        (self.body.saved,) = self.recall()
+        (self.body.saved,), self.saved = self.recall(), None
         self.body.accumulate(grad_output)
 
 
@@ -136,13 +143,13 @@ class Concatenate(Module):
         return cat((output, input), -3)
 
     def backward(self, grad_output):
-        self.body.saved, channels = self.recall()
+        (self.body.saved, channels), self.saved = self.recall(), None
         grad_output = grad_output.detach()
         own, passed = grad_output[..., :channels, :, :], grad_output[..., channels:, :, :]
         return self.body.backward(own) + passed
 
     def accumulate(self, grad_output):
-        self.body.saved, channels = self.recall()
+        (self.body.saved, channels), self.saved = self.recall(), None
         self.body.accumulate(grad_output[..., :channels, :, :])
 
 

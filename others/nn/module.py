@@ -64,7 +64,11 @@ class Module:
     def recall(self):
         """What the last forward saved. Raises RuntimeError when there is nothing, or something wrote into it since."""
         if self.saved is None:
-            hint = "call forward first" if self.training else "call train() and forward first: eval mode saves nothing"
+            hint = (
+                "call forward first, once for each backward"
+                if self.training
+                else "call train() and forward first: eval mode saves nothing"
+            )
             raise RuntimeError(f"{self.name()}: backward called before forward; {hint}")
         values, written = self.saved
         if versions(values) != written:

@@ -220,12 +220,17 @@ def transforms(tiles, like):
 def transforms_of(tile, taps, dtype, device):
     vertical, horizontal = (axis_matrices(*axis) for axis in zip(tile, taps))
 
-    def tensor(a, b):
-        rows = [[float(v * w) for v in row_a for w in row_b] for row_a in a for row_b in b]  # Kronecker product
+    def tensor(rows):
         matrix = empty(len(rows), len(rows[0]), dtype=dtype, device=device)
-        return matrix.copy_(matrix.new_tensor(rows))
+        for place, row in zip(matrix, rows):
+            for number, value in enumerate(row):
+                place[number] = float(value)
+        return matrix
 
-    return Transforms(*(tensor(a, b) for a, b in zip(vertical, horizontal)))
+    def kronecker(a, b):
+        return (a[:, None, :, None] * b[None, :, None, :]).view(len(a) * len(b), -1)
+
+    return Transforms(*(kronecker(tensor(a), tensor(b)) for a, b in zip(vertical, horizontal)))
 
 
 @lru_cache

@@ -75,14 +75,28 @@ def nets():
 
 @pytest.mark.parametrize("net", nets(), ids=lambda net: type(net).__name__)
 def test_accumulate_gives_the_parameter_gradients_of_backward(net):
-    output = net.forward(image(2, 4, 6, 7))
-    g = torch.randn_like(output)
+    x = image(2, 4, 6, 7)
+    g = torch.randn_like(net.forward(x))
     net.backward(g)
     expected = [gradient.clone() for _, gradient in net.param()]
     net.zero_grad()
+    net.forward(x)
     assert net.accumulate(g) is None
     for (_, gradient), value in zip(net.param(), expected, strict=True):
         close(gradient, value)
+
+
+@pytest.mark.parametrize("container", [nn.Sequential, nn.Skip, nn.Concatenate])
+@pytest.mark.parametrize("way", ["backward", "accumulate"])
+def test_going_backward_uses_up_what_forward_saved(container, way):
+    layer = nn.Conv2d(4, 4, 3, padding=1, dtype=torch.float64)
+    net = container(layer)
+    g = torch.randn_like(net.forward(image(2, 4, 6, 7)))
+    getattr(net, way)(g)
+    with pytest.raises(RuntimeError, match="forward first"):
+        getattr(net, way)(g)
+    if container is nn.Sequential:
+        assert layer.saved is None
 
 
 def test_accumulate_does_not_make_the_gradient_of_the_input(monkeypatch):

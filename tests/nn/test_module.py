@@ -88,10 +88,11 @@ def test_inference_mode_tensors_and_copies_of_layers(layer):
 
 
 def test_gradients_add_up_until_they_are_zeroed_in_place():
-    net = network()
-    g = torch.randn_like(net.forward(image()))
+    net, x = network(), image()
+    g = torch.randn_like(net.forward(x))
     net.backward(g)
     pairs, once = net.param(), [gradient.clone() for _, gradient in net.param()]
+    net.forward(x)
     net.backward(g)
     for (_, gradient), value in zip(pairs, once, strict=True):
         close(gradient, 2 * value)
