@@ -224,7 +224,7 @@ def transforms_of(tile, taps, dtype, device):
         matrix = empty(len(rows), len(rows[0]), dtype=dtype, device=device)
         for place, row in zip(matrix, rows):
             for number, value in enumerate(row):
-                place[number] = float(value)
+                place[number].fill_(float(value))
         return matrix
 
     def kronecker(a, b):
