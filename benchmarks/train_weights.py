@@ -1,16 +1,18 @@
 """Train one of the shipped denoisers with the project's own framework and put its weights into a checkpoint.
 
     python benchmarks/train_weights.py rednet --photos PHOTOS --epochs 40 --val val_data.pkl --out bestmodel.pth
-    python benchmarks/train_weights.py rednet --start bestmodel.pth --add-layers 256,3,2 ...
+    python benchmarks/train_weights.py rednet --start bestmodel.pth --arguments "{'layers': ...}" ...
 
 An epoch is 50,000 pairs: from --photos each is cut and corrupted freshly, from --data (a folder with train_data.pkl)
-they are the same every epoch. --start goes on from weights that this script made; layers that they lack go inside the
-network and begin as zero, so that they change nothing at first. The same arguments give the same weights on the same
+they are the same every epoch. --start goes on from weights that this script made; with --arguments, in a network with
+more layers inside or larger kernels, which begin as zero and change nothing at first. The same arguments give the same weights on the same
 machine and thread count. The validation images, if given, are looked at once, at the end.
 """
 
 import argparse
+import ast
 import datetime
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -32,8 +34,8 @@ def main():
     parser.add_argument("--count", type=int, default=50_000, help="pairs per epoch, with --photos")
     parser.add_argument("--gaussian", type=float, default=0.0, help="share of pairs with Gaussian noise instead")
     parser.add_argument("--start", type=Path, help="checkpoint to start from")
-    parser.add_argument("--add-layers", default="", help="CHANNELS,KERNEL,STRIDE of layers added inside: 256,3,2 ...",
-                        nargs="*", metavar="LAYER")  # fmt: skip
+    parser.add_argument("--arguments", type=ast.literal_eval, default={},
+                        help="of the network that starts, if others: {'kernel_sizes': (5, 3)}")  # fmt: skip
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--lr", type=float)
     parser.add_argument("--clip", type=float)
@@ -50,8 +52,7 @@ def main():
     model = Model(args.denoiser, precision=args.precision)
     if args.start:
         start = checkpoint.load_denoiser(args.start, args.denoiser)
-        added = [list(map(int, layer.split(","))) for layer in args.add_layers]
-        grow(model, start, added)
+        grow(model, start, args.arguments)
     changed = {"lr": args.lr, "clip": args.clip, "batch_size": args.batch_size}
     recipe = model.recipe()._replace(seed=args.seed, **{k: v for k, v in changed.items() if v is not None})
     pairs, tuning, description = source_of_pairs(args)
@@ -81,31 +82,32 @@ def main():
     print(info)
 
 
-def grow(model, start, added):
-    """Build the network of `start` with `added` layers inside it, its weights outside and an adjoint of zeros within:
-    the network computes what it did before. (After Net2Net: Chen, Goodfellow & Shlens 2016, arXiv:1511.05641)"""
-    arguments = dict(start["arguments"])
-    if added:
-        arguments["layers"] = (*arguments["layers"], *map(tuple, added))
-    model._build(**arguments)
+def grow(model, start, arguments):
+    """Build the network of `start`, or that with other `arguments` which has more layers inside or larger kernels,
+    such that it computes what the one of `start` does: what is new is zero, but for the new convolutions, which the
+    transposed ones behind them ignore. (After Net2Net: Chen, Goodfellow & Shlens 2016, arXiv:1511.05641)"""
+    model._build(**{**start["arguments"], **arguments})
     old, new = list(start["state"].values()), model.network.parameters()
     half = len(old) // 2
-    places = list(range(half)) + list(range(len(new) - half, len(new)))
-    for place, value in zip(places, old, strict=True):
-        new[place].copy_(value)
-    if added:
-        for parameter in new[len(new) // 2 :][:2]:
+    if len(new) > len(old):
+        for parameter in new[len(new) // 2 : len(new) - half]:
             parameter.zero_()
+    for parameter, value in zip([*new[:half], *new[len(new) - half :]], old, strict=True):
+        if parameter.shape != value.shape:
+            parameter.zero_()
+            more = [n - m for n, m in zip(parameter.shape[2:], value.shape[2:])]
+            parameter = parameter[:, :, more[0] // 2 :, more[1] // 2 :][:, :, : value.shape[2], : value.shape[3]]
+        parameter.copy_(value)
 
 
 def command(args, recipe):
     """The command line that does this again, with the names of folders left to the reader."""
     resolved = {"lr": recipe.lr, "clip": recipe.clip, "batch_size": recipe.batch_size}
-    given = {**vars(args), **resolved, "add_layers": " ".join(args.add_layers)}
+    given = {**vars(args), **resolved}
     options = (
-        f"--{key.replace('_', '-')} {key.upper() if isinstance(value, Path) else value}"
+        f"--{key.replace('_', '-')} {key.upper() if isinstance(value, Path) else shlex.quote(str(value))}"
         for key, value in given.items()
-        if value not in (None, "") and key != "denoiser"
+        if value not in (None, {}) and key != "denoiser"
     )
     return " ".join(["python benchmarks/train_weights.py", args.denoiser, *options])
 
