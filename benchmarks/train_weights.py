@@ -5,8 +5,8 @@
 
 An epoch is 50,000 pairs: from --photos each is cut and corrupted freshly, from --data (a folder with train_data.pkl)
 they are the same every epoch. --start goes on from weights that this script made; with --arguments, in a network with
-more layers inside or larger kernels, which begin as zero and change nothing at first. The same arguments give the same weights on the same
-machine and thread count. The validation images, if given, are looked at once, at the end.
+more layers inside or larger kernels, which begin as zero and change nothing at first. The same arguments give the same
+weights on the same machine and thread count. The validation images, if given, are looked at once, at the end.
 """
 
 import argparse

@@ -1,0 +1,58 @@
+"""The script that makes the shipped weights: starting larger networks from smaller ones, and reproducibility."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from Miniproject_2.model import Model
+from others import checkpoint, data
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "benchmarks" / "train_weights.py"
+sys.path.insert(0, str(SCRIPT.parent))
+import train_weights  # noqa: E402
+
+
+def started(name, arguments):
+    """A small network of that architecture with random weights, and what a checkpoint would hold of it."""
+    model = Model(name, device="cpu")
+    model._build(**arguments)
+    for parameter in model.network.parameters():
+        parameter.copy_(torch.randn_like(parameter) * 0.1)
+    state = {key: value.clone() for key, value in model.network.state_dict().items()}
+    return model, {"arguments": model.network.arguments, "state": state, "info": {}}
+
+
+@pytest.mark.parametrize(
+    "name, small, large",
+    [
+        ("rednet", {"layers": ((5, 3, 1), (7, 3, 2))}, {"layers": ((5, 3, 1), (7, 3, 2), (9, 3, 2), (4, 3, 1))}),
+        ("rednet", {"layers": ((5, 3, 1), (7, 3, 2))}, {"layers": ((5, 5, 1), (7, 3, 2))}),
+        ("prescribed", {"channels": (6, 9)}, {"kernel_sizes": (5, 3)}),
+        ("prescribed", {"channels": (6, 9)}, {}),
+    ],
+)
+def test_a_grown_network_computes_what_the_small_one_did(name, small, large, pixels):
+    model, start = started(name, small)
+    noisy = pixels(3, 3, 16, 16)
+    before, count = model.predict(noisy), sum(p.numel() for p in model.network.parameters())
+    train_weights.grow(model, start, large)
+    after = sum(p.numel() for p in model.network.parameters())
+    assert (after > count) == bool(large)
+    assert torch.allclose(model.predict(noisy), before, atol=1e-3)
+    assert before.std() > 1
+
+
+def test_twice_the_same_command_gives_identical_weights(tmp_path, run_python):
+    torch.save(data.generated_pairs(40), tmp_path / "train_data.pkl")
+    for name in ("first.pth", "second.pth"):
+        script = f"import runpy; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+        run_python(
+            script, tmp_path, "prescribed", "--data", tmp_path, "--epochs", 2, "--threads", 1, "--out", tmp_path / name
+        )
+    first, second = (checkpoint.load_denoiser(tmp_path / name, "prescribed") for name in ("first.pth", "second.pth"))
+    assert first["info"]["command"].startswith("python benchmarks/train_weights.py prescribed --data DATA --epochs 2")
+    assert all(torch.equal(first["state"][key], second["state"][key]) for key in first["state"])
+    assert any(value.any() for value in first["state"].values())
