@@ -15,37 +15,15 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from Miniproject_2.model import Model
-from others import data, figures, metrics
+from others import data, figures, metrics, simulation
 
 DENOISERS = ("prescribed", "rednet")
 
 
-def crops(photos, size, cell):
-    """The centre of each photograph that is large enough, size * cell pixels square -> list of float (3, S, S)."""
-    side = size * cell
-    found = []
-    for photo in photos:
-        top, left = ((n - side) // 2 for n in photo.shape[1:])
-        if min(top, left) >= 0:
-            found.append(photo[:, top : top + side, left : left + side].float())
-    return found
-
-
-def cells(images, cell):
-    """(3, S * cell, S * cell) -> its cells (3, S, S, cell * cell)."""
-    side = images.shape[1] // cell
-    return images.view(3, side, cell, side, cell).transpose(2, 3).reshape(3, side, side, cell * cell)
-
-
 def subsampled(photos, size, cell, generator):
-    """(noisy, clean) by Monte-Carlo pixel subsampling, float pixels (N, 3, size, size)."""
-    noisy, clean = [], []
-    for crop in crops(photos, size, cell):
-        parts = cells(crop, cell)
-        pick = torch.randint(cell * cell, (1, size, size, 1), generator=generator).expand(3, -1, -1, -1)
-        noisy.append(parts.gather(3, pick)[..., 0])
-        clean.append(parts.mean(3).round())
-    return torch.stack(noisy), torch.stack(clean)
+    """(noisy, clean) of the photographs that are large enough, float pixels (N, 3, size, size)."""
+    pairs = [simulation.centre_pair(photo, size, cell, generator) for photo in photos]
+    return tuple(torch.stack(images).float() for images in zip(*filter(None, pairs)))
 
 
 def conditions(photos):

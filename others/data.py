@@ -127,14 +127,8 @@ class PhotoPairs:
 def photo_validation(files, seed=0, cell=CELL):
     """(noisy, clean) of the centre of each photograph: uint8 (len(files), 3, 32, 32)."""
     generator = torch.Generator().manual_seed(seed)
-    noisy, clean = [], []
-    for file in files:
-        photo = load_photo(file, SIZE * cell)
-        top, left = ((n - SIZE * cell) // 2 for n in photo.shape[1:])
-        centre = photo[:, top : top + SIZE * cell, left : left + SIZE * cell].contiguous()
-        noisy.append(simulation.subsample_photo(centre, 1, SIZE, cell, generator)[0][0])
-        clean.append(centre.view(3, SIZE, cell, SIZE, cell).float().mean((2, 4)).round().to(torch.uint8))
-    return torch.stack(noisy), torch.stack(clean)
+    pairs = [simulation.centre_pair(load_photo(file, SIZE * cell), SIZE, cell, generator) for file in files]
+    return tuple(map(torch.stack, zip(*pairs)))
 
 
 def photo_files(folder):

@@ -45,14 +45,28 @@ def subsample_photo(photo, crops, size, cell, generator):
 
 
 def average_photo(photo, crops, size, cell, generator):
-    """Random crops without noise, the mean of each cell: uint8 (3, H, W) -> float32 pixels (crops, 3, size, size)."""
-    _, height, width = photo.shape
-    side, clean = size * cell, torch.empty(crops, 3, size, size, dtype=torch.float32)
-    for image in clean:
-        top, left = (int(torch.randint(n - side + 1, (), generator=generator)) for n in (height, width))
-        crop = photo[:, top : top + side, left : left + side].float()
-        image.copy_(crop.reshape(3, size, cell, size, cell).mean((2, 4)))
-    return clean
+    """Random crops without noise: uint8 (3, H, W) -> float32 pixels (crops, 3, size, size)."""
+    side, clean = size * cell, []
+    for _ in range(crops):
+        top, left = (int(torch.randint(n - side + 1, (), generator=generator)) for n in photo.shape[1:])
+        clean.append(cell_means(photo[:, top : top + side, left : left + side], cell))
+    return torch.stack(clean)
+
+
+def cell_means(photo, cell):
+    """The clean image: (3, S * cell, S * cell) -> float32 (3, S, S)."""
+    size = photo.shape[1] // cell
+    return photo.float().reshape(3, size, cell, size, cell).mean((2, 4))
+
+
+def centre_pair(photo, size, cell, generator):
+    """(noisy, clean) of the centre of a photograph, uint8 (3, size, size) each; None if it is too small for that."""
+    top, left = ((n - size * cell) // 2 for n in photo.shape[1:])
+    if min(top, left) < 0:
+        return None
+    centre = photo[:, top : top + size * cell, left : left + size * cell].contiguous()
+    noisy = subsample_photo(centre, 1, size, cell, generator)[0][0]
+    return noisy, cell_means(centre, cell).round().to(torch.uint8)
 
 
 class Scene:

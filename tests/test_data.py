@@ -237,6 +237,19 @@ def test_photo_pairs_take_turns_and_flat_ones_have_no_noise(tmp_path):
             assert torch.equal(version[number::3], expected)
 
 
+def test_a_share_of_photo_pairs_carries_gaussian_noise_instead(tmp_path):
+    colour = torch.tensor([200, 120, 60])
+    write(tmp_path / "1.png", flat(colour.tolist()))  # flat, so all noise is Gaussian
+    first, second = data.PhotoPairs(tmp_path, 400, cell=2, gaussian=0.5)(0)
+    noise = [version.float() - colour.view(1, 3, 1, 1) for version in (first, second)]
+    sigma = noise[0].std((1, 2, 3))
+    assert 150 < int((sigma > 0).sum()) < 250  # of 400, with a standard deviation of 10
+    assert sigma.max() < 16 and noise[0].abs().max() < 6 * 15
+    assert float(noise[0][sigma > 3].std() / noise[1][sigma > 3].std()) == pytest.approx(1, rel=0.05)
+    assert abs(float((noise[0] * noise[1]).mean())) < 0.3  # independent; the variance is near 40
+    assert abs(float(noise[0].mean())) < 0.2
+
+
 def test_photo_validation_is_the_centre(tmp_path, pixels):
     photo = pixels(3, 100, 71)
     noisy, clean = data.photo_validation([write(tmp_path / "a.png", photo)], cell=2)

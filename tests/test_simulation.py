@@ -178,3 +178,22 @@ def test_stack_rounds_and_clamps():
     assert pixels[0, 0, 0, :4].tolist() == [0, 255, 100, 101]
     assert pixels[1, 0, 0, -1] == 0
     assert simulation.stack([]).shape == (0, 3, SIZE, SIZE)
+
+
+def test_an_average_of_versions_is_the_average_photo():
+    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(40), indexing="ij")
+    photo = torch.stack((5 * rows, 3 * columns, rows + columns)).to(torch.uint8)
+    clean = simulation.average_photo(photo, 50, GRID, WIDE, torch.Generator().manual_seed(0))
+    assert clean.shape == (50, 3, GRID, GRID) and clean.dtype == torch.float32
+    top = clean[:, 0, 0, 0] / 5 - (WIDE - 1) / 2  # of this linear picture
+    assert torch.equal(top, top.round()) and top.min() == 0 and top.max() == 0  # 32 rows leave no choice
+    left = clean[:, 1, 0, 0] / 3 - (WIDE - 1) / 2
+    assert torch.equal(left, left.round()) and left.min() == 0 and left.max() == 8
+    steps = WIDE * torch.arange(GRID).float()
+    assert torch.allclose(clean[:, 2], clean[:, 2, :1, :1] + steps.view(GRID, 1) + steps)
+    noisy, centre = simulation.centre_pair(photo, GRID, WIDE, torch.Generator().manual_seed(0))
+    assert noisy.shape == centre.shape == (3, GRID, GRID) and noisy.dtype == torch.uint8
+    assert torch.equal(
+        centre[0].float(), (5 * (WIDE * torch.arange(GRID) + 1.5)).round().view(GRID, 1).expand(-1, GRID)
+    )
+    assert simulation.centre_pair(photo, GRID + 1, WIDE, torch.Generator()) is None
