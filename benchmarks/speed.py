@@ -6,10 +6,10 @@
 Variants, run in turn in one process: `ours`; `nchw` and `channels_last`, torch.nn with autograd and torch.optim.SGD in
 the two memory formats; `unfold`, the same layers written with torch's unfold and fold as most students write them;
 `products`, the matrix products of our step alone, with their own operands: the floor under this way of computing. In
-bf16 torch runs under autocast. --fresh times each variant in a process of its own as well, which is what a training
-run is, and reports its peak memory. --scaling times an epoch against the number of images, their size and the number
-of channels. Before anything is timed, our gradients are compared with torch's. Medians; ratios are to the better of
-torch's two formats.
+bf16 torch runs under autocast, and `unfold` stays in fp32. --fresh times each variant in a process of its own as well,
+which is what a training run is, and reports its peak memory. --scaling times an epoch against the number of images,
+their size and the number of channels. Before anything is timed, our gradients are compared with torch's. Medians;
+ratios are to the better of torch's two formats.
 """
 
 import argparse
@@ -244,7 +244,7 @@ def variants(name, shape, training, dtype):
             "channels_last": torch_prediction(nhwc, nhwc_x, dtype),
             "unfold": lambda: unfolded.forward(x),
         }
-    return found | {"products": lambda: products_of(found["ours"])}
+    return found
 
 
 def check(name):
@@ -329,13 +329,14 @@ def fresh(args, name, batch, variant, training, precision):
 
 
 def shape_of(batch):
+    """So many images of 32 x 32, or for -n one of n x n."""
     return (1, 3, -batch, -batch) if batch < 0 else (batch, 3, 32, 32)
 
 
 def row(args, name, batch, training, precision):
     """One line of the table, as {column: value}."""
     functions = variants(name, shape_of(batch), training, PRECISIONS[precision])
-    functions["products"] = functions["products"]()
+    functions["products"] = products_of(functions["ours"])
     times = interleaved(functions, args.seconds)
     best = min(times["nchw"], times["channels_last"])
     cells = {
@@ -350,9 +351,9 @@ def row(args, name, batch, training, precision):
     }
     if args.fresh:
         alone = {v: fresh(args, name, batch, v, training, precision) for v in ("ours", "nchw", "channels_last")}
-        seconds, memory = ({v: figures[i] for v, figures in alone.items()} for i in (0, 1))
+        seconds, weight = ({v: figures[i] for v, figures in alone.items()} for i in (0, 1))
         cells["ours / torch, fresh"] = f"{seconds['ours'] / min(seconds['nchw'], seconds['channels_last']):.2f}"
-        cells["MiB, ours / torch"] = f"{memory['ours']:.0f} / {min(memory['nchw'], memory['channels_last']):.0f}"
+        cells["MiB, ours / torch"] = f"{weight['ours']:.0f} / {min(weight['nchw'], weight['channels_last']):.0f}"
     return cells
 
 
@@ -391,7 +392,7 @@ def scaled(what, value, images, size, channels, seconds):
     """A pass over `images` pictures in minibatches of 32 at most, prescribed network with k3."""
     command = [sys.executable, __file__, "--scaled", *map(str, (images, size, channels)), "--seconds", str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    taken, memory = map(float, done.stdout.split())
+    taken, weight = map(float, done.stdout.split())
     pixels = images * size * size
     return {
         "varied": what,
@@ -400,7 +401,7 @@ def scaled(what, value, images, size, channels, seconds):
         "channels": str(channels),
         "ms": f"{1e3 * taken:.1f}",
         "us per 1,000 pixels": f"{1e9 * taken / pixels:.0f}",
-        "MiB": f"{memory:.0f}",
+        "MiB": f"{weight:.0f}",
     }
 
 
@@ -478,6 +479,8 @@ def main():
     parser.add_argument("--scaled", nargs=3, type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_grad_enabled(False)
+    if args.figure and "fp32" not in args.precision:
+        parser.error("--figure draws the table of fp32: add it to --precision")
     if args.variant:
         return one_process(args)
     if args.scaled:

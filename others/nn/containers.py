@@ -1,7 +1,7 @@
-"""Modules made of modules: chains, additive skips, concatenations.
+"""Modules that connect others: chains, skips, concatenations, and the nodes of a graph.
 
-Their backward and accumulate use up what forward saved, part by part, so that memory falls on the way back, as torch
-frees its graph: each needs a forward of its own.
+Backward and accumulate of Sequential, Skip and Concatenate use up what forward saved, part by part, so that memory
+falls on the way back, as torch frees its graph: each needs a forward of its own.
 """
 
 from collections import OrderedDict
@@ -81,8 +81,8 @@ class Sequential(Module):
     def rewind(self):
         """(position, child) from the last to the first, each child in the state of its call at that position, which
         is dropped when it has been used."""
-        states = list(*self.recall())
-        self.saved = None
+        (states,) = self.take()
+        states = list(states)
         for position in reversed(range(len(self))):
             self[position].saved = states.pop()
             yield position, self[position]
@@ -118,11 +118,11 @@ class Skip(Module):
         return output + input
 
     def backward(self, grad_output):
-        (self.body.saved,), self.saved = self.recall(), None
+        (self.body.saved,) = self.take()
         return self.body.backward(grad_output) + grad_output.detach()
 
     def accumulate(self, grad_output):
-        (self.body.saved,), self.saved = self.recall(), None
+        (self.body.saved,) = self.take()
         self.body.accumulate(grad_output)
 
 
@@ -143,13 +143,13 @@ class Concatenate(Module):
         return cat((output, input), -3)
 
     def backward(self, grad_output):
-        (self.body.saved, channels), self.saved = self.recall(), None
+        self.body.saved, channels = self.take()
         grad_output = grad_output.detach()
         own, passed = grad_output[..., :channels, :, :], grad_output[..., channels:, :, :]
         return self.body.backward(own) + passed
 
     def accumulate(self, grad_output):
-        (self.body.saved, channels), self.saved = self.recall(), None
+        self.body.saved, channels = self.take()
         self.body.accumulate(grad_output[..., :channels, :, :])
 
 

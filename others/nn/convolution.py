@@ -1,7 +1,8 @@
 """Conv2d and TransposeConv2d: two faces of the same three maps.
 
 A transposed convolution is the adjoint of a convolution, so each computes forward what the other computes backward.
-Neither creates the other, flips a kernel or guesses a size. (After Caffe's conv_layer and deconv_layer.)
+Each step is one call of `kernels`; neither creates the other or guesses a size. (After Caffe's conv_layer and
+deconv_layer.)
 """
 
 from torch import arange, empty

@@ -27,7 +27,7 @@ def pair(value, name, minimum=0):
 
 
 def span(kernel_size, dilation):
-    """Pixels from the first to the last tap of a dilated kernel, both included."""
+    """The effective kernel size: pixels from the first to the last tap of a dilated kernel, both included."""
     return dilation * (kernel_size - 1) + 1
 
 
@@ -45,8 +45,9 @@ def scatter_size(size, kernel_size, stride=1, padding=0, dilation=1):
 class Geometry(NamedTuple):
     """How a kernel lies on an image: output position o reads the input at o * stride - padding + tap * dilation.
 
-    `padding` is the number of zeros *before* the image. What lies behind it needs no number: reading outside the
-    image gives zero, and the sizes of input and output are always passed beside the geometry.
+    `padding` is the number of zeros *before* the image; a negative one skips that many pixels. What lies behind it
+    needs no number: reading outside the image gives zero, and the sizes of input and output are always passed beside
+    the geometry.
     """
 
     kernel_size: tuple
@@ -76,8 +77,9 @@ def phases(size, kernel_size, stride, padding, dilation):
 
     Position h receives y[o] through tap i where h + padding = o * stride + i * dilation. Writing h + padding as
     q * stride + r, only taps with i * dilation = r (mod stride) take part, and o = q - (i * dilation - r) / stride:
-    one step in q is one step in o, a correlation of stride 1. With kernel 3, stride 2 and padding 1, even positions
-    take tap 1 alone and odd ones taps 2 and 0. (Shi et al. 2016, arXiv:1609.07009)
+    one step in q is one step in o, a correlation of stride 1. Those taps are stride / gcd(stride, dilation) apart and
+    read places dilation / gcd apart, the last of them o = q - reach. With kernel 3, stride 2 and padding 1, even
+    positions take tap 1 alone and odd ones taps 2 and 0. (Shi et al. 2016, arXiv:1609.07009)
     """
     found = []
     common = gcd(dilation, stride)
@@ -102,7 +104,7 @@ def overlap(tap, size, other_size, stride, padding, dilation, adjoint):
     shift = tap * dilation - padding
     first = max(0, -(shift // stride))
     count = max(0, min(small - 1, (image - 1 - shift) // stride) + 1 - first)
-    start = max(0, first * stride + shift)
+    start = first * stride + shift
     strided = slice(start, start + stride * (count - 1) + 1 if count else start, stride)
     dense = slice(first, first + count)
     return (strided, dense) if adjoint else (dense, strided)

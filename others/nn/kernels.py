@@ -9,9 +9,10 @@ A convolution is bilinear in its input x and its weight w, so there are exactly 
 and one identity that tests all of them: <correlate(x, w), y> = <x, scatter(y, w)> = <w, weight_gradient(x, y)>.
 
 Images are NHWC here, (N, H, W, C) with any strides; weights keep torch's layout (C_out, C_in / groups, kh, kw). Each
-map is one copy of the image into columns and one matrix product, block by block ("im2col", Chellapilla et al. 2006),
-or, where that takes fewer multiplications, the same map in `winograd`.
-The size of what a map makes is always passed in, so nothing is ever guessed from a stride that does not divide.
+map is computed in one of three ways: one copy of the image into columns and one matrix product, block by block
+("im2col", Chellapilla et al. 2006); `winograd`, where that is estimated to be faster; or, for a few result channels,
+the product first and then shifted additions (`multiply_first`). The size of what a map makes is always passed in: with
+a stride, several inputs have outputs of the same size. Operands do not require grad: the layers detach them.
 """
 
 from math import prod
@@ -25,7 +26,8 @@ from .windows import blocks, crop_or_pad, workspace
 
 def correlate(x, weight, size, geometry, bias=None):
     """(N, H, W, C_in), (C_out, C_in / groups, kh, kw) -> (N, *size, C_out), plus bias (C_out,) if there is one."""
-    if weight.shape[0] < FEW_CHANNELS and geometry.groups == 1 and geometry.stride == (1, 1):
+    few = weight.shape[0] < FEW_CHANNELS and geometry.groups == 1
+    if few and geometry.stride == (1, 1):  # a stride would throw most of the product away
         return multiply_first(x, weight.transpose(0, 1), size, geometry, bias, adjoint=False)
     y = empty(x.shape[0], *size, weight.shape[0], dtype=x.dtype, device=x.device)
     return correlate_into(y, x, weight, geometry, bias)
@@ -34,8 +36,8 @@ def correlate(x, weight, size, geometry, bias=None):
 def scatter(y, weight, size, geometry, bias=None):
     """(N, H', W', C_out), (C_out, C_in / groups, kh, kw) -> (N, *size, C_in), plus bias (C_in,) if there is one.
 
-    Each of the stride * stride sub-pixel phases of the result is an ordinary stride-1 correlation of y with the
-    phase's taps, so nothing is added twice and nothing is folded.
+    Except to a few channels, each of the sub-pixel phases of the result is an ordinary stride-1 correlation of y with
+    the phase's taps: every output is written once, nothing is folded.
     """
     channels = weight.shape[1] * geometry.groups
     if channels < FEW_CHANNELS and geometry.groups == 1:
@@ -44,12 +46,12 @@ def scatter(y, weight, size, geometry, bias=None):
     axes = zip(size, geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation)
     vertical, horizontal = (phases(*axis) for axis in axes)
     x = empty(y.shape[0], *size, channels, dtype=y.dtype, device=y.device)
-    if geometry.stride == (1, 1):
+    if geometry.stride == (1, 1):  # the only phase is x
         return correlate_phase(x, y, weight, vertical[0], horizontal[0], geometry.groups, bias)
     step_y, step_x = geometry.stride
     for rows in vertical:
         for cols in horizontal:
-            phase = 0 if bias is None else bias  # where no tap reaches: the stride is larger than the kernel
+            phase = 0 if bias is None else bias  # where no tap reaches: large stride, or one with dilation's factor
             if rows.kernel_size and cols.kernel_size:
                 phase = workspace("phase", (len(y), rows.count, cols.count, channels), y)
                 correlate_phase(phase, y, weight, rows, cols, geometry.groups, bias)
@@ -59,7 +61,7 @@ def scatter(y, weight, size, geometry, bias=None):
 
 def weight_gradient(x, y, geometry):
     """(N, H, W, C_in), (N, H', W', C_out) -> (C_out, C_in / groups, kh, kw), summed over the batch."""
-    if winograd.pays(x, y.shape[3], y.shape[1:3], geometry):
+    if winograd.pays(x, y, geometry):
         return winograd.weight_gradient(x, y, geometry)
     gradient = new_gradient(x, y, geometry)
     for x_block, (y_block,), shifted in column_blocks(x, (y,), geometry):
@@ -70,7 +72,7 @@ def weight_gradient(x, y, geometry):
 def correlate_and_gradient(x, weight, y, geometry):
     """correlate(x, weight) and weight_gradient(x, y), (N, H', W', C_out) both, from the same columns: what going
     backward through a transposed convolution takes."""
-    if winograd.pays(x, y.shape[3], y.shape[1:3], geometry):
+    if winograd.pays(x, y, geometry):
         return winograd.correlate_and_gradient(x, weight, y, geometry)
     gradient, matrix = new_gradient(x, y, geometry), as_matrix(weight, geometry.groups)
     result = empty(y.shape, dtype=x.dtype, device=x.device)
@@ -81,15 +83,15 @@ def correlate_and_gradient(x, weight, y, geometry):
     return result, as_weight(gradient, geometry)
 
 
-# ---------------------------------------------------------------------------------------------------- their parts
+# -------------------------------------------------------------------------------------------------------- helpers
 
-FEW_CHANNELS = 8  # a product with fewer columns than this is slower than so many shifted additions
-BLOCK_BYTES = 2**23  # of columns at a time: they stay in the cache, and need no more than this for any image
+FEW_CHANNELS = 8  # fewer result channels than this: shifted additions are faster than so narrow a product
+BLOCK_BYTES = 2**23  # of columns at a time, or one row of one image: they stay in the cache
 
 
 def correlate_into(y, x, weight, geometry, bias):
     """y = `correlate` of x, where y is contiguous: columns and product, block by block, or `winograd` if it pays."""
-    if winograd.pays(x, weight.shape[0], y.shape[1:3], geometry):
+    if winograd.pays(x, y, geometry):
         return winograd.correlate_into(y, x, weight, geometry, bias)
     matrix = as_matrix(weight, geometry.groups)
     if bias is not None:
@@ -101,8 +103,8 @@ def correlate_into(y, x, weight, geometry, bias):
 
 
 def by_group(y, groups):
-    """(N, H, W, C) -> (groups, N * H * W, C / groups), a view where y is contiguous."""
-    return y.reshape(-1, groups, y.shape[3] // groups).transpose(0, 1)
+    """(N, H, W, C) -> (groups, N * H * W, C / groups), a view."""
+    return y.view(-1, groups, y.shape[3] // groups).transpose(0, 1)
 
 
 def multiply(a, b, out, beta):
@@ -114,15 +116,15 @@ def multiply(a, b, out, beta):
 
 
 def new_gradient(x, y, geometry):
-    """Zeros (groups, C_out / groups, kh * kw * C_in / groups) to sum a weight's gradient in: 32 bits for 16-bit x."""
+    """Zeros (groups, C_out / groups, kh * kw * C_in / groups) to sum a weight's gradient in, 32 bits for 16-bit y."""
     groups, (kh, kw) = geometry.groups, geometry.kernel_size
-    zeros = empty(groups, y.shape[3] // groups, kh * kw * x.shape[3] // groups, dtype=y.dtype, device=y.device)
-    return (zeros.float() if zeros.element_size() == 2 else zeros).zero_()
+    zeros = y.new_zeros(groups, y.shape[3] // groups, kh * kw * x.shape[3] // groups)
+    return zeros.float() if zeros.element_size() == 2 else zeros
 
 
 def add_product(gradient, y, columns):
     """gradient += y^T columns, for some images' y and their columns."""
-    rows = by_group(y, len(gradient)).transpose(1, 2)
+    rows = by_group(y.contiguous(), len(gradient)).transpose(1, 2)
     if gradient.dtype == columns.dtype:
         multiply(rows, columns, gradient, beta=1)
     else:
@@ -130,9 +132,8 @@ def add_product(gradient, y, columns):
 
 
 def as_weight(gradient, geometry):
-    """The gradient of `as_matrix`'s transpose -> of the weight (C_out, C_in / groups, kh, kw)."""
-    groups, c_out, _ = gradient.shape
-    return gradient.view(groups * c_out, *geometry.kernel_size, -1).permute(0, 3, 1, 2)
+    """(groups, C_out / groups, kh * kw * C_in / groups) -> (C_out, C_in / groups, kh, kw), a view."""
+    return gradient.view(gradient.shape[0] * gradient.shape[1], *geometry.kernel_size, -1).permute(0, 3, 1, 2)
 
 
 def column_blocks(x, outputs, geometry):
@@ -144,7 +145,7 @@ def column_blocks(x, outputs, geometry):
 def unfold_windows(x, size, geometry):
     """(N, H, W, C) -> columns (groups, N * H' * W', kh * kw * C / groups): row by row what the kernel sees.
 
-    One copy into this thread's workspace, where the columns live until the next call.
+    A workspace, valid until the next call; for a contiguous image and a 1x1 kernel, a view of the image.
     """
     groups, channels = geometry.groups, x.shape[3] // geometry.groups
     (kh, kw), (sy, sx), (dy, dx) = geometry.kernel_size, geometry.stride, geometry.dilation
@@ -154,7 +155,6 @@ def unfold_windows(x, size, geometry):
     windows = x.as_strided(
         (groups, x.shape[0], *size, kh, kw, channels),
         (channels * c, n, sy * h, sx * w, dy * h, dx * w, c),
-        x.storage_offset(),
     )
     rows = x.shape[0] * size[0] * size[1]
     if kh == kw == sy == sx == groups == 1 and x.is_contiguous():  # 1x1: the image is its own columns
@@ -164,27 +164,29 @@ def unfold_windows(x, size, geometry):
 
 def as_matrix(weight, groups):
     """(C_out, C_in / groups, kh, kw) -> (groups, kh * kw * C_in / groups, C_out / groups), rows in columns' order."""
-    c_out, c_in, kh, kw = weight.shape
-    split = weight.reshape(groups, c_out // groups, c_in, kh, kw)
-    return split.permute(0, 3, 4, 2, 1).reshape(groups, kh * kw * c_in, c_out // groups)
+    return split(weight, groups).permute(0, 3, 4, 2, 1).reshape(groups, -1, weight.shape[0] // groups)
 
 
 def transpose(weight, groups):
     """Swap the channels within each group: (C_out, C_in / groups, kh, kw) -> (C_in, C_out / groups, kh, kw)."""
     c_out, c_in, kh, kw = weight.shape
-    split = weight.reshape(groups, c_out // groups, c_in, kh, kw)
-    return split.transpose(1, 2).reshape(groups * c_in, c_out // groups, kh, kw)
+    return split(weight, groups).transpose(1, 2).reshape(groups * c_in, c_out // groups, kh, kw)
 
 
-def correlate_phase(x, y, weight, rows, cols, groups, bias):
-    """x = one sub-pixel phase of `scatter`: `weight` is transposed and flipped, `rows` and `cols` are of `phases`."""
+def split(weight, groups):
+    """(C_out, C_in / groups, kh, kw) -> (groups, C_out / groups, C_in / groups, kh, kw)."""
+    return weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
+
+
+def correlate_phase(out, y, weight, rows, cols, groups, bias):
+    """out = one sub-pixel phase of `scatter`: `weight` is transposed and flipped, `rows` and `cols` are of `phases`."""
     geometry = Geometry(
         kernel_size=(rows.kernel_size, cols.kernel_size),
         padding=(rows.padding, cols.padding),
         dilation=(rows.dilation, cols.dilation),
         groups=groups,
     )
-    return correlate_into(x, y, weight[:, :, rows.taps, cols.taps], geometry, bias)
+    return correlate_into(out, y, weight[:, :, rows.taps, cols.taps], geometry, bias)
 
 
 def multiply_first(a, weight, size, geometry, bias, adjoint):
@@ -195,14 +197,18 @@ def multiply_first(a, weight, size, geometry, bias, adjoint):
     """
     channels, few, kh, kw = weight.shape
     matrix = weight.permute(2, 3, 1, 0).reshape(kh * kw * few, channels)
-    planes = matrix.mm(a.reshape(-1, channels).t()).view(kh, kw, few, *a.shape[:3])
     result = empty(a.shape[0], few, *size, dtype=a.dtype, device=a.device)
     result.zero_() if bias is None else result.copy_(bias.view(few, 1, 1))
-    target = result.transpose(0, 1)
-    (kh, kw), (sy, sx), (py, px), (dy, dx) = geometry[:4]
-    for i in range(kh):
-        to_y, from_y = overlap(i, size[0], a.shape[1], sy, py, dy, adjoint)
-        for j in range(kw):
-            to_x, from_x = overlap(j, size[1], a.shape[2], sx, px, dx, adjoint)
-            target[..., to_y, to_x].add_(planes[i, j][..., from_y, from_x])
+    places = [
+        [overlap(tap, *axis, adjoint) for tap in range(axis_taps)]
+        for axis_taps, *axis in zip((kh, kw), size, a.shape[1:3], geometry.stride, geometry.padding, geometry.dilation)
+    ]
+    images = max(1, BLOCK_BYTES // max(1, len(matrix) * a.shape[1] * a.shape[2] * a.element_size()))
+    for block, out in zip(a.split(images), result.split(images)):
+        pixels = block.reshape(-1, channels)
+        planes = workspace("planes", (len(matrix), len(pixels)), a).addmm_(matrix, pixels.t(), beta=0)
+        planes, target = planes.view(kh, kw, few, *block.shape[:3]), out.transpose(0, 1)
+        for rows, (to_y, from_y) in zip(planes, places[0]):
+            for plane, (to_x, from_x) in zip(rows, places[1]):
+                target[..., to_y, to_x].add_(plane[..., from_y, from_x])
     return result.permute(0, 2, 3, 1)

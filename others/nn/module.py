@@ -76,6 +76,11 @@ class Module:
                                "an in-place layer must not follow this one")  # fmt: skip
         return values
 
+    def take(self):
+        """`recall`, for the last time: nothing is saved any longer."""
+        values, self.saved = self.recall(), None
+        return values
+
     def check_dtype(self, input, expected):
         """For layers with a weight: its dtype, or 16-bit floats for a 32-bit weight. Raises RuntimeError, as torch."""
         mixed = input.is_floating_point() and input.element_size() == 2 and self.weight.element_size() == 4

@@ -7,7 +7,10 @@ from torch import empty
 
 
 def crop_or_pad(x, start, size):
-    """(N, H, W, C) -> (N, *size, C): rows and columns start .. start + size of x, zero where x has none."""
+    """(N, H, W, C) -> (N, *size, C): rows and columns from `start` on, zero where x has none.
+
+    A view of x if it lies inside, else a workspace, valid until the next call.
+    """
     (top, left), (height, width) = start, size
     lo_y, lo_x = max(top, 0), max(left, 0)
     hi_y, hi_x = min(top + height, x.shape[1]), min(left + width, x.shape[2])
@@ -28,8 +31,8 @@ def crop_or_pad(x, start, size):
 def blocks(x, outputs, geometry, row_bytes, block_bytes, step=1):
     """Split the work into blocks of about `block_bytes`: some images, or some rows (a multiple of `step`) of one.
 
-    row_bytes: what one row of one image's output needs. Yields (the block's images of x, its part of each of `outputs`
-    (N, H', W', C), the geometry from its first row on).
+    row_bytes: what one row of one image's output needs. Yields (the block's images of x, with all their rows; its
+    slice of each of `outputs` (N, H', W', C); the geometry with its padding moved to the block's first row).
     """
     n, height = outputs[0].shape[:2]
     rows = min(height, max(1, block_bytes // (step * max(1, row_bytes))) * step)
@@ -37,8 +40,8 @@ def blocks(x, outputs, geometry, row_bytes, block_bytes, step=1):
     (stride, _), (padding, side) = geometry.stride, geometry.padding
     for i in range(0, n, images):
         for row in range(0, height, rows):
-            parts = [output[i : i + images, row : row + rows] for output in outputs]
-            yield x[i : i + images], parts, geometry._replace(padding=(padding - row * stride, side))
+            slices = [output[i : i + images, row : row + rows] for output in outputs]
+            yield x[i : i + images], slices, geometry._replace(padding=(padding - row * stride, side))
 
 
 _buffers = local()
@@ -48,16 +51,18 @@ def workspace(name, shape, like):
     """An uninitialised tensor of this shape, of the dtype and device of `like`, that this thread uses again and again.
 
     Freshly mapped memory costs a page fault for every 4 KiB, more than the copy into it. What is in a workspace is
-    valid until the next request of that name. Inference mode has its own, since its tensors cannot be written outside.
+    valid until the next request of that name, or `free_workspaces`. Inference mode has its own, since its tensors
+    cannot be written outside.
     """
     key = (name, like.dtype, like.device, empty(0).is_inference())
     size = prod(shape)
     buffers = _buffers.__dict__
     if key not in buffers or buffers[key].numel() < size:
+        buffers.pop(key, None)  # before the larger one is made
         buffers[key] = empty(size, dtype=like.dtype, device=like.device)
     return buffers[key][:size].view(shape)
 
 
 def free_workspaces():
-    """Give this thread's workspaces back."""
+    """Give the memory of this thread's workspaces back; they are made again when needed."""
     _buffers.__dict__.clear()

@@ -4,16 +4,17 @@ Along one axis, `tile` outputs of a correlation with `taps` taps g read points =
 
     y = A^T [(G g) * (B^T d)]
 
-multiplies `points` numbers instead of tile * taps, 6 instead of 12 for 4 outputs of 3 taps. The matrices are constant:
-G g and the A of the outputs evaluate polynomials at some points, B^T interpolates (`transforms`). Along both axes one
-applies them to rows and columns, which is the matrix A_y (x) A_x to a tile as a vector; summed over channels, the
-multiplications are one matrix product for each of the points. So each map is a chain of products,
+multiplies `points` numbers instead of tile * taps: 6 instead of 12 for 4 outputs of 3 taps. The matrices are constant
+(`axis_matrices`). Along both axes they act on the rows and on the columns of a tile; on the tile flattened to a vector
+that is one matrix, the Kronecker product of both: more multiplications than axis by axis, but one matrix product.
+Summed over channels, * becomes one matrix product for each point:
 
-    correlate         y = A^T [(G w) (B^T d)]
-    weight_gradient   w = G^T [(B^T d)^T (A y)]
+    correlate         y = A^T [(B^T d) (G w)]
+    weight_gradient   w' = G^T [(B^T d)^T (A y)]    its adjoint in w: the transposed matrices, summed over all tiles
 
-with d the overlapping tiles of the image, and an adjoint is the chain with transposed matrices. A stride is first made
-1 by taking the stride * stride phases of the image as channels ("space to depth").
+with d the overlapping tiles of the image. `scatter` needs none of its own: its phases are correlations. A stride is
+first made 1 by taking the stride * stride phases of the image as channels ("space to depth"). A number that is not
+finite spreads over its whole tile.
 (Winograd 1980; Lavin & Gray 2016, arXiv:1509.09308; on the points: Barabasz et al. 2020, arXiv:1803.10986)
 """
 
@@ -27,10 +28,13 @@ from torch import empty
 from .windows import blocks, crop_or_pad, workspace
 
 TILE = 4  # outputs along an axis; larger tiles save more multiplications and lose more digits
-POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))  # and infinity: 2e-6 of the result
+POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))  # finite ones; infinity is the last.
+#        The largest error in float32 is 2e-6 to 3e-6 of the largest output, for 64 channels
 MOVE = 20  # multiplications in the time that it takes to write or copy a number
-WORTH = 0.8  # taken where it costs less than this part of the plain way
-BLOCK_BYTES, BLOCK_TILES = 2**21, 128  # transformed tiles at a time: they should stay in the cache, but be enough rows
+WORTH = 0.8  # taken where its estimated cost is below this part of the plain way's
+BLOCK_BYTES = 2**21  # of transformed tiles at a time, to stay in the cache,
+BLOCK_TILES = 128  # but at least so many tiles: they are the rows of each matrix product
+PARTS = 2  # a block is cut in so many, so that one core can keep a part through the whole chain
 
 
 class Tiling(NamedTuple):
@@ -43,34 +47,39 @@ class Tiling(NamedTuple):
 
 
 def tiling(size, geometry):
-    """The tiles of a result of this size (H', W')."""
+    """The tiles of a result of this size (H', W'); only `count` depends on it."""
     taps = tuple(-(-k // s) for k, s in zip(geometry.kernel_size, geometry.stride))
     tile = tuple(TILE if t > 1 else 1 for t in taps)
     points = tuple(m + t - 1 for m, t in zip(tile, taps))
     return Tiling(taps, tile, points, tuple(-(-n // m) for n, m in zip(size, tile)))
 
 
-def pays(x, out_channels, size, geometry):
-    """Whether this way is the faster one, by counting multiplications and numbers moved; never for 16-bit numbers,
-    which have no digits to lose, and more than 3 taps, where it loses too many."""
-    taps, tile, points, count = tiling(size, geometry)
+def pays(x, y, geometry):
+    """Whether this way from x to y or back is estimated to be the faster one.
+
+    The cost for an image is multiplications + MOVE * numbers moved (per tile: the image copied and transformed,
+    products, results; one estimate for all maps). Never with groups or dilation, a kernel no larger than the stride,
+    more than 3 taps (too many digits lost), or 16-bit numbers (none to lose).
+    """
+    taps, tile, points, count = tiling(y.shape[1:3], geometry)
     if geometry.groups > 1 or geometry.dilation != (1, 1) or x.element_size() < 4 or max(taps) not in (2, 3):
         return False
-    channels, (points, tile, count) = x.shape[3] * prod(geometry.stride), map(prod, (points, tile, count))
-    moved = 2 * points * (channels + out_channels) + tile * out_channels
-    transformed = points * (points * channels + tile * out_channels)
-    ours = count * (points * channels * out_channels + transformed + MOVE * moved)
-    weights = MOVE * points * channels * out_channels / max(1, len(x))
-    plain = prod(size) * prod(geometry.kernel_size) * x.shape[3] * (out_channels + MOVE)
-    return ours + weights < WORTH * plain
+    tile, points, count, out = prod(tile), prod(points), prod(count), y.shape[3]
+    channels = x.shape[3] * prod(geometry.stride)
+    moved = 2 * points * (channels + out) + tile * out
+    transformed = points * (points * channels + tile * out)
+    tiles = count * (points * channels * out + transformed + MOVE * moved)
+    weight = MOVE * points * channels * out / max(1, len(x))  # transformed once for all images
+    plain = prod(y.shape[1:3]) * prod(geometry.kernel_size) * x.shape[3] * (out + MOVE)
+    return tiles + weight < WORTH * plain
 
 
 def correlate_into(y, x, weight, geometry, bias):
     """`kernels.correlate_into`."""
     factors = transform_weight(weight, tiling(y.shape[1:3], geometry), geometry)
     for x_block, (out,), shifted in tile_blocks(x, (y,), geometry):
-        tiles = tiling(out.shape[1:3], geometry)
-        write(out, transform_image(x_block, tiles, shifted), factors, bias, tiles)
+        block = tiling(out.shape[1:3], geometry)
+        write(out, transform_image(x_block, block, shifted), factors, bias, block)
     return y
 
 
@@ -79,8 +88,8 @@ def weight_gradient(x, y, geometry):
     tiles = tiling(y.shape[1:3], geometry)
     gradient = new_gradient(x, y, tiles, geometry)
     for x_block, (y_block,), shifted in tile_blocks(x, (y,), geometry):
-        tiles = tiling(y_block.shape[1:3], geometry)
-        add_product(gradient, transform_image(x_block, tiles, shifted), y_block, tiles)
+        block = tiling(y_block.shape[1:3], geometry)
+        add_product(gradient, transform_image(x_block, block, shifted), y_block, block)
     return as_weight(gradient, tiles, geometry)
 
 
@@ -90,16 +99,14 @@ def correlate_and_gradient(x, weight, y, geometry):
     factors, gradient = transform_weight(weight, tiles, geometry), new_gradient(x, y, tiles, geometry)
     result = empty(y.shape, dtype=x.dtype, device=x.device)
     for x_block, (y_block, out), shifted in tile_blocks(x, (y, result), geometry):
-        tiles = tiling(out.shape[1:3], geometry)
-        image = transform_image(x_block, tiles, shifted)
-        write(out, image, factors, None, tiles)
-        add_product(gradient, image, y_block, tiles)
+        block = tiling(out.shape[1:3], geometry)
+        image = transform_image(x_block, block, shifted)
+        write(out, image, factors, None, block)
+        add_product(gradient, image, y_block, block)
     return result, as_weight(gradient, tiles, geometry)
 
 
-# ---------------------------------------------------------------------------------------------------- their parts
-
-PARTS = 2  # of a block, each of which can stay with one processor core through the whole chain of products
+# -------------------------------------------------------------------------------------------------------- helpers
 
 
 def tile_blocks(x, outputs, geometry):
@@ -111,8 +118,10 @@ def tile_blocks(x, outputs, geometry):
 
 
 def in_tiles(x, tiles, extent, stride=(1, 1)):
-    """(N, H, W, C) -> its view (parts, *extent, images, rows, columns, *stride, C): tiles of `extent` phases, their
-    tops and left sides tile * stride apart. The parts are halves of the images, or of the rows of tiles, or one."""
+    """(N, H, W, C) -> its view (parts, *extent, images, rows, columns, *stride, C): tiles of `extent` positions, which
+    are `stride` pixels apart, their corners tile * stride. The parts are halves of the images, or of the rows of tiles
+    if the images are odd, or one.
+    """
     (n, h, w, c), (sy, sx), (rows, columns) = x.stride(), stride, tiles.count
     down, right = tiles.tile[0] * sy * h, tiles.tile[1] * sx * w
     images, parts, apart = len(x), PARTS, 0
@@ -125,13 +134,12 @@ def in_tiles(x, tiles, extent, stride=(1, 1)):
     else:
         parts = 1
     shape = (parts, *extent, images, rows, columns, sy, sx, x.shape[3])
-    return x.as_strided(shape, (apart, sy * h, sx * w, n, down, right, h, w, c), x.storage_offset())
+    return x.as_strided(shape, (apart, sy * h, sx * w, n, down, right, h, w, c))
 
 
 def transform(matrix, values, name):
-    """The matrix times each part's values: (parts, K, ...) -> (parts, len(matrix), ...) as two dimensions, in a
-    workspace."""
-    values = values.view(len(values), matrix.shape[1], -1)
+    """The matrix times each part: (parts, K, ...) -> (parts, len(matrix), the rest as one dimension), a workspace."""
+    values = values.reshape(len(values), matrix.shape[1], -1)
     out = workspace(name, (len(values), len(matrix), values.shape[2]), values)
     return out.baddbmm_(matrix.expand(len(values), -1, -1), values, beta=0)
 
@@ -141,7 +149,7 @@ def transform_image(x, tiles, geometry):
     axes = zip(tiles.count, tiles.tile, tiles.points, geometry.stride)
     x = crop_or_pad(x, [-p for p in geometry.padding], [((n - 1) * m + p) * s for n, m, p, s in axes])
     values = in_tiles(x, tiles, tiles.points, geometry.stride)
-    values = workspace("tiles", values.shape, x).copy_(values).view(len(values), prod(tiles.points), -1)
+    values = workspace("tiles", values.shape, x).copy_(values)
     image = transform(transforms(tiles, x).image, values, "transformed image")
     return image.view(*image.shape[:2], -1, prod(geometry.stride) * x.shape[3])
 
@@ -164,7 +172,9 @@ def write(out, image, factors, bias, tiles):
     for part, values in zip(products, image):
         part.baddbmm_(values, factors, beta=0)
     if bias is not None:
-        one = (tiles.taps[0] > 1) * tiles.points[1] + (tiles.taps[1] > 1)  # the point 1: A is 1 for every output
+        one = (tiles.taps[0] > 1) * tiles.points[1] + (
+            tiles.taps[1] > 1
+        )  # of the points, (1, 1): A is 1 for every output
         products[:, one].add_(bias)
     results = transform(transforms(tiles, out).result, products, "results")
     size = tuple(n * m for n, m in zip(tiles.count, tiles.tile))
@@ -179,10 +189,10 @@ def add_product(gradient, image, y, tiles):
     """gradient += image^T (A y)."""
     y = crop_or_pad(y, (0, 0), [n * m for n, m in zip(tiles.count, tiles.tile)])
     values = in_tiles(y, tiles, tiles.tile)
-    values = workspace("results", values.shape, y).copy_(values).view(len(values), prod(tiles.tile), -1)
+    values = workspace("results", values.shape, y).copy_(values)  # the memory of `write`, which is done with it
     outputs = transform(transforms(tiles, y).result.t(), values, "products")
-    for part, values in zip(image, outputs.view(*outputs.shape[:2], -1, y.shape[3])):
-        gradient.baddbmm_(part.transpose(1, 2), values)
+    for part, part_outputs in zip(image, outputs.view(*outputs.shape[:2], -1, y.shape[3])):
+        gradient.baddbmm_(part.transpose(1, 2), part_outputs)
 
 
 def new_gradient(x, y, tiles, geometry):
@@ -233,13 +243,18 @@ def transforms_of(tile, taps, dtype, device):
     return Transforms(*(kronecker(tensor(a), tensor(b)) for a, b in zip(vertical, horizontal)))
 
 
-@lru_cache
 def axis_matrices(tile, taps):
     """B^T, G and A^T of one axis, exactly. (Toom 1963, Cook 1966)
 
-    A correlation is the adjoint of a product of polynomials. With p the points, the last of them infinity, and
-    M(x) = (x - p_0) (x - p_1) ...: B^T has the coefficients of M(x) / (x - p_i), and those of M; G evaluates the taps
-    at p_i, divided by the product of p_i - p_j over j != i, and takes the last; A evaluates the outputs likewise.
+    The product of polynomials of `taps` and `tile` coefficients g and y is B [(G g) * (A y)]: evaluate both at enough
+    points, multiply, interpolate (Lagrange). A correlation is its adjoint in y, d -> A^T [(G g) * (B^T d)]. With the
+    finite points p_0, p_1, ... and M(x) = (x - p_0) (x - p_1) ..., row i of
+
+        A      p_i^0, p_i^1, ...                                      the value at p_i
+        G      the same, divided by all p_i - p_j with j != i         and Lagrange's denominator
+        B^T    the coefficients of M(x) / (x - p_i), lowest first     Lagrange's numerator
+
+    and a last row for infinity: the leading coefficient in A and G, the coefficients of M in B^T.
     """
     points = POINTS[: tile + taps - 2]
 

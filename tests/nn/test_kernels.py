@@ -133,14 +133,39 @@ def test_columns_made_block_by_block(monkeypatch, block_bytes):
         check(geometry, (7, 9), 5, (3, 10))
 
 
+@pytest.mark.parametrize("block_bytes, block_tiles", [(1, 1), (20_000, 2)])
+def test_winograd_block_by_block(monkeypatch, block_bytes, block_tiles):
+    take("winograd", monkeypatch)
+    monkeypatch.setattr(winograd, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(winograd, "BLOCK_TILES", block_tiles)
+    for geometry in (Geometry((3, 3), padding=(1, 1)), Geometry((5, 4), (2, 2), (2, 1)), Geometry((1, 3))):
+        check(geometry, (13, 18), 5, (9, 11))
+
+
+def test_few_channels_image_by_image(monkeypatch):
+    take("few channels", monkeypatch)
+    monkeypatch.setattr(kernels, "BLOCK_BYTES", 1)
+    for geometry in GRID[::5]:
+        check(geometry, (7, 9), 5, (3, 10))
+
+
 def test_negative_padding_crops(path):
     check(Geometry((2, 3), (1, 1), (-1, -2)), (8, 9), 2, (3, 4), behind=(-2, -1))
     check(Geometry((3, 2), (2, 1), (-2, 1)), (9, 8), 2, (9, 10), behind=(1, -1))
 
 
-@pytest.mark.parametrize("groups", [1, 2])
-def test_bias_is_added_to_every_position(path, groups):
-    geometry = Geometry((2, 3), (3, 2), (1, 0), (1, 1), groups)  # stride 3 > kernel 2: positions no tap reaches
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        Geometry((2, 3), (3, 2), (1, 0)),  # stride 3 > kernel 2: positions no tap reaches
+        Geometry((2, 3), (3, 2), (1, 0), (1, 1), 2),
+        Geometry((3, 3), (1, 1), (1, 1)),
+        Geometry((3, 1), (1, 1), (1, 0)),
+        Geometry((1, 2), (1, 1), (0, 1)),
+        Geometry((4, 4), (2, 2), (1, 1)),
+    ],
+)
+def test_bias_is_added_to_every_position(path, geometry):
     x, w, y = operands(geometry, (7, 9), 2, (3, 5))
     for bias_of, f in ((y, correlate), (x, scatter)):
         argument, size = (x, y.shape[1:3]) if f is correlate else (y, x.shape[1:3])
@@ -217,6 +242,7 @@ def test_inference_mode_and_ordinary_calls_can_follow_each_other(path):
     geometry = Geometry((3, 3), padding=(1, 1))
     arguments = operands(geometry, (6, 5), 2, (9, 10))
     windows.free_workspaces()
+    winograd.transforms_of.cache_clear()
     with torch.inference_mode():
         inside = maps(geometry, *arguments)
     expected = maps(geometry, *arguments)
