@@ -69,10 +69,10 @@ class Convolution(Module):
         return self.weight.detach().to(dtype), None if self.bias is None else self.bias.detach().to(dtype)
 
     def add_gradients(self, weight_grad, grad_output):
-        """Add to both gradients; grad_output is NHWC."""
+        """Add to both gradients; grad_output is NHWC. An image's sum may be rounded to 16 bits, that of all is not."""
         self.weight_grad.add_(weight_grad)
         if self.bias is not None:
-            self.bias_grad.add_(grad_output.reshape(-1, self.out_channels).sum(0, dtype=self.bias_grad.dtype))
+            self.bias_grad.add_(grad_output.sum((1, 2)).to(self.bias_grad.dtype).sum(0))
 
     def extra_repr(self):
         kernel = "x".join(map(str, self.kernel_size))
