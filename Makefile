@@ -1,7 +1,9 @@
 # Two commands do everything, set-up included: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
-WEIGHTS = --photos $(PHOTOS) $(if $(VAL),--val $(VAL)) --holdout 20 --threads 1 --out Miniproject_2/bestmodel.pth
+TRAIN = $(BIN)/python benchmarks/train_weights.py
+WEIGHTS = --photos $(PHOTOS) $(if $(VAL),--val $(VAL)) --holdout 20 --threads 1 --batch-size 32
+SHIPPED = Miniproject_2/bestmodel.pth
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint conformance gradcheck bench weights clean
@@ -31,8 +33,15 @@ bench: .venv/installed  ## time training steps and predictions against torch.nn,
 		--out benchmarks/RESULTS.md --figure docs/speed.png
 
 weights: .venv/installed  ## train the shipped weights again: make weights PHOTOS=folder [VAL=val_data.pkl] (hours)
-	$(BIN)/python benchmarks/train_weights.py prescribed $(WEIGHTS) --epochs 30 --lr 10 --clip 0.02 --batch-size 32
-	$(BIN)/python benchmarks/train_weights.py rednet $(WEIGHTS) --epochs 20 --lr 4 --clip 0.01 --batch-size 32
+	mkdir -p out
+	$(TRAIN) prescribed $(WEIGHTS) --epochs 30 --lr 10 --clip 0.02 --out out/1.pth --arguments "{'kernel_sizes': (3, 3)}"
+	$(TRAIN) prescribed $(WEIGHTS) --epochs 8 --lr 2.5 --clip 0.02 --seed 1 --start out/1.pth --out out/2.pth
+	$(TRAIN) prescribed $(WEIGHTS) --epochs 8 --lr 3 --clip 0.02 --seed 2 --start out/2.pth --out $(SHIPPED) \
+		--arguments "{'kernel_sizes': (5, 3)}"
+	$(TRAIN) rednet $(WEIGHTS) --epochs 20 --lr 4 --clip 0.01 --out out/1.pth \
+		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2))}"
+	$(TRAIN) rednet $(WEIGHTS) --epochs 15 --lr 2 --clip 0.01 --seed 1 --gaussian 0.1 --start out/1.pth --out $(SHIPPED) \
+		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))}"
 
 clean:  ## remove what the other targets made
 	rm -rf .venv out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -35,7 +35,7 @@ def main():
     parser.add_argument("--gaussian", type=float, default=0.0, help="share of pairs with Gaussian noise instead")
     parser.add_argument("--start", type=Path, help="checkpoint to start from")
     parser.add_argument("--arguments", type=ast.literal_eval, default={},
-                        help="of the network that starts, if others: {'kernel_sizes': (5, 3)}")  # fmt: skip
+                        help="of the network, where not the usual: {'kernel_sizes': (5, 3)}")  # fmt: skip
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--lr", type=float)
     parser.add_argument("--clip", type=float)
@@ -53,6 +53,8 @@ def main():
     if args.start:
         start = checkpoint.load_denoiser(args.start, args.denoiser)
         grow(model, start, args.arguments)
+    else:
+        model._build(**args.arguments)
     changed = {"lr": args.lr, "clip": args.clip, "batch_size": args.batch_size}
     recipe = model.recipe()._replace(seed=args.seed, **{k: v for k, v in changed.items() if v is not None})
     pairs, tuning, description = source_of_pairs(args)
