@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TRAIN = $(BIN)/python benchmarks/train_weights.py
-WEIGHTS = --photos $(PHOTOS) $(if $(VAL),--val $(VAL)) --holdout 20 --threads 1 --batch-size 32
-SHIPPED = Miniproject_2/bestmodel.pth
+WEIGHTS = --photos $(PHOTOS) --holdout 20 --threads 1 --batch-size 32
+SHIPPED = --out Miniproject_2/bestmodel.pth $(if $(VAL),--val $(VAL))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint conformance gradcheck bench weights clean
@@ -36,11 +36,11 @@ weights: .venv/installed  ## train the shipped weights again: make weights PHOTO
 	mkdir -p out
 	$(TRAIN) prescribed $(WEIGHTS) --epochs 30 --lr 10 --clip 0.02 --out out/1.pth --arguments "{'kernel_sizes': (3, 3)}"
 	$(TRAIN) prescribed $(WEIGHTS) --epochs 8 --lr 2.5 --clip 0.02 --seed 1 --start out/1.pth --out out/2.pth
-	$(TRAIN) prescribed $(WEIGHTS) --epochs 8 --lr 3 --clip 0.02 --seed 2 --start out/2.pth --out $(SHIPPED) \
+	$(TRAIN) prescribed $(WEIGHTS) --epochs 8 --lr 3 --clip 0.02 --seed 2 --start out/2.pth $(SHIPPED) \
 		--arguments "{'kernel_sizes': (5, 3)}"
 	$(TRAIN) rednet $(WEIGHTS) --epochs 20 --lr 4 --clip 0.01 --out out/1.pth \
 		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2))}"
-	$(TRAIN) rednet $(WEIGHTS) --epochs 15 --lr 2 --clip 0.01 --seed 1 --gaussian 0.1 --start out/1.pth --out $(SHIPPED) \
+	$(TRAIN) rednet $(WEIGHTS) --epochs 15 --lr 2 --clip 0.01 --seed 1 --gaussian 0.1 --start out/1.pth $(SHIPPED) \
 		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))}"
 
 clean:  ## remove what the other targets made
