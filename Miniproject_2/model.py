@@ -87,17 +87,21 @@ class Model:
             raise checkpoint.CheckpointError(f"{path}: weights of {self.module.NAME!r} do not fit: {error}") from error
         self.pretrained = True
 
-    def train(self, train_input, train_target, num_epochs=1, *, validation=None, recipe=None, progress=None):
+    def train(self, train_input, train_target, num_epochs=1, *, validation=None, recipe=None, progress=None,
+              checkpoint=None, workers=training.ALONE):  # fmt: skip
         """Train on pairs of noisy versions of the same images, pixels (N, 3, H, W), uint8 or float in 0-255.
 
         After `load_pretrained_model` the rate is low: the weights adapt to the given pairs and get no worse.
         validation: (noisy, clean) pixels to measure PSNR A on after each epoch. recipe: a `training.Recipe`.
         progress: a function called with each epoch's `training.Record`; None prints a line per epoch and shows
-        tqdm's bar if it is installed; False shows nothing.
+        tqdm's bar if it is installed; False shows nothing. checkpoint: a file for the state of the training; if it is
+        there, the training goes on from it to the weights of one that was never interrupted. workers: the processes
+        that train together (`others.workers.joined`).
 
         Returns the list of records. Raises TypeError or ValueError for anything but two equal image tensors and
-        num_epochs >= 0. Note: the loss against noisy targets goes to the clean error plus the variance of the
-        target's noise, not to zero.
+        num_epochs >= 0, CheckpointError for a file of another training, OSError for one that cannot be written, and
+        `others.run.Diverged` when the loss explodes: the weights are then the best so far. Note: the loss against
+        noisy targets goes to the clean error plus the variance of the target's noise, not to zero.
         """
         data.check_pairs(train_input, train_target, "Model.train")
         if validation is not None:
@@ -107,7 +111,8 @@ class Model:
         recipe = recipe or self.recipe()
         with torch.inference_mode(False), torch.no_grad():
             pairs = (train_input.detach(), train_target.detach())
-            run = partial(training.fit, self.network, pairs, num_epochs, recipe, validation, self.dtype)
+            run = partial(training.fit, self.network, pairs, num_epochs, recipe, validation, self.dtype,
+                          checkpoint=checkpoint, workers=workers)  # fmt: skip
             try:
                 return training.show(run) if progress is None else training.collect(run(), progress)
             finally:
