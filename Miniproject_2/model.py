@@ -37,6 +37,7 @@ from others.nn import __all__ as blocks  # noqa: E402
 __all__ = ["Model", *blocks]
 
 FINE_TUNING = 0.02  # of the rate from scratch: adapts to new noise within an epoch, keeps what was learnt
+LARGEST_MULTIPLE = 256  # of pixels: images are extended to multiples of what the strides divide
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -65,10 +66,20 @@ class Model:
         """The module that defines the network: its Denoiser, NAME and RECIPE."""
         return import_module(self.module_name)
 
-    def _build(self, **arguments):
+    def _make(self, **arguments):
         with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
-            network = self.module.Denoiser(**arguments)
-            self.network = network.to(device=self.device, dtype=torch.float32).eval()
+            return self.module.Denoiser(**arguments)
+
+    def _build(self, **arguments):
+        self.network = self._make(**arguments).to(device=self.device, dtype=torch.float32).eval()
+
+    def _expected(self, **arguments):
+        """The state of a network without memory for it: names and shapes."""
+        with torch.device("meta"):
+            network = self._make(**arguments)
+        if not 1 <= network.multiple <= LARGEST_MULTIPLE:
+            raise ValueError(f"expected strides of at most {LARGEST_MULTIPLE} in all, got {network.multiple}")
+        return network.state_dict()
 
     def load_pretrained_model(self, path=HERE / "bestmodel.pth"):
         """Load the weights for this denoiser from `path`: by default bestmodel.pth beside this file.
@@ -76,15 +87,10 @@ class Model:
         Raises FileNotFoundError without the file and CheckpointError if it is damaged or holds no matching weights;
         the Model then keeps the weights it had.
         """
-        saved = checkpoint.load_denoiser(path, self.module.NAME)
-        network = self.network
-        try:
-            if saved["arguments"] != network.arguments:
-                self._build(**saved["arguments"])
-            self.network.load_state_dict(saved["state"])
-        except Exception as error:
-            self.network = network
-            raise checkpoint.CheckpointError(f"{path}: weights of {self.module.NAME!r} do not fit: {error}") from error
+        saved = checkpoint.load_denoiser(path, self.module.NAME, self._expected)
+        if saved["arguments"] != self.network.arguments:
+            self._build(**saved["arguments"])
+        self.network.load_state_dict(saved["state"])
         self.pretrained = True
 
     def train(self, train_input, train_target, num_epochs=1, *, validation=None, recipe=None, progress=None,

@@ -1,5 +1,5 @@
 """What several test files share. HYPOTHESIS_PROFILE chooses 'ci' (default: few examples, the same ones every time) or
-'nightly' (many, new ones every time). RELIABILITY names a file: tests then try their full counts and write them down."""
+'nightly' (many, new ones every time). RELIABILITY names a file: tests then try full counts and write them down."""
 
 import json
 import os
