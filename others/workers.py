@@ -8,7 +8,7 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
-PATIENCE = 30.0  # seconds without an answer after which a process is given up
+PATIENCE = 20.0  # seconds without an answer after which a process is given up
 
 
 class Workers:
@@ -35,7 +35,7 @@ class Workers:
         """What the process of rank 0 passes: numbers, strings, tensors, dicts and lists of them."""
         values = [value]
         if self.size > 1:
-            self.together(distributed.broadcast_object_list, values)
+            self.together(distributed.broadcast_object_list, values, 0, None, self.device)
         return values[0]
 
     def together(self, operation, *arguments):
