@@ -109,6 +109,8 @@ def check_names(pickled):
     for code, name, _ in pickletools.genops(pickled):
         if code.name in MAKERS or (code.name == "GLOBAL" and name not in NAMES):
             raise CheckpointError(f"not a checkpoint: it names {str(name or code.name)[:80]!r}, which is no tensor")
+        if code.name == "PROTO" and name != 2:
+            raise CheckpointError(f"not a checkpoint: pickle protocol {name}, expected 2")
 
 
 def check_old(path):
