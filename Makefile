@@ -4,7 +4,7 @@ BIN := .venv/bin
 WEIGHTS = --photos $(PHOTOS) $(if $(VAL),--val $(VAL)) --holdout 20 --threads 1 --out Miniproject_2/bestmodel.pth
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint conformance gradcheck bench weights clean
+.PHONY: help demo test lint conformance gradcheck bench weights reliability fuzz nightly clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,6 +32,17 @@ bench: .venv/installed  ## time training steps and predictions against torch.nn,
 weights: .venv/installed  ## train the shipped weights again: make weights PHOTOS=folder [VAL=val_data.pkl] (hours)
 	$(BIN)/python benchmarks/train_weights.py prescribed $(WEIGHTS) --epochs 30 --lr 10 --clip 0.02 --batch-size 32
 	$(BIN)/python benchmarks/train_weights.py rednet $(WEIGHTS) --epochs 20 --lr 4 --clip 0.01 --batch-size 32
+
+reliability: .venv/installed  ## kill, flip, truncate, fuzz and soak at full length, write RELIABILITY.md (an hour or two)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[fuzz]"
+	$(BIN)/python benchmarks/reliability.py
+
+fuzz: .venv/installed  ## fuzz the readers of checkpoints, pairs and pictures for 10 minutes, guided by coverage
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[fuzz]"
+	$(BIN)/python tests/fuzz/readers.py out/corpus -max_total_time=600 -rss_limit_mb=3000 -timeout=30
+
+nightly: .venv/installed  ## every block with 10,000 random arguments, sizes and values for each property
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/nn
 
 clean:  ## remove what the other targets made
 	rm -rf .venv out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

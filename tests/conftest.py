@@ -1,5 +1,6 @@
 """What several test files share. HYPOTHESIS_PROFILE chooses 'ci' (default: few examples, the same ones every time) or
-'nightly' (many, new ones every time). RELIABILITY names a file: tests then try full counts and write them down."""
+'nightly' (HYPOTHESIS_EXAMPLES, 10,000 if not set, new ones every time). RELIABILITY names a file: tests then try full
+counts and write them down."""
 
 import json
 import os
@@ -13,7 +14,7 @@ from hypothesis import settings
 from others import denoiser, denoiser_bonus
 
 settings.register_profile("ci", max_examples=25, deadline=None, derandomize=True)
-settings.register_profile("nightly", max_examples=10_000, deadline=None)
+settings.register_profile("nightly", max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 10_000)), deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
