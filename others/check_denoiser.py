@@ -570,13 +570,15 @@ def two_models_are_independent(Model):
 
 @check
 def an_epoch_takes_no_longer_than_allowed(Model):
-    """50,000 pairs in 300 s, from 256 pairs; twice that where torch has one thread only. Time in which the machine was
-    busy with something else does not count."""
-    model, few = Model(), pairs(256, 32)
+    """50,000 pairs in 300 s, from the faster of two times 128 pairs; twice that where torch has one thread only. Time
+    in which the machine was busy with something else does not count."""
+    model, few, seconds = Model(), pairs(128, 32), []
     model.train(*(version[:32] for version in few), 1)
-    started = time.perf_counter(), time.process_time()
-    model.train(*few, 1)
-    seconds = min(time.perf_counter() - started[0], time.process_time() - started[1]) * 50_000 / 256
+    for _ in range(2):
+        started = time.perf_counter(), time.process_time()
+        model.train(*few, 1)
+        seconds.append(min(time.perf_counter() - started[0], time.process_time() - started[1]))
+    seconds = min(seconds) * 50_000 / 128
     limit = EPOCH_SECONDS * (2 if torch.get_num_threads() == 1 else 1)
     expect(seconds < limit, f"an epoch of 50,000 pairs would take {seconds:.0f} s, allowed {limit} s")
 
