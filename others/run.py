@@ -82,10 +82,12 @@ class Run:
         self.position, self.done = self.position + 1, self.done + 1
         self.seconds = time.perf_counter() - self.started
         if self.path and time.monotonic() - self.saved >= SAVE_EVERY:
+            self.check_weights()
             self.save()
 
     def finish(self):
         """The epoch is over. -> its mean loss, seconds"""
+        self.check_weights()
         loss, seconds = self.total / max(1, len(self.order)), time.perf_counter() - self.started
         self.epoch, self.order, self.position, self.total, self.seconds = self.epoch + 1, None, 0, 0.0, 0.0
         self.save()
@@ -99,21 +101,28 @@ class Run:
     def watch(self, loss):
         """Keep the weights of the best window; go back to them and raise Diverged when the loss is lost."""
         if not isfinite(loss):
-            self.give_up(f"the loss is {loss}")
+            self.give_up(self.done + 1, f"the loss is {loss}")
         self.recent.append(loss)
         if len(self.recent) == WINDOW:
             mean, self.recent = sum(self.recent) / WINDOW, []
             if mean > EXPLOSION * self.best_loss:
-                self.give_up(f"the loss has risen from {self.best_loss:.3g} to {mean:.3g}, over {WINDOW} steps each")
+                reason = f"the loss has risen from {self.best_loss:.3g} to {mean:.3g}, over {WINDOW} steps each"
+                self.give_up(self.done + 1, reason)
             if mean < self.best_loss:
                 self.best_loss, self.best = mean, self.weights()
 
-    def give_up(self, reason):
+    def check_weights(self):
+        """A gradient that overflows shows in the loss one step later only. Raises Diverged."""
+        if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
+            self.give_up(self.done, "weights are not finite")
+
+    def give_up(self, step, reason):
         self.network.load_state_dict(self.best)
         self.network.eval()
+        rate = self.schedule.get_last_lr()[0] if self.schedule else self.recipe.lr
         raise Diverged(
-            f"training stopped at step {self.done + 1} (epoch {self.epoch + 1} of {self.epochs}), at rate "
-            f"{self.schedule.get_last_lr()[0]:.3g}: {reason}. The network has the best weights it had. Train with a "
+            f"training stopped at step {step} (epoch {self.epoch + 1} of {self.epochs}), at rate "
+            f"{rate:.3g}: {reason}. The network has the best weights it had. Train with a "
             f"lower rate, such as lr={self.recipe.lr / 4:.3g}, or a smaller clip than {self.recipe.clip:.3g}"
         )
 

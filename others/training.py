@@ -73,6 +73,7 @@ def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32, on
                 if on_step:
                     on_step(run.done, run.total_steps)
                 if signals.came:
+                    run.check_weights()
                     run.save()
                     signals.deliver()
             network.eval()
@@ -168,6 +169,6 @@ def show(run):
 
         def advance(done, total):
             bar.total = total
-            bar.update()
+            bar.update(done - bar.n)  # more than one when it went on from a checkpoint
 
         return collect(run(on_step=advance), lambda record: bar.write(str(record)))

@@ -434,6 +434,28 @@ def test_a_model_with_an_absurd_rate_stays_usable(small, pairs, name):
     model.train(*pairs, 1, progress=False)
 
 
+@pytest.mark.parametrize("saving", [True, False])
+def test_weights_that_overflow_in_the_last_step_are_noticed(pairs, path, monkeypatch, saving):
+    """The loss was finite: it is that of the weights before the step."""
+    step, steps = training.train_step, []
+
+    def train_step(network, *rest):
+        loss = step(network, *rest)
+        steps.append(network)
+        if len(steps) == 5 + saving * 4:
+            network.parameters()[0].fill_(torch.inf)
+        return loss
+
+    monkeypatch.setattr(training, "train_step", train_step)
+    if not saving:  # in the middle of the second epoch, before it is saved
+        monkeypatch.setattr(run, "SAVE_EVERY", 0.0)
+    network = tiny()
+    with pytest.raises(Diverged, match=f"at step {len(steps) + 5 + saving * 4} .*: weights are not finite"):
+        list(fit(network, pairs, 3, RECIPE, checkpoint=path))
+    assert all(value.isfinite().all() for value in network.state_dict().values())
+    assert checkpoint.load(path)["training"]["done"] == (6 if saving else 4)
+
+
 def test_the_checkpoint_never_holds_weights_of_a_lost_training(pairs, path, every_step, monkeypatch):
     losses(monkeypatch, [0.1, 0.1, 0.1, float("nan")])
     with pytest.raises(Diverged):
