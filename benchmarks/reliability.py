@@ -2,7 +2,7 @@
 
     python benchmarks/reliability.py [--fuzz-minutes 10] [--soak-minutes 30] [--examples 10000]
 
-Fuzzing and the soak run go on beside the tests. Exit status 1 when anything failed; the table then says so.
+Everything runs at once but for the checks of the shipped Models, which come last: they time it. Exit status 1 when anything failed; the table then says so.
 """
 
 import argparse
@@ -84,12 +84,15 @@ def ended(process):
 
 
 def run_tests(folder):
-    """-> {(file, test): [outcome, ...]}, {(file, test): {what: count}}"""
-    told, report = folder / "counts", folder / "report.xml"
+    """All files at once. -> {(file, test): [outcome, ...]}, {(file, test): {what: count}}"""
+    told = folder / "counts"
     told.touch()
-    ended(start("-m", "pytest", f"--junitxml={report}", *(f"tests/{file}" for file in FILES), RELIABILITY=str(told)))
+    running = [start("-m", "pytest", f"--junitxml={folder / file}.xml", f"tests/{file}", RELIABILITY=str(told))
+               for file in FILES]  # fmt: skip
+    for process in running:
+        ended(process)
     outcomes, counts = {}, {}
-    for case in ElementTree.parse(report).iter("testcase"):
+    for case in (case for file in FILES for case in ElementTree.parse(folder / f"{file}.xml").iter("testcase")):
         key = case.get("classname").split(".")[-1], case.get("name").split("[")[0]
         bad = case.find("failure") is not None or case.find("error") is not None
         outcomes.setdefault(key, []).append("skipped" if case.find("skipped") is not None else "failed" if bad else "")
@@ -139,12 +142,12 @@ def main():
                f"-artifact_prefix={folder}/"] if guided else ["--seconds", seconds]  # fmt: skip
         fuzz = start("tests/fuzz/readers.py", *how)
         soak = start("tests/fuzz/soak.py", "--minutes", args.soak_minutes)
+        properties = start("-m", "pytest", "tests/nn/test_any_block.py", HYPOTHESIS_PROFILE="nightly",
+                           HYPOTHESIS_EXAMPLES=str(args.examples))  # fmt: skip
         table = list(rows(*run_tests(folder)))
-        properties = ended(start("-m", "pytest", "tests/nn/test_any_block.py", HYPOTHESIS_PROFILE="nightly",
-                                 HYPOTHESIS_EXAMPLES=str(args.examples)))  # fmt: skip
         table.append(("Every block, random arguments, sizes and values: as torch, or its numerical gradient",
                       "`tests/nn/test_any_block.py`",
-                      f"{max(200, args.examples):,} examples of each property: {properties[1][-1]}"))  # fmt: skip
+                      f"{max(200, args.examples):,} examples of each property: {ended(properties)[1][-1]}"))  # fmt: skip
         table.append(fuzzing(fuzz, args.fuzz_minutes))
         good, lines = ended(soak)
         table.append(("Train and predict in turns: memory flat to 1 %", "`tests/fuzz/soak.py`",

@@ -10,7 +10,7 @@ import readers
 
 
 def test_changed_files_are_refused_or_read(count):
-    tries = count("changed files read by the checkpoint, pairs and picture readers", 300, 20_000)
+    tries = count("changed files read by the checkpoint, pairs and picture readers", 300, 10_000)
     done, read = readers.mutate(tries=tries, seed=1)
     assert done == tries and 0 < read < tries
 
