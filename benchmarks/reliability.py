@@ -2,7 +2,8 @@
 
     python benchmarks/reliability.py [--fuzz-minutes 10] [--soak-minutes 30] [--examples 10000]
 
-Everything runs at once but for the checks of the shipped Models, which come last: they time it. Exit status 1 when anything failed; the table then says so.
+Everything runs at once but for the checks of the shipped Models, which come last: they time it. Exit status 1 when
+anything failed; the table then says so.
 """
 
 import argparse
@@ -72,15 +73,19 @@ PROMISES = [
 
 
 def start(*command, **environment):
-    """A Python process whose output is kept."""
-    return subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, text=True,
-                            stderr=subprocess.STDOUT, env={**os.environ, **environment})  # fmt: skip
+    """A Python process, and the file that its output goes to: a pipe that nobody reads would stop it."""
+    output = tempfile.TemporaryFile("w+")  # noqa: SIM115
+    process = subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT,
+                               env={**os.environ, **environment})  # fmt: skip
+    return process, output
 
 
-def ended(process):
-    """-> (whether it went well, its last lines)"""
-    printed = process.communicate()[0]
-    return process.returncode == 0, printed.strip().splitlines()[-30:]
+def ended(started):
+    """Wait for it. -> (whether it went well, its last lines)"""
+    process, output = started
+    process.wait()
+    output.seek(0)
+    return process.returncode == 0, output.read().strip().splitlines()[-30:]
 
 
 def run_tests(folder):
@@ -89,8 +94,8 @@ def run_tests(folder):
     told.touch()
     running = [start("-m", "pytest", f"--junitxml={folder / file}.xml", f"tests/{file}", RELIABILITY=str(told))
                for file in FILES]  # fmt: skip
-    for process in running:
-        ended(process)
+    for started in running:
+        ended(started)
     outcomes, counts = {}, {}
     for case in (case for file in FILES for case in ElementTree.parse(folder / f"{file}.xml").iter("testcase")):
         key = case.get("classname").split(".")[-1], case.get("name").split("[")[0]
@@ -119,8 +124,8 @@ def check_models():
         yield f"check_denoiser on the {name} network as shipped", "`python -m others.check_denoiser`", said
 
 
-def fuzzing(process, minutes):
-    good, lines = ended(process)
+def fuzzing(started, minutes):
+    good, lines = ended(started)
     done = next((line for line in reversed(lines) if line.startswith("Done") or "files tried" in line), "FAILED")
     how = "atheris, guided by coverage" if done.startswith("Done") else "random changes"
     result = f"{done}; {minutes / 60:.2f} hours, {how}" if good else f"FAILED: {lines[-1] if lines else ''}"
@@ -147,7 +152,7 @@ def main():
         table = list(rows(*run_tests(folder)))
         table.append(("Every block, random arguments, sizes and values: as torch, or its numerical gradient",
                       "`tests/nn/test_any_block.py`",
-                      f"{max(200, args.examples):,} examples of each property: {ended(properties)[1][-1]}"))  # fmt: skip
+                      f"{max(200, args.examples):,} examples a property: {ended(properties)[1][-1]}"))  # fmt: skip
         table.append(fuzzing(fuzz, args.fuzz_minutes))
         good, lines = ended(soak)
         table.append(("Train and predict in turns: memory flat to 1 %", "`tests/fuzz/soak.py`",
