@@ -292,47 +292,49 @@ import os, signal, sys
 import torch
 sys.path.insert(0, sys.argv[1])
 from Miniproject_2.model import Model
-from others import denoiser
+from others import denoiser, training
 denoiser.Denoiser.__init__.__defaults__ = ((8, 12), (3, 3))
 path, number = sys.argv[2], getattr(signal, sys.argv[3])
 torch.set_num_threads(1)
 torch.manual_seed(1)
 generator = torch.Generator().manual_seed(0)
 pairs = [torch.randint(0, 256, (8, 3, 8, 8), generator=generator, dtype=torch.uint8) for _ in range(2)]
+def train(model, pairs, path):
+    model.train(*pairs, 2, recipe=model.recipe()._replace(batch_size=2), progress=False, checkpoint=path)
 model = Model()
-options = {"recipe": model.recipe()._replace(batch_size=2), "progress": False}
-def train(checkpoint=None):
-    model.train(*pairs, 2, checkpoint=checkpoint, **options)
-if sys.argv[4] == "interrupt":
-    from others import training
-    step = training.train_step
-    def signalled(*arguments):
-        global steps
-        steps -= 1
-        if steps == 0:
-            os.kill(os.getpid(), number)
-        return step(*arguments)
-    steps, training.train_step = 6, signalled
-    train(path)
-elif sys.argv[4] == "resume":
-    train(path)
-else:
-    train()
-print([value.double().sum().item() for value in model.network.parameters()])
+step, steps = training.train_step, 0
+def signalled(*arguments):
+    global steps
+    steps += 1
+    if steps == 6:
+        os.kill(os.getpid(), number)
+    return step(*arguments)
+training.train_step = signalled
+train(model, pairs, path)
+print("not interrupted")
 """
 
 
-def test_a_signal_ends_the_step_and_leaves_a_checkpoint(run_python, path):
-    expected = run_python(SIGNALLED, ROOT, ROOT, path, "SIGINT", "not at all")
-    for name, ends in (("SIGINT", (-signal.SIGINT, 1)), ("SIGTERM", (-signal.SIGTERM,))):
-        command = [sys.executable, "-c", SIGNALLED, str(ROOT), str(path), name, "interrupt"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode in ends and done.stdout == ""  # as without us
-        assert ("KeyboardInterrupt" in done.stderr) == (name == "SIGINT")
-        assert checkpoint.load(path)["training"]["done"] == 6
-        assert run_python(SIGNALLED, ROOT, ROOT, path, name, "resume") == expected
-        assert [entry.name for entry in path.parent.iterdir()] == [path.name]
-        path.unlink()
+def trained(model, pairs, path=None):
+    """8 pairs, minibatches of 2, 2 epochs."""
+    model.train(*pairs, 2, recipe=model.recipe()._replace(batch_size=2), progress=False, checkpoint=path)
+    return weights(model.network)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_the_step_and_leaves_a_checkpoint(small, path, name):
+    command = [sys.executable, "-c", SIGNALLED, str(ROOT), str(path), name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    ends = (-signal.SIGINT, 1) if name == "SIGINT" else (-signal.SIGTERM,)
+    assert done.returncode in ends and done.stdout == ""  # as without us
+    assert ("KeyboardInterrupt" in done.stderr) == (name == "SIGINT")
+    assert checkpoint.load(path)["training"]["done"] == 6
+    generator = torch.Generator().manual_seed(0)
+    pairs = [torch.randint(0, 256, (8, 3, 8, 8), generator=generator, dtype=torch.uint8) for _ in range(2)]
+    torch.manual_seed(1)
+    expected = trained(Model(), pairs)
+    assert same(trained(Model(), pairs, path), expected)
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
 def handlers():
