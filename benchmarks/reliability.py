@@ -113,7 +113,7 @@ def rows(outcomes, counts):
         found = [outcome for test in tests for outcome in outcomes.get((file, test), ["failed"])]
         told = [f"{number:,} {what}" for test in tests for what, number in counts.get((file, test), {}).items()]
         passed, failed = found.count(""), found.count("failed")
-        result = "; ".join(told) or f"{passed} cases"
+        result = "; ".join(told) or f"{passed} case{'s' * (passed != 1)}"
         yield promise, f"`tests/{file}.py`: {', '.join(tests)}", f"{result}{f'; {failed} FAILED' if failed else ''}"
 
 
@@ -165,7 +165,8 @@ def main():
 def page(table):
     lines = ["# Reliability", "", "Each promise, the test that shows it, and how often it was tried. Written by "
              "`make reliability`; the same tests run with smaller counts in `make test`.", "",
-             f"Python {platform.python_version()}, torch {torch.__version__}, {platform.system()}.", "",
+             f"Python {platform.python_version()}, torch {torch.__version__}, {platform.system()}, "
+             f"threads: {torch.get_num_threads()}.", "",
              "| promise | test | count |", "|---|---|---|"]  # fmt: skip
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in table)]) + "\n"
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
-PATIENCE = 20.0  # seconds without an answer after which a process is given up
+PATIENCE = 15.0  # seconds without an answer after which a process is given up
 
 
 class Workers:

@@ -40,6 +40,7 @@ def train(seed, **options):
 
 def die(done, total):
     if done == 7 and workers.rank == dies and attempt == "0":
+        open(f"{out}/died", "w").close()
         os.kill(os.getpid(), getattr(signal, sys.argv[4]))
 
 with joined() as workers:
@@ -52,16 +53,20 @@ with joined() as workers:
 
 
 def torchrun(count, *arguments, restarts=0):
-    """Run under torchrun -> exit status, seconds, what was printed."""
+    """Run under torchrun -> exit status, what was printed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", f"--max-restarts={restarts}",
                f"--master-port={port}", "--monitor-interval=0.1", *map(str, arguments)]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    started = time.perf_counter()
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-    return done.returncode, time.perf_counter() - started, done.stdout + done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def since_death(folder):
+    """Seconds since a process wrote that it would die."""
+    return time.time() - (folder / "died").stat().st_mtime
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +101,7 @@ def script(tmp_path):
 def test_two_processes_and_a_restart(script, tmp_path, single, count):
     """Rank 1 is killed in step 7; torchrun starts both again and the weights are those of an undisturbed training."""
     count("trainings of 2 processes, one killed and restarted", 1, 1)
-    status, _, printed = torchrun(2, script, ROOT, tmp_path, 1, "SIGKILL", restarts=1)
+    status, printed = torchrun(2, script, ROOT, tmp_path, 1, "SIGKILL", restarts=1)
     assert status == 0, printed
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     assert_trained_alike(found + [torch.load(tmp_path / f"before {rank}.pt") for rank in range(2)], single)
@@ -106,9 +111,9 @@ def test_two_processes_and_a_restart(script, tmp_path, single, count):
 def test_three_processes_and_a_death(script, tmp_path, single, count):
     """Uneven shares and empty ones; without restarts the death of rank 2 ends all within a minute, and is named."""
     count("trainings of 3 processes, one killed and named", 1, 1)
-    status, seconds, printed = torchrun(3, script, ROOT, tmp_path, 2, "SIGKILL")
+    status, printed = torchrun(3, script, ROOT, tmp_path, 2, "SIGKILL")
     assert_trained_alike([torch.load(tmp_path / f"before {rank}.pt") for rank in range(3)], single)
-    assert status != 0 and seconds < 60
+    assert status != 0 and since_death(tmp_path) < 60
     assert "rank      : 2" in printed and "Signal 9 (SIGKILL)" in printed
     assert not list(tmp_path.glob("[0-9].pt"))
 
@@ -117,8 +122,8 @@ def test_three_processes_and_a_death(script, tmp_path, single, count):
 def test_a_process_that_hangs_is_named(script, tmp_path, count):
     """Stopped, not dead: the others give it up after a while."""
     count("processes of a training that hang, named within a minute", 0, 1)
-    status, seconds, printed = torchrun(2, script, ROOT, tmp_path, 1, "SIGSTOP")
-    assert status != 0 and seconds < 70  # of which a part is the start
+    status, printed = torchrun(2, script, ROOT, tmp_path, 1, "SIGSTOP")
+    assert status != 0 and since_death(tmp_path) < 60
     assert "rank 0 of 2: no answer from rank 1" in printed
 
 
@@ -194,7 +199,7 @@ def test_a_broken_group_names_who_is_silent(monkeypatch):
     one.rank, one.size, one.store = 0, 3, Store({"noticed/1": ""})
     monkeypatch.setattr(workers.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(workers.distributed, "all_reduce", broken)
-    with pytest.raises(RuntimeError, match=r"rank 0 of 3: no answer from rank 2 for 20 s"):
+    with pytest.raises(RuntimeError, match=r"rank 0 of 3: no answer from rank 2 for 15 s"):
         one.sum([torch.ones(2)])
 
 
