@@ -6,7 +6,7 @@ WEIGHTS = --photos $(PHOTOS) --holdout 20 --threads 1 --batch-size 32
 SHIPPED = --out Miniproject_2/bestmodel.pth $(if $(VAL),--val $(VAL))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint conformance gradcheck bench weights clean
+.PHONY: help demo test lint conformance gradcheck bench weights reliability fuzz nightly clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,17 @@ weights: .venv/installed  ## train the shipped weights again: make weights PHOTO
 		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2))}"
 	$(TRAIN) rednet $(WEIGHTS) --epochs 15 --lr 2 --clip 0.01 --seed 1 --gaussian 0.1 --start out/1.pth $(SHIPPED) \
 		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))}"
+
+reliability: .venv/installed  ## kill, flip, truncate, fuzz and soak at full length, write RELIABILITY.md (an hour or two)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[fuzz]"
+	$(BIN)/python benchmarks/reliability.py
+
+fuzz: .venv/installed  ## fuzz the readers of checkpoints, pairs and pictures for 10 minutes, guided by coverage
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[fuzz]"
+	$(BIN)/python tests/fuzz/readers.py out/corpus -max_total_time=600 -rss_limit_mb=3000 -timeout=30
+
+nightly: .venv/installed  ## every block with 10,000 random arguments, sizes and values for each property
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/nn
 
 clean:  ## remove what the other targets made
 	rm -rf .venv out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

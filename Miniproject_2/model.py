@@ -37,6 +37,7 @@ from others.nn import __all__ as blocks  # noqa: E402
 __all__ = ["Model", *blocks]
 
 FINE_TUNING = 0.02  # of the rate from scratch: adapts to new noise within an epoch, keeps what was learnt
+LARGEST_MULTIPLE = 256  # of pixels: images are extended to multiples of what the strides divide
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -65,10 +66,20 @@ class Model:
         """The module that defines the network: its Denoiser, NAME and RECIPE."""
         return import_module(self.module_name)
 
-    def _build(self, **arguments):
+    def _make(self, **arguments):
         with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
-            network = self.module.Denoiser(**arguments)
-            self.network = network.to(device=self.device, dtype=torch.float32).eval()
+            return self.module.Denoiser(**arguments)
+
+    def _build(self, **arguments):
+        self.network = self._make(**arguments).to(device=self.device, dtype=torch.float32).eval()
+
+    def _expected(self, **arguments):
+        """The state of a network without memory for it: names and shapes."""
+        with torch.device("meta"):
+            network = self._make(**arguments)
+        if not 1 <= network.multiple <= LARGEST_MULTIPLE:
+            raise ValueError(f"expected strides of at most {LARGEST_MULTIPLE} in all, got {network.multiple}")
+        return network.state_dict()
 
     def load_pretrained_model(self, path=HERE / "bestmodel.pth"):
         """Load the weights for this denoiser from `path`: by default bestmodel.pth beside this file.
@@ -76,28 +87,27 @@ class Model:
         Raises FileNotFoundError without the file and CheckpointError if it is damaged or holds no matching weights;
         the Model then keeps the weights it had.
         """
-        saved = checkpoint.load_denoiser(path, self.module.NAME)
-        network = self.network
-        try:
-            if saved["arguments"] != network.arguments:
-                self._build(**saved["arguments"])
-            self.network.load_state_dict(saved["state"])
-        except Exception as error:
-            self.network = network
-            raise checkpoint.CheckpointError(f"{path}: weights of {self.module.NAME!r} do not fit: {error}") from error
+        saved = checkpoint.load_denoiser(path, self.module.NAME, self._expected)
+        if saved["arguments"] != self.network.arguments:
+            self._build(**saved["arguments"])
+        self.network.load_state_dict(saved["state"])
         self.pretrained = True
 
-    def train(self, train_input, train_target, num_epochs=1, *, validation=None, recipe=None, progress=None):
+    def train(self, train_input, train_target, num_epochs=1, *, validation=None, recipe=None, progress=None,
+              checkpoint=None, workers=training.ALONE):  # fmt: skip
         """Train on pairs of noisy versions of the same images, pixels (N, 3, H, W), uint8 or float in 0-255.
 
         After `load_pretrained_model` the rate is low: the weights adapt to the given pairs and get no worse.
         validation: (noisy, clean) pixels to measure PSNR A on after each epoch. recipe: a `training.Recipe`.
         progress: a function called with each epoch's `training.Record`; None prints a line per epoch and shows
-        tqdm's bar if it is installed; False shows nothing.
+        tqdm's bar if it is installed; False shows nothing. checkpoint: a file for the state of the training; if it is
+        there, the training goes on from it to the weights of one that was never interrupted. workers: the processes
+        that train together (`others.workers.joined`).
 
         Returns the list of records. Raises TypeError or ValueError for anything but two equal image tensors and
-        num_epochs >= 0. Note: the loss against noisy targets goes to the clean error plus the variance of the
-        target's noise, not to zero.
+        num_epochs >= 0, CheckpointError for a file of another training, OSError for one that cannot be written, and
+        `others.run.Diverged` when the loss explodes: the weights are then the best so far. Note: the loss against
+        noisy targets goes to the clean error plus the variance of the target's noise, not to zero.
         """
         data.check_pairs(train_input, train_target, "Model.train")
         if validation is not None:
@@ -107,7 +117,8 @@ class Model:
         recipe = recipe or self.recipe()
         with torch.inference_mode(False), torch.no_grad():
             pairs = (train_input.detach(), train_target.detach())
-            run = partial(training.fit, self.network, pairs, num_epochs, recipe, validation, self.dtype)
+            run = partial(training.fit, self.network, pairs, num_epochs, recipe, validation, self.dtype,
+                          checkpoint=checkpoint, workers=workers)  # fmt: skip
             try:
                 return training.show(run) if progress is None else training.collect(run(), progress)
             finally:

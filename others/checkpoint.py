@@ -1,13 +1,21 @@
 """Files of weights: written atomically, read without running code, verified before use."""
 
+import io
 import os
+import pickletools
 import tempfile
 import zipfile
 from pathlib import Path
 
 import torch
 
-FORMAT = 1
+FORMAT = 1  # what `save` writes
+READABLE = (1,)  # formats of all released versions
+LARGEST = 4 * 2**30  # bytes of a file
+MOST_VALUES = 100_000  # in a file: weights, names, numbers
+STORAGES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+NAMES = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict", *(f"torch {kind}Storage" for kind in STORAGES)}
+MAKERS = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "BUILD"}  # torch writes none
 
 
 class CheckpointError(RuntimeError):
@@ -38,30 +46,106 @@ def save(path, content):
 def load(path):
     """The content that `save` wrote, on the CPU.
 
-    Raises FileNotFoundError when there is no such file, CheckpointError for anything that is not whole: torch does
-    not check the sums of the zip it reads, so they are checked here first.
+    Raises FileNotFoundError when there is no such file, CheckpointError for anything that is not whole.
+    """
+    content = read(path, "train and save a model, or restore the file from the repository")
+    version = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(version, int) or version not in READABLE:
+        found = version if isinstance(version, int) else f"a {type(content).__name__} without a number"
+        raise CheckpointError(f"{path}: expected checkpoint format {FORMAT}, got {found}")
+    return content
+
+
+def read(path, advice="", mmap=False, old=False):
+    """The tensors and plain values in a file that torch.save wrote, on the CPU, whoever made it.
+
+    What the zip declares is checked before it is read: nothing is compressed, so the memory taken is bounded by the
+    size of the file. torch does not check the sums of the zip, so it is given a copy that was checked. Only names of
+    tensors and of dicts may stand in the pickle. With mmap, tensors stay on the disk until they are used, and their
+    sums are not checked. With old, files of torch before 1.6, which are no zips, may be read, too. Raises
+    FileNotFoundError or CheckpointError.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no weights at {path}: train and save a model, or restore the file from the repository"
-        )
+        reason = "it is a folder" if path.is_dir() else "no such file"
+        raise FileNotFoundError(f"no weights at {path} ({reason}): {advice}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-        if broken:
-            raise CheckpointError(f"{path}: {broken} is damaged; restore the file")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
+        if old and not zipfile.is_zipfile(path):
+            check_old(path)
+            file = path
+        else:
+            with zipfile.ZipFile(path) as archive:
+                check_directory(archive, path.stat().st_size)
+                file = path if mmap else checked_copy(archive)
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+        check_content(content, path.stat().st_size)
+        return content
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:
+        damaged = " is damaged," if isinstance(error, zipfile.BadZipFile) and "CRC" in str(error) else ""
         raise CheckpointError(
-            f"{path}: not a readable checkpoint ({type(error).__name__}); restore the file"
+            f"{path}:{damaged} not a readable checkpoint ({type(error).__name__}); restore the file"
         ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(f"{path}: expected checkpoint format {FORMAT}, got {found}")
-    return content
+
+
+def check_directory(archive, size):
+    """Raise CheckpointError unless the zip is of the kind that torch writes, and its pickle names only tensors."""
+    entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise CheckpointError("not a checkpoint: its content is compressed")
+    if sum(entry.file_size for entry in entries) > size or size > LARGEST:
+        raise CheckpointError(f"not a checkpoint: its content claims more than {min(size, LARGEST)} bytes")
+    if len({entry.filename for entry in entries}) < len(entries):
+        raise CheckpointError("not a checkpoint: the same name stands in it twice")
+    pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise CheckpointError(f"not a checkpoint: expected one data.pkl in it, got {len(pickles)}")
+    check_names(archive.read(pickles[0]))
+
+
+def check_names(pickled):
+    """Raise CheckpointError if a pickle (bytes, or a file that stands before one) would call anything but tensors."""
+    for code, name, _ in pickletools.genops(pickled):
+        if code.name in MAKERS or (code.name == "GLOBAL" and name not in NAMES):
+            raise CheckpointError(f"not a checkpoint: it names {str(name or code.name)[:80]!r}, which is no tensor")
+        if code.name == "PROTO" and name != 2:
+            raise CheckpointError(f"not a checkpoint: pickle protocol {name}, expected 2")
+
+
+def check_old(path):
+    """torch before 1.6 wrote five pickles and then the bytes of the tensors."""
+    with open(path, "rb") as file:
+        for _ in range(5):
+            check_names(file)
+
+
+def checked_copy(archive):
+    """The same entries in a zip in memory. Raises BadZipFile if a sum is wrong."""
+    copy = io.BytesIO()
+    with zipfile.ZipFile(copy, "w") as checked:
+        for entry in archive.infolist():
+            checked.writestr(entry.filename, archive.read(entry))
+    copy.seek(0)
+    return copy
+
+
+def check_content(content, size):
+    """Raise CheckpointError for what is small in a file and large in use: tensors that repeat themselves, and values
+    that hold each other many times."""
+    waiting, seen = [content], 0
+    while waiting:
+        value, seen = waiting.pop(), seen + 1
+        if seen > MOST_VALUES:
+            raise CheckpointError(f"not a checkpoint: it holds more than {MOST_VALUES} values")
+        if isinstance(value, torch.Tensor):
+            held = value.untyped_storage().nbytes()
+            if value.numel() * value.element_size() > held or held > size:
+                raise CheckpointError(f"not a checkpoint: a tensor claims shape {tuple(value.shape)}")
+        elif isinstance(value, dict):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, (list, tuple)):
+            waiting += value
 
 
 def save_denoiser(path, name, arguments, network, info):
@@ -75,24 +159,46 @@ def save_denoiser(path, name, arguments, network, info):
     save(path, {"denoisers": {**denoisers, name: {"arguments": arguments, "state": state, "info": info}}})
 
 
-def load_denoiser(path, name):
+def load_denoiser(path, name, expected=None):
     """{"arguments", "state", "info"} of the architecture `name`.
 
-    Raises FileNotFoundError, or CheckpointError if the file is damaged or does not hold finite weights of that name.
+    expected: a function of the constructor's arguments that gives a network's state, whose names and shapes the file
+    must have. Raises FileNotFoundError, or CheckpointError if the file is damaged or does not hold finite weights of
+    that name that fit; the message names all that do not.
     """
     denoisers = load(path).get("denoisers")
     if not isinstance(denoisers, dict) or name not in denoisers:
-        held = ", ".join(map(str, denoisers)) if isinstance(denoisers, dict) else "nothing"
+        held = ", ".join(str(key)[:80] for key in denoisers) if isinstance(denoisers, dict) else "nothing"
         raise CheckpointError(f"{path}: expected weights of {name!r}, found {held or 'nothing'}")
     saved = denoisers[name]
     complete = isinstance(saved, dict) and {"arguments", "state", "info"} <= saved.keys()
     if not complete or not isinstance(saved["state"], dict):
         raise CheckpointError(f"{path}: the entry {name!r} is incomplete")
-    wrong = [
-        key
-        for key, value in saved["state"].items()
-        if not isinstance(value, torch.Tensor) or not value.is_floating_point() or not value.isfinite().all()
-    ]
+    wrong = [problem for key, value in saved["state"].items() for problem in problems(key, value)]
+    if expected:
+        try:
+            wrong += misfits(saved["state"], expected(**saved["arguments"]))
+        except Exception as error:
+            wrong.append(f"no network can be built from its arguments ({type(error).__name__}: {str(error)[:200]})")
     if wrong:
-        raise CheckpointError(f"{path}: weights of {name!r} are not finite tensors: {', '.join(wrong)}")
+        raise CheckpointError(f"{path}: weights of {name!r} do not fit: {'; '.join(wrong)}")
     return saved
+
+
+def problems(key, value):
+    """What is wrong with one weight, whatever the network."""
+    if not isinstance(value, torch.Tensor):
+        yield f"{key} is a {type(value).__name__}, expected a tensor"
+    elif not value.is_floating_point():
+        yield f"{key} has dtype {value.dtype}, expected floating point"
+    elif not value.isfinite().all():
+        yield f"{key} is not finite"
+
+
+def misfits(state, expected):
+    """Names and shapes that differ."""
+    yield from (f"{key} is missing" for key in expected if key not in state)
+    yield from (f"{str(key)[:80]} is unexpected" for key in state if key not in expected)
+    for key, value in state.items():
+        if key in expected and isinstance(value, torch.Tensor) and value.shape != expected[key].shape:
+            yield f"{key} has shape {tuple(value.shape)}, expected {tuple(expected[key].shape)}"

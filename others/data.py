@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from . import simulation
+from . import checkpoint, simulation
 from .simulation import CELL, SIZE
 
 
@@ -48,19 +48,20 @@ def check_pairs(first, second, what):
 # -------------------------------------------------------------------------------------------- the course's files
 
 
-def load_pairs(path):
+def load_pairs(path, mmap=False):
     """(noisy_1, noisy_2) of train_data.pkl or (noisy, clean) of val_data.pkl: two uint8 tensors (N, 3, H, W).
 
-    No code in the file is run. Raises FileNotFoundError, or ValueError or TypeError for anything that is not a pair
-    of equal image tensors.
+    With mmap the pixels stay on the disk until they are used: for data larger than the memory. No code in the file is
+    run. Raises FileNotFoundError, or ValueError or TypeError for anything that is not a pair of equal image tensors.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no data file {path}: expected a pair of image tensors written by torch.save")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path}: not a file of tensors written by torch.save ({type(error).__name__})") from error
+        content = checkpoint.read(path, mmap=mmap, old=True)
+    except checkpoint.CheckpointError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise ValueError(f"{path}: not a file of tensors written by torch.save: {reason}") from error
     if not isinstance(content, (tuple, list)) or len(content) != 2:
         raise TypeError(f"{path}: expected a pair of tensors, got {described(content)}")
     check_pairs(*content, str(path))

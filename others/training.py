@@ -1,6 +1,5 @@
 """The training loop: shuffled minibatches, one record per epoch; and two ways to watch it."""
 
-import time
 from typing import NamedTuple
 
 import torch
@@ -8,7 +7,9 @@ import torch
 from .data import to_unit
 from .inference import denoise, extend, transform
 from .metrics import psnr_a
-from .nn import MSE, SGD, OneCycleLR
+from .nn import MSE
+from .run import Held, Run
+from .workers import ALONE
 
 
 class Record(NamedTuple):
@@ -41,65 +42,73 @@ class Recipe(NamedTuple):
     seed: int = 0
 
 
-def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32, on_step=None):
+def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32, on_step=None, checkpoint=None,
+        workers=ALONE):  # fmt: skip
     """Train `network` on noisy pairs; yields one `Record` per epoch.
 
     pairs: (noisy_1, noisy_2), pixels (N, 3, H, W) in 0-255, or a function of the epoch's number (from 0) that gives
     them. Each minibatch as a whole is flipped and turned at random, both versions alike, and input and target are
     swapped at random. validation: (noisy, clean) pixels. dtype: the precision of activations; parameters stay float32.
     on_step(done, total) is called after every minibatch, counted over all epochs. The global random state is not used.
+
+    checkpoint: a file for the state of the training. If it is there the training goes on from it, and ends with the
+    bits that it would have had without the interruption; that of a finished training gives its weights at once.
+    SIGINT and SIGTERM then wait for the end of the minibatch and for the file. workers: the processes among which
+    every minibatch is shared out.
+
+    Raises `run.Diverged` when the loss is lost, CheckpointError for a file that does not fit, OSError for one that
+    cannot be written before the first step or after the last (in between, a warning).
     """
-    generator = torch.Generator().manual_seed(recipe.seed)
     fresh = pairs if callable(pairs) else lambda epoch: pairs
-    done = 0
-    optimizer, schedule = SGD(network.param(), recipe.lr, recipe.momentum, nesterov=True), None
-    for epoch in range(epochs):
-        first, second = fresh(epoch)
-        steps = -(-len(first) // recipe.batch_size)
-        if schedule is None and steps:
-            schedule = OneCycleLR(optimizer, recipe.lr, max(2, steps * epochs), pct_start=0.1)
-        started, total = time.perf_counter(), 0.0
-        network.train()
-        for index in torch.randperm(len(first), generator=generator).split(recipe.batch_size)[:steps]:
-            batch = augment(first[index], second[index], generator)
-            total += train_step(network, optimizer, *batch, recipe, dtype) * len(index)
-            if schedule.count < schedule.total_steps - 1:
-                schedule.step()
-            done += 1
-            if on_step:
-                on_step(done, steps * epochs)
-        network.eval()
-        seconds = time.perf_counter() - started
-        yield Record(
-            epoch + 1,
-            epochs,
-            float(total) / max(1, len(first)),
-            seconds,
-            len(first) / seconds,
-            validate(network, *validation) if validation else None,
-        )
+    run = Run(network, pairs, epochs, recipe, dtype, checkpoint, workers)
+    while run.epoch < epochs:
+        first, second = fresh(run.epoch)
+        with Held(checkpoint is not None) as signals:
+            run.begin(len(first))
+            network.train()
+            for index in run.batches():
+                mine = workers.share(index)
+                batch = augment(first[mine], second[mine], run.generator)
+                run.advance(train_step(network, run.optimizer, *batch, recipe, dtype, workers), len(index))
+                if on_step:
+                    on_step(run.done, run.total_steps)
+                if signals.came:
+                    run.check_weights()
+                    run.save()
+                    signals.deliver()
+            network.eval()
+            loss, seconds = run.finish()
+            psnr = validate(network, *validation) if validation else None
+        yield Record(run.epoch, epochs, loss, seconds, len(first) / seconds, psnr)
 
 
-def train_step(network, optimizer, input, target, recipe, dtype=torch.float32):
-    """One update from pixels (N, 3, H, W); the gradient is accumulated over micro-batches of any size. -> loss ()
+def train_step(network, optimizer, input, target, recipe, dtype=torch.float32, workers=ALONE):
+    """One update from pixels (N, 3, H, W), this process's share of the minibatch, which may be empty. -> loss, a float
 
-    Sizes that the network's strides do not divide are extended as in `denoise`; the loss is that of the images' own
-    pixels.
+    The gradients of single images are summed over micro-batches of any size and over the workers, then divided by the
+    number of images. Sizes that the network's strides do not divide are extended as in `denoise`; the loss is that of
+    the images' own pixels.
     """
     device = network.parameters()[0].device
     height, width = input.shape[2:]
     margins = -height % network.multiple, -width % network.multiple
     optimizer.zero_grad()
-    criterion, loss = MSE(), 0.0
+    criterion, total = MSE(), torch.zeros(2, device=device)  # loss summed over images, their number
     for noisy, other in zip(input.split(recipe.micro_batch), target.split(recipe.micro_batch)):
-        share = len(noisy) / len(input)
-        output = network.forward(extend(to_unit(noisy, device, dtype), *margins))
-        cut = output[:, :, :height, :width].float()
-        loss = loss + criterion.forward(cut, to_unit(other, device)) * share
-        network.accumulate(uncut(criterion.backward(share).to(dtype), output))
+        if count := len(noisy):
+            output = network.forward(extend(to_unit(noisy, device, dtype), *margins))
+            cut = output[:, :, :height, :width].float()
+            loss = criterion.forward(cut, to_unit(other, device))
+            total += torch.stack((loss * count, torch.full_like(loss, count)))
+            network.accumulate(uncut(criterion.backward(count).to(dtype), output))
+    gradients = [gradient for _, gradient in network.param()]
+    workers.sum([*gradients, total])
+    loss, count = total.tolist()
+    for gradient in gradients:
+        gradient.div_(count)
     clip_gradients(optimizer, recipe.clip)
     optimizer.step()
-    return loss
+    return loss / count
 
 
 def uncut(gradient, output):
@@ -160,6 +169,6 @@ def show(run):
 
         def advance(done, total):
             bar.total = total
-            bar.update()
+            bar.update(done - bar.n)  # more than one when it went on from a checkpoint
 
         return collect(run(on_step=advance), lambda record: bar.write(str(record)))

@@ -1,6 +1,8 @@
 """What several test files share. HYPOTHESIS_PROFILE chooses 'ci' (default: few examples, the same ones every time) or
-'nightly' (many, new ones every time)."""
+'nightly' (HYPOTHESIS_EXAMPLES, 10,000 if not set, new ones every time). RELIABILITY names a file: tests then try full
+counts and write them down."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from hypothesis import settings
 from others import denoiser, denoiser_bonus
 
 settings.register_profile("ci", max_examples=25, deadline=None, derandomize=True)
-settings.register_profile("nightly", max_examples=10_000, deadline=None)
+settings.register_profile("nightly", max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 10_000)), deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
@@ -57,3 +59,28 @@ def run_python():
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def count(request):
+    """count("bits flipped", 50, 2000): how often to try; the second number with RELIABILITY set, where what was tried
+    is written down when the test passes."""
+    asked = {}
+
+    def choose(what, few, many):
+        asked[what] = many if "RELIABILITY" in os.environ else few
+        return asked[what]
+
+    yield choose
+    if "RELIABILITY" in os.environ and request.node.passed:
+        with open(os.environ["RELIABILITY"], "a") as file:
+            for what, number in asked.items():
+                file.write(json.dumps([request.node.nodeid, what, number]) + "\n")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call":
+        item.passed = report.passed
+    return report

@@ -170,8 +170,8 @@ def test_truncated_file_is_refused(path, kept):
 
 
 FOREIGN = {
-    "state dict": ({"0.weight": torch.zeros(3)}, "expected checkpoint format 1, got None"),
-    "list": ([torch.zeros(3)], "expected checkpoint format 1, got list"),
+    "state dict": ({"0.weight": torch.zeros(3)}, "expected checkpoint format 1, got a dict without a number"),
+    "list": ([torch.zeros(3)], "expected checkpoint format 1, got a list without a number"),
     "other version": ({"format": 99, "denoisers": {}}, "expected checkpoint format 1, got 99"),
 }
 
@@ -219,10 +219,22 @@ WRONG = {
     "no arguments": ({"denoisers": {"a": {"state": STATE, "info": {}}}}, "'a' is incomplete"),
     "no info": ({"denoisers": {"a": {"state": STATE, "arguments": {}}}}, "'a' is incomplete"),
     "state is a list": ({"denoisers": {"a": {**ENTRY, "state": [1]}}}, "'a' is incomplete"),
-    "integers": ({"denoisers": {"a": {**ENTRY, "state": {"k": torch.ones(2).long()}}}}, "not finite tensors: k"),
-    "a number": ({"denoisers": {"a": {**ENTRY, "state": {**STATE, "k": 3.0}}}}, "not finite tensors: k$"),
-    "NaN": ({"denoisers": {"a": {**ENTRY, "state": {"k": torch.tensor([1, torch.nan])}}}}, "not finite tensors: k"),
-    "infinity": ({"denoisers": {"a": {**ENTRY, "state": {"k": torch.tensor(torch.inf)}}}}, "not finite tensors: k"),
+    "integers": (
+        {"denoisers": {"a": {**ENTRY, "state": {"k": torch.ones(2).long()}}}},
+        "'a' do not fit: k has dtype torch.int64, expected floating point",
+    ),
+    "a number": (
+        {"denoisers": {"a": {**ENTRY, "state": {**STATE, "k": 3.0}}}},
+        "do not fit: k is a float, expected a tensor$",
+    ),
+    "NaN": (
+        {"denoisers": {"a": {**ENTRY, "state": {"k": torch.tensor([1, torch.nan])}}}},
+        "do not fit: k is not finite$",
+    ),
+    "infinity": (
+        {"denoisers": {"a": {**ENTRY, "state": {"k": torch.tensor(torch.inf)}}}},
+        "do not fit: k is not finite$",
+    ),
 }
 
 

@@ -215,7 +215,7 @@ def test_fit_equals_torch(pixels, monkeypatch):
 def test_every_image_once_an_epoch_in_a_new_order(pixels, monkeypatch):
     seen = []
     monkeypatch.setattr(training, "augment", straight)
-    monkeypatch.setattr(training, "train_step", lambda n, o, first, second, r, d: seen.append((first, second)) or 0.0)
+    monkeypatch.setattr(training, "train_step", lambda n, o, first, second, *rest: seen.append((first, second)) or 0.0)
     first = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1).expand(10, 3, 4, 4)
     list(fit(tiny(), (first, 100 + first), 2, Recipe(batch_size=4)))
     assert [len(batch) for batch, _ in seen] == [4, 4, 2] * 2

@@ -1,0 +1,636 @@
+"""What any denoiser with the interface of the assignment must do: a public suite, in the spirit of scikit-learn's
+check_estimator.
+
+    python -m others.check_denoiser Miniproject_2.model:Model [ARGUMENT ...]
+
+    @pytest.mark.parametrize("check", check_denoiser(Model))
+    def test_denoiser(check):
+        check()
+
+The interface: `Model()`, `load_pretrained_model()`, `train(train_input, train_target, num_epochs)` and
+`predict(test_input)`, images (N, 3, H, W), uint8 or float in 0-255. A refusal is a TypeError or ValueError whose
+message names what came.
+"""
+
+import argparse
+import contextlib
+import copy
+import inspect
+import io
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from functools import partial, wraps
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from . import data, metrics
+
+TOLERANCE = 1e-5 * 255
+EPOCH_SECONDS = 300  # the hand-out's limit for 50,000 pairs of 32 x 32 on a CPU
+MEMORY = 4 * 2**30  # bytes that a prediction of 512 x 512 and a training step may add to what the process holds
+REFUSALS = TypeError, ValueError
+CHECKS = []
+
+
+def check_denoiser(Model):
+    """The checks of `Model`, a class or any callable that makes one: a list of functions without arguments, named, that
+    raise AssertionError with a one-line reason (or whatever the Model raises) when a promise is broken."""
+    return [wraps(function)(partial(function, Model)) for function in CHECKS]
+
+
+def failures(Model):
+    """Run all checks; yield (name, None or a one-line reason). What the Model prints is not shown."""
+    for check in check_denoiser(Model):
+        reason = None
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                check()
+        except Exception as error:
+            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+            reason = " ".join(f"{kind}{error}".split())
+        yield check.__name__, reason
+
+
+def check(function):
+    CHECKS.append(function)
+    return function
+
+
+def expect(condition, reason):
+    if not condition:
+        raise AssertionError(reason)
+
+
+# ------------------------------------------------------------------------------------------------ what checks use
+
+
+def images(*shape, seed=0):
+    """Random uint8 pixels; (2, 3, 32, 32) without a shape."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, shape or (2, 3, 32, 32), dtype=torch.uint8, generator=generator)
+
+
+def pairs(count, size=16):
+    return images(count, 3, size, size, seed=1), images(count, 3, size, size, seed=2)
+
+
+def expect_same(what, got, wanted, tolerance=TOLERANCE):
+    """Shape and values; tolerance in pixel values, 0 for the same bits."""
+    expect(got.shape == wanted.shape, f"{what}: expected shape {tuple(wanted.shape)}, got {tuple(got.shape)}")
+    difference = float((got.detach().double() - wanted.detach().double()).abs().max()) if got.numel() else 0.0
+    expect(difference <= tolerance, f"{what}: results differ by {difference:.3g} of 255, allowed {tolerance:.3g}")
+
+
+def expect_pixels(what, output, shape):
+    """Finite floats of this shape in [0, 255]."""
+    expect(isinstance(output, torch.Tensor), f"{what}: expected a tensor, got {type(output).__name__}")
+    expect(tuple(output.shape) == tuple(shape), f"{what}: expected shape {tuple(shape)}, got {tuple(output.shape)}")
+    expect(output.is_floating_point(), f"{what}: expected floating point, got {output.dtype}")
+    if output.numel():
+        low, high = float(output.min()), float(output.max())
+        expect(low >= 0 and high <= 255, f"{what}: expected values in [0, 255], got [{low:.4g}, {high:.4g}]")
+
+
+def expect_refusal(what, call, *named):
+    """`call` raises TypeError or ValueError, with one of `named` in the message."""
+    try:
+        result = call()
+    except REFUSALS as error:
+        expect(any(name in str(error) for name in named),
+               f"{what}: expected the error to name {named[0]}, got {type(error).__name__}: {error}")  # fmt: skip
+    except Exception as error:
+        raise AssertionError(
+            f"{what}: expected TypeError or ValueError, got {type(error).__name__}: {error}"
+        ) from error
+    else:
+        raise AssertionError(f"{what}: expected an error, got {getattr(result, 'shape', result)!r}")
+
+
+def refused(call):
+    """Whether `call` raises TypeError or ValueError with a message; otherwise (False, its result)."""
+    try:
+        return False, call()
+    except REFUSALS as error:
+        expect(str(error), f"expected an error with a message, got an empty {type(error).__name__}")
+        return True, None
+
+
+def global_state():
+    """What a library could change behind its user's back, by name."""
+    return {
+        "torch's random state": torch.get_rng_state().tolist(),
+        "Python's random state": random.getstate(),
+        "gradient mode": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "default dtype": torch.get_default_dtype(),
+        "number of threads": torch.get_num_threads(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "float32 matmul precision": torch.get_float32_matmul_precision(),
+        "working directory": str(Path.cwd()),
+        "signal handlers": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+    }
+
+
+@contextlib.contextmanager
+def expect_no_change(what):
+    before = global_state()
+    yield
+    changed = [name for name, value in global_state().items() if value != before[name]]
+    expect(not changed, f"{what} changed the {', the '.join(changed)}")
+
+
+# ------------------------------------------------------------------------------------------------------- predict
+
+
+@check
+def predict_gives_pixels_of_the_same_shape(Model):
+    expect_pixels("predict", Model().predict(images()), (2, 3, 32, 32))
+
+
+@check
+def predict_takes_the_graders_image(Model):
+    generator = torch.Generator().manual_seed(0)
+    output = Model().predict(torch.rand(1, 3, 512, 512, generator=generator) * 255)
+    expect_pixels("predict of 512 x 512", output, (1, 3, 512, 512))
+
+
+@check
+def predict_answers_on_the_device_of_the_input(Model):
+    model = Model()
+    for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
+        got = model.predict(images().to(device)).device.type
+        expect(got == device, f"predict of an image on {device}: the result is on {got}")
+
+
+@check
+def predict_gives_the_same_for_uint8_and_float(Model):
+    model = Model()
+    for dtype in (torch.float32, torch.float64):
+        expect_same(f"uint8 against {dtype}", model.predict(images().to(dtype)), model.predict(images()))
+
+
+@check
+def predict_treats_other_integers_as_pixels_or_refuses_them(Model):
+    model = Model()
+    for dtype in (torch.int16, torch.int32, torch.int64):
+        no, output = refused(lambda dtype=dtype: model.predict(images().to(dtype)))
+        if not no:
+            expect_same(f"uint8 against {dtype}", output, model.predict(images()))
+
+
+def layouts(pixels):
+    """The same float pixels, laid out in memory in other ways, and as tensors that cannot or must not be written."""
+    wide = torch.zeros(2 * len(pixels), 3, 40, 50)
+    wide[::2, :, 3:35, 5:37] = pixels
+    yield "contiguous", pixels.clone()
+    yield "channels last", pixels.to(memory_format=torch.channels_last)
+    yield "transposed", pixels.transpose(2, 3).contiguous().transpose(2, 3)
+    yield "sliced", wide[::2, :, 3:35, 5:37]
+    yield "requires_grad", pixels.clone().requires_grad_()
+    yield "expanded", pixels[:1].expand(len(pixels), -1, -1, -1)
+    yield "inference", inference_tensor(pixels)
+
+
+def inference_tensor(pixels):
+    with torch.inference_mode():
+        return pixels.clone()
+
+
+@check
+def predict_takes_any_memory_layout(Model):
+    model = Model()
+    for name, pixels in layouts(images().float()):
+        output = model.predict(pixels)
+        expect_same(f"{name} input", output, model.predict(pixels.detach().contiguous()))
+        expect(not output.requires_grad, f"{name} input: the result requires a gradient")
+
+
+@check
+def predict_leaves_its_input_alone(Model):
+    model = Model()
+    for name, pixels in layouts(images().float()):
+        before = pixels.detach().clone()
+        model.predict(pixels)
+        expect(torch.equal(pixels.detach(), before), f"{name} input was changed by predict")
+        expect(pixels.is_inference() or pixels.grad is None, f"{name} input got a gradient from predict")
+
+
+@check
+def predict_leaves_read_only_memory_alone(Model):
+    buffer = bytes(images().flatten().tolist())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns that the buffer cannot be written
+        pixels = torch.frombuffer(buffer, dtype=torch.uint8).view(2, 3, 32, 32)
+    Model().predict(pixels)
+    expect(buffer == bytes(images().flatten().tolist()), "predict wrote into read-only memory")
+
+
+@check
+def predict_gives_the_same_for_any_batch_split_and_order(Model):
+    model, pixels = Model(), images(7, 3, 32, 32)
+    whole = model.predict(pixels)
+    for size in (1, 2, 3):
+        parts = torch.cat([model.predict(part) for part in pixels.split(size)])
+        expect_same(f"batches of {size} against one of 7", parts, whole)
+    order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
+    expect_same("another order", model.predict(pixels[order]), whole[order])
+
+
+@check
+def predict_takes_a_batch_of_one(Model):
+    expect_pixels("a batch of one", Model().predict(images(1, 3, 32, 32)), (1, 3, 32, 32))
+
+
+@check
+def predict_takes_an_empty_batch(Model):
+    expect_pixels("an empty batch", Model().predict(images(0, 3, 32, 32)), (0, 3, 32, 32))
+
+
+@check
+def predict_takes_any_height_and_width(Model):
+    model = Model()
+    for size in ((1, 1), (1, 2), (2, 1), (31, 33), (5, 64), (3, 200), (200, 3), (30, 30), (32, 36)):
+        expect_pixels(f"predict of {size[0]} x {size[1]}", model.predict(images(2, 3, *size)), (2, 3, *size))
+
+
+@check
+def predict_refuses_wrong_shapes(Model):
+    model = Model()
+    for shape in ((32, 32), (3, 32, 32), (1, 2, 3, 32, 32), (2, 1, 32, 32), (2, 4, 32, 32), (2, 32, 32, 3)):
+        expect_refusal(f"predict of shape {shape}", lambda shape=shape: model.predict(images(*shape)), str(shape),
+                       str(list(shape)))  # fmt: skip
+
+
+@check
+def predict_refuses_what_is_no_tensor(Model):
+    model = Model()
+    for value in (None, [[1.0]], "image.png"):
+        kind = type(value).__name__
+        expect_refusal(f"predict of a {kind}", lambda value=value: model.predict(value), kind)
+
+
+@check
+def predict_treats_or_refuses_values_that_are_no_pixels(Model):
+    model = Model()
+    for value in (float("nan"), float("inf"), -float("inf"), -1000.0, 1e6, 3e38):
+        pixels = images().float()
+        pixels[0, 0, 0, 0] = value
+        no, output = refused(lambda pixels=pixels: model.predict(pixels))
+        if not no:
+            expect(not output.isnan().any(), f"predict of an image with {value}: got NaN")
+            expect_pixels(f"predict of an image with {value}", output, pixels.shape)
+
+
+@check
+def predict_repeats_bit_by_bit(Model):
+    model = Model()
+    expect_same("the same prediction twice", model.predict(images()), model.predict(images()), 0)
+
+
+@check
+def predict_depends_on_the_image(Model):
+    output = Model().predict(images(2, 3, 32, 32))
+    expect(not torch.equal(output[0], output[1]), "two different images have the same result")
+
+
+@check
+def predict_from_two_threads_at_once(Model):
+    model, found = Model(), {}
+    inputs = [images(4, 3, 40, 40, seed=seed) for seed in range(2)]
+    wanted = [model.predict(pixels).clone() for pixels in inputs]
+
+    def work(number):
+        found[number] = [model.predict(inputs[number]) for _ in range(5)]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(2):
+        expect(number in found, f"predict in thread {number} of two raised an error")
+        for output in found[number]:
+            expect_same("predict from two threads at once", output, wanted[number])
+
+
+@check
+def predict_takes_constant_images(Model):
+    model = Model()
+    for value in (0, 128, 255):
+        pixels = torch.full((2, 3, 32, 32), value, dtype=torch.uint8)
+        expect_pixels(f"predict of an image of {value}", model.predict(pixels), pixels.shape)
+
+
+# ------------------------------------------------------------------------------------------------- global state
+
+MODES = {"gradients on": torch.enable_grad, "gradients off": torch.no_grad, "inference mode": torch.inference_mode}
+
+
+@check
+def works_in_every_gradient_mode(Model):
+    model = Model()
+    wanted = model.predict(images())
+    for name, mode in MODES.items():
+        with mode():
+            output = model.predict(images())
+            expect_same(f"predict with {name}", output, wanted)
+            expect(not output.requires_grad, f"predict with {name}: the result requires a gradient")
+            other = Model()
+            other.train(*pairs(3), 1)
+        expect_pixels(f"a Model trained with {name}", other.predict(images()), (2, 3, 32, 32))
+        other.train(*pairs(3), 1)
+
+
+@check
+def works_with_default_dtype_float64(Model):
+    model, before = Model(), torch.get_default_dtype()
+    wanted = model.predict(images())
+    try:
+        torch.set_default_dtype(torch.float64)
+        expect_same("predict under default dtype float64", model.predict(images()), wanted)
+        model = Model()
+        model.train(*pairs(3), 1)
+        expect_pixels("under default dtype float64, predict", model.predict(images()), (2, 3, 32, 32))
+        expect(torch.get_default_dtype() == torch.float64, "the default dtype was changed")
+    finally:
+        torch.set_default_dtype(before)
+
+
+@check
+def leaves_the_global_state_as_it_was(Model):
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            with expect_no_change("Model()"):
+                model = Model()
+            with expect_no_change("predict"):
+                model.predict(images())
+            with expect_no_change("train"):
+                model.train(*pairs(3), 1)
+            with expect_no_change("load_pretrained_model"):
+                model.load_pretrained_model()
+
+
+IMPORT = """
+import os, random, sys
+import torch
+def state():
+    return [torch.get_rng_state().tolist(), random.getstate(), torch.is_grad_enabled(), torch.get_default_dtype(),
+            torch.get_num_threads(), os.getcwd(), sorted(os.environ.items()), os.listdir()]
+before = state()
+import importlib
+importlib.import_module(sys.argv[1])
+names = "torch's random state, Python's, gradient mode, default dtype, threads, folder, environment, files".split(", ")
+changed = [name for name, old, new in zip(names, before, state()) if old != new]
+sys.exit(f"importing changed: {', '.join(changed)}" if changed else 0)
+"""
+
+
+@check
+def importing_has_no_side_effects(Model):
+    """In a process and an empty folder of its own: no output, no files, no changed settings."""
+    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", IMPORT, inspect.unwrap(getattr(Model, "func", Model)).__module__]
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    expect(done.returncode == 0, f"{(done.stderr.strip().splitlines() or ['the import failed'])[-1]}")
+    expect(not done.stdout + done.stderr, f"importing printed {(done.stdout + done.stderr).strip()[:80]!r}")
+
+
+# --------------------------------------------------------------------------------------------------------- train
+
+
+@check
+def train_without_epochs_changes_nothing(Model):
+    model = Model()
+    before = model.predict(images())
+    model.train(*pairs(3), 0)
+    expect_same("predict before and after 0 epochs", model.predict(images()), before, 0)
+
+
+@check
+def train_changes_the_weights(Model):
+    model = Model()
+    before = model.predict(images())
+    model.train(*pairs(40), 1)
+    expect(not torch.equal(model.predict(images()), before), "one epoch of training left predict as it was")
+
+
+@check
+def train_takes_seven_epochs(Model):
+    model = Model()
+    model.train(*pairs(5), 7)
+    expect_pixels("predict after 7 epochs", model.predict(images()), (2, 3, 32, 32))
+
+
+@check
+def train_takes_any_number_of_pairs(Model):
+    """1 and 3: a batch larger than the data. 37 and 101: a last short batch, for every batch size but 37 and 101."""
+    for count in (1, 2, 3, 37, 101):
+        model = Model()
+        model.train(*pairs(count, 8), 1)
+        expect_pixels(f"predict after training on {count} pairs", model.predict(images()), (2, 3, 32, 32))
+
+
+@check
+def train_takes_uint8_and_float_alike(Model):
+    for dtype in (torch.uint8, torch.float32):
+        model = Model()
+        before = [version.to(dtype) for version in pairs(5)]
+        given = [version.clone() for version in before]
+        model.train(*given, 1)
+        expect(all(map(torch.equal, given, before)), f"train changed its {dtype} input")
+        expect_pixels(f"predict after training on {dtype}", model.predict(images()), (2, 3, 32, 32))
+
+
+@check
+def train_takes_any_memory_layout(Model):
+    for (name, first), (_, second) in zip(layouts(images().float()), layouts(images(seed=1).float())):
+        model, before = Model(), first.detach().clone()
+        model.train(first, second, 1)
+        expect(torch.equal(first.detach(), before), f"{name} input was changed by train")
+        expect_pixels(f"predict after training on {name} images", model.predict(images()), (2, 3, 32, 32))
+
+
+@check
+def train_goes_on_after_a_prediction(Model):
+    model = Model()
+    outputs = [model.predict(images())]
+    for _ in range(2):
+        model.train(*pairs(20), 1)
+        outputs.append(model.predict(images()))
+    for output in outputs:
+        expect_pixels("train, predict, train, predict", output, (2, 3, 32, 32))
+    expect(not torch.equal(outputs[1], outputs[2]), "training after a prediction changed nothing")
+
+
+@check
+def train_takes_constant_images(Model):
+    for value in (0, 255):
+        model, constant = Model(), torch.full((4, 3, 16, 16), value, dtype=torch.uint8)
+        model.train(constant, constant, 2)
+        expect_pixels(f"predict after training on images of {value}", model.predict(images()), (2, 3, 32, 32))
+
+
+@check
+def train_refuses_pairs_that_do_not_match(Model):
+    model = Model()
+    before = model.predict(images())
+    for first, second in (((3, 3, 16, 16), (2, 3, 16, 16)), ((2, 3, 16, 16), (2, 3, 16, 8)), ((2, 1, 8, 8),) * 2):
+        expect_refusal(f"training on {first} and {second}",
+                       lambda pair=(first, second): model.train(*(images(*shape) for shape in pair), 1),
+                       *(text for shape in (second, first) for text in (str(shape), str(list(shape)))))  # fmt: skip
+        expect_same("predict before and after a refused training", model.predict(images()), before, 0)
+
+
+@check
+def train_treats_or_refuses_values_that_are_no_pixels(Model):
+    for value in (float("nan"), float("inf")):
+        model, (first, second) = Model(), [version.float() for version in pairs(3)]
+        first[0, 0, 0, 0] = value
+        refused(lambda model=model, pair=(first, second): model.train(*pair, 1))
+        output = model.predict(images())
+        expect(not output.isnan().any(), f"training on {value} made the weights NaN")
+
+
+@check
+def train_repeats_from_the_same_weights(Model):
+    """Two copies of one Model, trained alike under other random states, agree."""
+    first = Model()
+    second = copy.deepcopy(first)
+    first.train(*pairs(20), 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.rand(7)
+        second.train(*pairs(20), 1)
+    expect_same("two trainings of the same weights", first.predict(images()), second.predict(images()))
+
+
+# ------------------------------------------------------------------------------------- weights, copies, resources
+
+
+@check
+def loads_its_weights_from_any_folder(Model):
+    first, second, here = Model(), Model(), os.getcwd()
+    first.load_pretrained_model()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            os.chdir(folder)
+            second.load_pretrained_model()
+        finally:
+            os.chdir(here)
+    expect_same("weights loaded in two folders", first.predict(images()), second.predict(images()), 0)
+
+
+@check
+def loaded_weights_denoise_and_training_does_not_spoil_them(Model):
+    noisy, clean = data.generated_validation(20)
+    model = Model()
+    model.load_pretrained_model()
+
+    def psnr(pixels):
+        return metrics.psnr_a(pixels / 255, clean / 255)
+
+    before = psnr(model.predict(noisy))
+    expect(before > psnr(noisy) + 1, f"loaded weights: {before:.2f} dB from noisy images of {psnr(noisy):.2f} dB")
+    model.train(*data.generated_pairs(32), 1)
+    after = psnr(model.predict(noisy))
+    expect(after > before - 0.1, f"load, train, predict: PSNR A fell from {before:.2f} to {after:.2f} dB")
+
+
+@check
+def pickles_and_copies_are_equal_and_independent(Model):
+    model = Model()
+    wanted = model.predict(images())
+    for name, make in (("pickle", lambda m: pickle.loads(pickle.dumps(m))), ("deepcopy", copy.deepcopy)):
+        twin = make(model)
+        expect_same(f"predict after {name}", twin.predict(images()), wanted, 0)
+        twin.train(*pairs(20), 1)
+        expect_same(f"training a {name} changed the original: predict", model.predict(images()), wanted, 0)
+        expect(not torch.equal(twin.predict(images()), wanted), f"training a {name} changed nothing")
+
+
+@check
+def two_models_are_independent(Model):
+    first, second = Model(), Model()
+    before = second.predict(images())
+    first.train(*pairs(20), 1)
+    first.load_pretrained_model()
+    expect_same("another Model was trained and loaded: predict", second.predict(images()), before, 0)
+
+
+@check
+def an_epoch_takes_no_longer_than_allowed(Model):
+    """50,000 pairs in 300 s, from the faster of two times 128 pairs; twice that where torch has one thread only. Time
+    in which the machine was busy with something else does not count."""
+    model, few, seconds = Model(), pairs(128, 32), []
+    model.train(*(version[:32] for version in few), 1)
+    for _ in range(2):
+        started = time.perf_counter(), time.process_time()
+        model.train(*few, 1)
+        seconds.append(min(time.perf_counter() - started[0], time.process_time() - started[1]))
+    seconds = min(seconds) * 50_000 / 128
+    limit = EPOCH_SECONDS * (2 if torch.get_num_threads() == 1 else 1)
+    expect(seconds < limit, f"an epoch of 50,000 pairs would take {seconds:.0f} s, allowed {limit} s")
+
+
+@check
+def memory_stays_bounded(Model):
+    """A prediction of 512 x 512 and 64 pairs of 32 x 32 add at most 4 GiB to the process's peak."""
+    try:
+        from resource import RUSAGE_SELF, getrusage
+    except ImportError:  # not on Windows
+        return
+    unit = 1 if sys.platform == "darwin" else 1024
+    before = getrusage(RUSAGE_SELF).ru_maxrss * unit
+    model = Model()
+    model.predict(images(1, 3, 512, 512))
+    model.train(*pairs(64, 32), 1)
+    added = getrusage(RUSAGE_SELF).ru_maxrss * unit - before
+    expect(added < MEMORY, f"predict and train added {added / 2**30:.1f} GiB, allowed {MEMORY / 2**30:.0f} GiB")
+
+
+# ------------------------------------------------------------------------------------------------------ command
+
+
+def find(name):
+    """The object `module:Class`. Raises ValueError for another form, ImportError or AttributeError without it."""
+    module, colon, attribute = name.partition(":")
+    if not (module and colon and attribute):
+        raise ValueError(f"expected module:Class, got {name!r}")
+    return getattr(import_module(module), attribute)
+
+
+def main(arguments=None):
+    """Check `module:Class`; a line for each failure. -> exit status: 0 when all checks pass, 1, 2 for bad usage"""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", metavar="module:Class")
+    parser.add_argument("arguments", nargs="*", help="strings for the constructor")
+    parser.add_argument("-v", "--verbose", action="store_true", help="name the checks that pass, too")
+    args = parser.parse_args(arguments)
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        Model = find(args.model)
+    except (ValueError, ImportError, AttributeError) as error:
+        parser.error(f"{args.model}: {error}")
+    failed = 0
+    for name, reason in failures(partial(Model, *args.arguments) if args.arguments else Model):
+        failed += reason is not None
+        if reason or args.verbose:
+            print(f"FAILED {name}: {reason}" if reason else f"passed {name}", flush=True)
+    print(f"{len(CHECKS) - failed} of {len(CHECKS)} checks passed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

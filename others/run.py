@@ -1,0 +1,249 @@
+"""The state of a training: saved so that another process goes on with it to the same bits, and watched."""
+
+import errno
+import shutil
+import signal
+import threading
+import time
+from glob import escape
+from math import inf, isfinite
+from pathlib import Path
+from warnings import warn
+
+import torch
+
+from . import checkpoint
+from .checkpoint import CheckpointError
+from .nn import SGD, OneCycleLR
+from .workers import ALONE
+
+SAVE_EVERY = 60.0  # seconds between checkpoints, besides those at the ends of epochs
+WINDOW = 100  # steps over which the loss is averaged to judge it
+EXPLOSION = 4  # times the best window's loss: more is given up
+
+COUNTERS = ("epoch", "position", "done", "total", "seconds", "total_steps", "best_loss", "recent")
+
+
+class Diverged(RuntimeError):
+    """The loss is not finite or has exploded; the network has the best weights it had."""
+
+
+class Run:
+    """A training of `network` for some epochs: parameters, optimiser, schedule, random state, and how far it is.
+
+    With a `path`, everything is saved there before the first step, at the end of each epoch, and every `SAVE_EVERY`
+    seconds; a file that is there already is gone on from. Only the process of rank 0 reads and writes it.
+    Raises CheckpointError if the file is damaged or belongs to another training.
+    """
+
+    def __init__(self, network, pairs, epochs, recipe, dtype=torch.float32, path=None, workers=ALONE):
+        self.network, self.epochs, self.recipe, self.workers = network, epochs, recipe, workers
+        self.identity = {
+            "network": f"{type(network).__module__} {getattr(network, 'arguments', '')}",
+            "epochs": epochs,
+            "precision": str(dtype),
+            "pairs": "made for each epoch" if callable(pairs) else fingerprint(*pairs),
+            **recipe._asdict(),
+        }
+        self.optimizer, self.schedule = SGD(network.param(), recipe.lr, recipe.momentum, nesterov=True), None
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.order = None  # the permutation of the epoch that is going on, (N,)
+        self.epoch = self.position = self.done = self.total_steps = 0  # position: minibatches of this epoch done
+        self.total = self.seconds = 0.0  # of this epoch: loss summed over images, time
+        self.recent, self.best_loss, self.best = [], inf, self.weights()
+        self.path = Path(path) if path is not None else None
+        self.resume()
+
+    # ------------------------------------------------------------------------------------------------ going on
+
+    def begin(self, count):
+        """Start the epoch of `count` pairs, or go on in the middle of it."""
+        self.started = time.perf_counter() - self.seconds
+        if self.order is None:
+            self.order = torch.randperm(count, generator=self.generator)
+        if len(self.order) != count:
+            raise CheckpointError(f"{self.path}: epoch {self.epoch + 1} had {len(self.order)} pairs, got {count}")
+        if not self.total_steps:
+            self.total_steps = len(self.batches()) * self.epochs
+        if self.schedule is None and self.total_steps:
+            self.schedule = OneCycleLR(self.optimizer, self.recipe.lr, max(2, self.total_steps), pct_start=0.1)
+
+    def batches(self):
+        """The indices (n,) of each minibatch that this epoch still has."""
+        every = self.order.split(self.recipe.batch_size) if len(self.order) else ()
+        return every[self.position :]
+
+    def advance(self, loss, count):
+        """One step on `count` images is done. Raises Diverged."""
+        self.watch(loss)
+        self.total += loss * count
+        if self.schedule.count < self.schedule.total_steps - 1:
+            self.schedule.step()
+        self.position, self.done = self.position + 1, self.done + 1
+        self.seconds = time.perf_counter() - self.started
+        if self.path and time.monotonic() - self.saved >= SAVE_EVERY:
+            self.check_weights()
+            self.save()
+
+    def finish(self):
+        """The epoch is over. -> its mean loss, seconds"""
+        self.check_weights()
+        loss, seconds = self.total / max(1, len(self.order)), time.perf_counter() - self.started
+        self.epoch, self.order, self.position, self.total, self.seconds = self.epoch + 1, None, 0, 0.0, 0.0
+        self.save()
+        return loss, seconds
+
+    # ------------------------------------------------------------------------------------------------ watching
+
+    def weights(self):
+        return {name: value.clone() for name, value in self.network.state_dict().items()}
+
+    def watch(self, loss):
+        """Keep the weights of the best window; go back to them and raise Diverged when the loss is lost."""
+        if not isfinite(loss):
+            self.give_up(self.done + 1, f"the loss is {loss}")
+        self.recent.append(loss)
+        if len(self.recent) == WINDOW:
+            mean, self.recent = sum(self.recent) / WINDOW, []
+            if mean > EXPLOSION * self.best_loss:
+                reason = f"the loss has risen from {self.best_loss:.3g} to {mean:.3g}, over {WINDOW} steps each"
+                self.give_up(self.done + 1, reason)
+            if mean < self.best_loss:
+                self.best_loss, self.best = mean, self.weights()
+
+    def check_weights(self):
+        """A gradient that overflows shows in the loss one step later only. Raises Diverged."""
+        if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
+            self.give_up(self.done, "weights are not finite")
+
+    def give_up(self, step, reason):
+        self.network.load_state_dict(self.best)
+        self.network.eval()
+        rate = self.schedule.get_last_lr()[0] if self.schedule else self.recipe.lr
+        raise Diverged(
+            f"training stopped at step {step} (epoch {self.epoch + 1} of {self.epochs}), at rate "
+            f"{rate:.3g}: {reason}. The network has the best weights it had. Train with a "
+            f"lower rate, such as lr={self.recipe.lr / 4:.3g}, or a smaller clip than {self.recipe.clip:.3g}"
+        )
+
+    # -------------------------------------------------------------------------------------------------- saving
+
+    def resume(self):
+        """Go on from the file at `path`, if there is one; all processes from what rank 0 has."""
+        state = None
+        if self.path and self.workers.rank == 0:
+            for left in self.path.parent.glob(f".{escape(self.path.name)}.*"):  # by a process killed while it wrote
+                left.unlink(missing_ok=True)
+            state = self.read() if self.path.exists() else self.state_dict()
+        elif self.workers.size > 1 and self.workers.rank == 0:
+            state = self.state_dict()
+        state = self.workers.broadcast(state)
+        if state is not None:
+            self.load_state_dict(state)
+        self.save(first=True)
+
+    def read(self):
+        """The state in the file. Raises CheckpointError unless it is one of this training."""
+        state = checkpoint.load(self.path).get("training")
+        if not isinstance(state, dict) or not isinstance(state.get("identity"), dict):
+            raise CheckpointError(f"{self.path}: holds no training to go on with; choose another file")
+        theirs = state["identity"]
+        other = [
+            f"{name}: {theirs.get(name)} there, {value} here"
+            for name, value in self.identity.items()
+            if theirs.get(name) != value
+        ]
+        if other:
+            raise CheckpointError(f"{self.path}: belongs to another training ({'; '.join(other)}); remove the file or "
+                                  "choose another")  # fmt: skip
+        return state
+
+    def save(self, first=False):
+        """Write the state, if there is a path and this is rank 0. A disk that is full (or gone) before the first step
+        or at the end is an OSError, in between a warning: training goes on, and the old file is still there."""
+        self.saved = time.monotonic()
+        if self.path is None or self.workers.rank:
+            return
+        try:
+            checkpoint.save(self.path, {"training": self.state_dict()})
+            if first:
+                self.check_space()
+        except OSError as error:
+            reason = f"{self.path}: the checkpoint could not be written ({error.strerror or error})"
+            if first or self.epoch == self.epochs:
+                kept = "nothing was trained yet" if first else "the network keeps its weights: save them elsewhere"
+                raise OSError(error.errno, f"{reason}; {kept}") from error
+            warn(f"{reason}; training goes on and tries again, make room", stacklevel=2)
+
+    def check_space(self):
+        """The file grows by the optimiser's state, and its successor is written beside it."""
+        free, needed = shutil.disk_usage(self.path.parent).free, 3 * self.path.stat().st_size
+        if free < needed:
+            raise OSError(errno.ENOSPC, f"{free} bytes are free, checkpoints need {needed}")
+
+    def state_dict(self):
+        return {
+            "identity": self.identity,
+            **{name: getattr(self, name) for name in COUNTERS},
+            "order": self.order,
+            "weights": self.network.state_dict(),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state):
+        try:
+            for name in COUNTERS:
+                setattr(self, name, state[name])
+            self.order, self.recent = state["order"], list(state["recent"])
+            self.generator.set_state(state["generator"])
+            self.best = {name: value.clone() for name, value in state["best"].items()}
+            self.optimizer.load_state_dict(state["optimizer"])
+            if state["schedule"]:
+                self.schedule = OneCycleLR(self.optimizer, self.recipe.lr, max(2, self.total_steps), pct_start=0.1)
+                self.schedule.load_state_dict(state["schedule"])
+            self.network.load_state_dict(state["weights"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(f"{self.path}: the state of the training is incomplete ({error})") from error
+
+
+def fingerprint(first, second, looked_at=64):
+    """What tells one set of pairs from another: shapes, dtypes and sums over some images."""
+    parts = [version[:: max(1, len(version) // looked_at)] for version in (first, second)]
+    return [[list(version.shape), str(version.dtype), float(part.double().sum())]
+            for version, part in zip((first, second), parts)]  # fmt: skip
+
+
+class Held:
+    """Inside `with`, SIGINT and SIGTERM wait: `came` is the one that did, `deliver()` lets it do what it would have
+    done. Handlers are those from before afterwards. Does nothing outside the main thread, where Python handles no
+    signals, nor for signals that are ignored."""
+
+    def __init__(self, wanted=True):
+        self.wanted, self.came, self.before = wanted, None, {}
+
+    def __enter__(self):
+        if self.wanted and threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self.before[number] = signal.signal(number, self.hold)
+        return self
+
+    def hold(self, number, frame):
+        self.came = number
+
+    def deliver(self):
+        number, self.came = self.came, None
+        if callable(self.before[number]):
+            self.before[number](number, None)
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    def __exit__(self, *error):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        if self.came:
+            self.deliver()

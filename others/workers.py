@@ -1,0 +1,80 @@
+"""The processes that train one network together, launched by torchrun; a process alone is the case of one."""
+
+import os
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+from torch import distributed
+
+PATIENCE = 15.0  # seconds without an answer after which a process is given up
+
+
+class Workers:
+    """A process alone, or with a store one of a torch.distributed group: its `rank`, their number `size`, `device`."""
+
+    def __init__(self, device=None, store=None):
+        self.device, self.store = device, store
+        self.rank = distributed.get_rank() if store else 0
+        self.size = distributed.get_world_size() if store else 1
+
+    def share(self, index):
+        """This process's part of a minibatch (n,): parts differ by at most one, and are empty when n is small."""
+        return index.tensor_split(self.size)[self.rank]
+
+    def sum(self, tensors):
+        """Replace every tensor by its sum over the processes, in place: one bucket, one all-reduce."""
+        if self.size > 1:
+            bucket = torch.cat([tensor.reshape(-1) for tensor in tensors])
+            self.together(distributed.all_reduce, bucket)
+            for tensor, total in zip(tensors, bucket.split([tensor.numel() for tensor in tensors])):
+                tensor.copy_(total.view_as(tensor))
+
+    def broadcast(self, value):
+        """What the process of rank 0 passes: numbers, strings, tensors, dicts and lists of them."""
+        values = [value]
+        if self.size > 1:
+            self.together(distributed.broadcast_object_list, values, 0, None, self.device)
+        return values[0]
+
+    def together(self, operation, *arguments):
+        """Run a collective operation. Raises RuntimeError naming the ranks that died or do not answer."""
+        try:
+            operation(*arguments)
+        except RuntimeError as error:
+            silent = ", ".join(map(str, self.silent())) or "one that has ended since"
+            raise RuntimeError(
+                f"rank {self.rank} of {self.size}: no answer from rank {silent} for {PATIENCE:.0f} s or its connection "
+                "broke; see what that process printed, then start again: training goes on from its checkpoint"
+            ) from error
+
+    def silent(self, seconds=3.0):
+        """The ranks that do not notice within some seconds that the group is broken."""
+        self.store.set(f"noticed/{self.rank}", "")
+        time.sleep(seconds)
+        return [rank for rank in range(self.size) if not self.store.check([f"noticed/{rank}"])]
+
+
+ALONE = Workers()
+
+
+@contextmanager
+def joined():
+    """Join the group that torchrun made, and leave it at the end: gloo on CPUs, nccl with a GPU for each process.
+    Without torchrun, a process alone."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield Workers(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        return
+    gpu = torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if gpu else torch.device("cpu")
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    served = distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, is_master=False)
+    store = distributed.PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", served)
+    distributed.init_process_group(
+        "nccl" if gpu else "gloo", timeout=timedelta(seconds=PATIENCE), world_size=size, rank=rank, store=store
+    )
+    try:
+        yield Workers(device, store)
+    finally:
+        distributed.destroy_process_group()
