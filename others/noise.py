@@ -64,7 +64,7 @@ def unlike_training(noise):
     if noise is None:
         return None
     if noise.flat > GRAIN and (noise.grey < COLOURED or noise.evenness > EVEN):
-        return f"flat areas are noisy too (standard deviation {noise.flat:.0f} of 255), as from a camera's sensor"
+        return "flat areas are noisy too, as from a camera's sensor"
     if noise.neighbours > SMOOTH:
         return "neighbouring pixels vary together: nearly clean, or smoothed by a camera, JPEG or resizing"
     return None

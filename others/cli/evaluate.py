@@ -1,0 +1,9 @@
+"""evaluate."""
+
+
+def add_arguments(parser):
+    pass
+
+
+def run(args):
+    pass

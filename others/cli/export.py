@@ -1,0 +1,9 @@
+"""export."""
+
+
+def add_arguments(parser):
+    pass
+
+
+def run(args):
+    pass

@@ -1,0 +1,9 @@
+"""info."""
+
+
+def add_arguments(parser):
+    pass
+
+
+def run(args):
+    pass

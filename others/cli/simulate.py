@@ -1,0 +1,9 @@
+"""simulate."""
+
+
+def add_arguments(parser):
+    pass
+
+
+def run(args):
+    pass

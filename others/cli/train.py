@@ -1,0 +1,9 @@
+"""train."""
+
+
+def add_arguments(parser):
+    pass
+
+
+def run(args):
+    pass
