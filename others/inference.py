@@ -9,9 +9,7 @@ MEMORY = 2**30  # bytes that any prediction stays below, beside the images and t
 PIXELS_AT_ONCE = 2**17  # ... this many pixels, 128 images of 32 x 32 or a tile of about 360 x 360, need less of it
 
 
-def denoise(
-    network, images, dtype=torch.float32, self_ensemble=False, pixels_at_once=PIXELS_AT_ONCE, on_tile=None
-):
+def denoise(network, images, dtype=torch.float32, self_ensemble=False, pixels_at_once=PIXELS_AT_ONCE, on_tile=None):
     """Pixels (N, 3, H, W) in 0-255 -> denoised float32 pixels of the same shape, on the device of `images`.
 
     Sizes that the network's strides do not divide are extended by repeating the border and cut back afterwards.

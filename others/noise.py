@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
-
 BLOCK = 8  # pixels; statistics are taken block by block
 # Between the values for subsampled photographs and for photographs with Gaussian or Poisson noise, or none at all.
 GRAIN = 3.0  # pixel values in the flattest blocks
