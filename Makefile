@@ -4,7 +4,7 @@ BIN := .venv/bin
 WEIGHTS = --photos $(PHOTOS) $(if $(VAL),--val $(VAL)) --holdout 20 --threads 1 --out Miniproject_2/bestmodel.pth
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint conformance gradcheck bench weights clean
+.PHONY: help demo test lint conformance gradcheck bench weights notebook wheel submission clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,6 +32,15 @@ bench: .venv/installed  ## time training steps and predictions against torch.nn,
 weights: .venv/installed  ## train the shipped weights again: make weights PHOTOS=folder [VAL=val_data.pkl] (hours)
 	$(BIN)/python benchmarks/train_weights.py prescribed $(WEIGHTS) --epochs 30 --lr 10 --clip 0.02 --batch-size 32
 	$(BIN)/python benchmarks/train_weights.py rednet $(WEIGHTS) --epochs 20 --lr 4 --clip 0.01 --batch-size 32
+
+notebook: .venv/installed  ## run notebooks/noise2noise.ipynb and keep its outputs
+	$(BIN)/python notebooks/execute.py
+
+wheel: .venv/installed  ## build the wheel and the source archive into dist/
+	$(BIN)/python -m build
+
+submission: .venv/installed  ## make submission SCIPERS="111111 222222 333333": the course's zip, tested before it is ready
+	$(BIN)/python examples/make_submission.py $(SCIPERS)
 
 clean:  ## remove what the other targets made
 	rm -rf .venv out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

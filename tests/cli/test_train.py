@@ -54,7 +54,7 @@ def test_own_pairs_from_shot_to_denoised_picture(folders, noise2noise, weights):
     done = noise2noise("train", "--pairs", "a", "b", "-o", "own.pth", *options, *FEW)
     assert done.returncode == 0, done.stderr
     assert "aligned, different, independent noise" in done.stdout
-    assert "plus their noise's variance, not to zero" in done.stdout
+    assert "plus the variance of their noise, not to zero" in done.stdout
     rows = list(csv.DictReader((folders / "log.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"] and all(float(row["psnr_a_db"]) > 5 for row in rows)
     assert (folders / "curve.png").read_bytes().startswith(b"\x89PNG")
