@@ -6,7 +6,7 @@ WEIGHTS = --photos $(PHOTOS) --holdout 20 --threads 1 --batch-size 32
 SHIPPED = --out Miniproject_2/bestmodel.pth $(if $(VAL),--val $(VAL))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint conformance gradcheck bench weights reliability fuzz nightly clean
+.PHONY: help demo test lint conformance gradcheck bench weights reliability fuzz nightly notebook wheel submission clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,6 +53,15 @@ fuzz: .venv/installed  ## fuzz the readers of checkpoints, pairs and pictures fo
 
 nightly: .venv/installed  ## every block with 10,000 random arguments, sizes and values for each property
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/nn
+
+notebook: .venv/installed  ## run notebooks/noise2noise.ipynb and keep its outputs
+	$(BIN)/python notebooks/execute.py
+
+wheel: .venv/installed  ## build the wheel and the source archive into dist/
+	$(BIN)/python -m build
+
+submission: .venv/installed  ## make submission SCIPERS="111111 222222 333333": the course's zip, tested before it is ready
+	$(BIN)/python examples/make_submission.py $(SCIPERS)
 
 clean:  ## remove what the other targets made
 	rm -rf .venv out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

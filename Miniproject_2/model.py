@@ -129,16 +129,17 @@ class Model:
         recipe = training.Recipe(**self.module.RECIPE)
         return recipe._replace(lr=recipe.lr * FINE_TUNING) if self.pretrained else recipe
 
-    def predict(self, test_input, self_ensemble=False):
+    def predict(self, test_input, self_ensemble=False, on_tile=None):
         """Denoise pixels (N, 3, H, W), uint8 or float in 0-255, of any height and width; large ones in tiles.
 
         Returns float32 pixels in [0, 255] of the same shape, on the device of the input. The input is not changed.
         self_ensemble averages over the 8 flips and quarter turns: a little better, eight times slower.
+        on_tile(done, total) is called after every piece that was denoised.
         Raises TypeError or ValueError for anything but finite image tensors.
         """
         data.check_images(test_input, "Model.predict")
         with torch.no_grad():
-            return inference.denoise(self.network, test_input, self.dtype, self_ensemble)
+            return inference.denoise(self.network, test_input, self.dtype, self_ensemble, on_tile=on_tile)
 
 
 def find_denoiser(name=None):

@@ -32,3 +32,36 @@ def comparison(path, noisy, denoised, clean):
             axis.set_title(name if name == "clean" else f"{name}, {psnr[row]:.1f} dB", fontsize=10)
             axis.set_axis_off()
     figure.savefig(path, dpi=110)
+
+
+def gains(path, before, after):
+    """Write each image's gain in PSNR over its PSNR before, in dB."""
+    figure = figure_maker()(6.0, 3.6)
+    axis = figure.subplots()
+    gain = [new - old for old, new in zip(before, after)]
+    axis.scatter(before, gain, s=14, facecolors="none", edgecolors="black", label="one image")
+    axis.axhline(sum(gain) / len(gain), color="black", linestyle="--", label=f"mean, {sum(gain) / len(gain):.2f} dB")
+    axis.axhline(0, color="black", linewidth=0.8)
+    axis.set_xlabel("PSNR of the noisy image, dB")
+    axis.set_ylabel("gain by denoising, dB")
+    axis.legend()
+    figure.savefig(path, dpi=110)
+
+
+def curve(path, records):
+    """Write the training loss and, where it was measured, the validation PSNR of each epoch."""
+    figure = figure_maker()(6.0, 3.6)
+    axis = figure.subplots()
+    epochs = [record.epoch for record in records]
+    axis.plot(epochs, [record.loss for record in records], "o-", color="black", label="loss against noisy targets")
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("mean squared error, pixels in [0, 1]")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    lines = axis.get_lines()
+    if records and records[-1].psnr is not None:
+        right = axis.twinx()
+        right.plot(epochs, [record.psnr for record in records], "s--", color="0.45", label="PSNR A, clean images")
+        right.set_ylabel("PSNR A, dB")
+        lines = [*lines, *right.get_lines()]
+    figure.legend(lines, [line.get_label() for line in lines], loc="outside upper center", ncols=2, frameon=False)
+    figure.savefig(path, dpi=110)

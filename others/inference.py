@@ -2,33 +2,62 @@
 
 import torch
 
-from .data import to_pixels, to_unit
+from .data import to_unit
 from .nn import alignment, receptive_field
 
-PIXELS_AT_ONCE = 2**17  # 128 images of 32 x 32, or a tile of about 360 x 360: some 200 MB with the RED-Net
+MEMORY = 2**30  # bytes that any prediction stays below, beside the images and the result; with the shipped networks ...
+PIXELS_AT_ONCE = 2**17  # ... this many pixels, 128 images of 32 x 32 or a tile of about 360 x 360, need less of it
 
 
-def denoise(network, images, dtype=torch.float32, self_ensemble=False, pixels_at_once=PIXELS_AT_ONCE):
+def denoise(network, images, dtype=torch.float32, self_ensemble=False, pixels_at_once=PIXELS_AT_ONCE, on_tile=None):
     """Pixels (N, 3, H, W) in 0-255 -> denoised float32 pixels of the same shape, on the device of `images`.
 
     Sizes that the network's strides do not divide are extended by repeating the border and cut back afterwards.
     Images of more than `pixels_at_once` are denoised in overlapping tiles, and what a tile's border can influence is
-    cut off, so the result is that of the whole image. self_ensemble averages over the 8 flips and quarter turns.
+    cut off, so the result is that of the whole image; beside the images and the result, memory is what one tile needs.
+    self_ensemble averages over the 8 flips and quarter turns. on_tile(done, total) is called after every piece.
     """
-    output = torch.empty(images.shape, dtype=torch.float32, device=images.device)
-    height, width = images.shape[2:]
-    at_once = max(1, pixels_at_once // (height * width))
-    for source, target in zip(images.split(at_once), output.split(at_once)):
-        if not self_ensemble:
-            target.copy_(to_pixels(denoise_unit(network, source, dtype, pixels_at_once)))
-            continue
-        total = 0
-        for turns in range(4):
-            for mirror in (False, True):
-                view = transform(source, turns, mirror)
-                total = total + transform_back(denoise_unit(network, view, dtype, pixels_at_once), turns, mirror)
-        target.copy_(to_pixels(total / 8))
-    return output
+    views = [(turns, mirror) for turns in range(4) for mirror in (False, True)] if self_ensemble else [(0, False)]
+    output = torch.zeros(images.shape, dtype=torch.float32, device=images.device)
+    at_once = max(1, pixels_at_once // (images.shape[2] * images.shape[3]))
+    pieces = [
+        (source, target, view, tile)
+        for source, target in zip(images.split(at_once), output.split(at_once))
+        for view in views
+        for tile in tiles(network, turned(images.shape[2:], view[0]), pixels_at_once)
+    ]
+    for done, (source, target, view, tile) in enumerate(pieces, 1):
+        add_tile(network, source, target, view, tile, dtype)
+        if on_tile:
+            on_tile(done, len(pieces))
+    return output.div_(len(views)).clamp_(0, 1).mul_(255)
+
+
+def turned(size, turns):
+    """(height, width) after quarter turns."""
+    return tuple(size) if turns % 2 == 0 else tuple(size)[::-1]
+
+
+def add_tile(network, source, target, view, tile, dtype):
+    """Add the network's output for one tile of a view of `source`, cut and turned back, to its place in `target`."""
+    seen, keep, place = tile
+    size = turned(source.shape[2:], view[0])
+    part = transform(region(source, seen, size, view), *view)
+    margins = (-n % network.multiple for n in part.shape[2:])
+    output = network.forward(extend(to_unit(part, network.parameters()[0].device, dtype), *margins))
+    kept = output.float()[:, :, keep[0], keep[1]]
+    region(target, place, size, view).add_(transform_back(kept, *view))
+
+
+def region(images, place, size, view):
+    """The part of `images` that `transform` puts at `place`, (rows, columns), of the view of that size."""
+    (height, width), (rows, columns) = size, place
+    if view[1]:
+        columns = slice(width - columns.stop, width - columns.start)
+    for _ in range(view[0]):  # row r of the turned image was column height - 1 - r
+        rows, columns = columns, slice(height - rows.stop, height - rows.start)
+        height, width = width, height
+    return images[:, :, rows, columns]
 
 
 def transform(images, turns, mirror):
@@ -43,19 +72,6 @@ def transform_back(images, turns, mirror):
     return images.rot90(-turns, (2, 3))
 
 
-def denoise_unit(network, images, dtype, pixels_at_once):
-    """Pixels (N, 3, H, W) in 0-255 -> the network's float32 output (N, 3, H, W), tile by tile if they are large."""
-    device = network.parameters()[0].device
-    height, width = images.shape[2:]
-    images = extend(images, -height % network.multiple, -width % network.multiple)
-    if images.shape[2] * images.shape[3] <= pixels_at_once:
-        return network.forward(to_unit(images, device, dtype)).float()[:, :, :height, :width]
-    output = torch.empty(images.shape, dtype=torch.float32, device=device)
-    for tile, keep, place in tiles(network, images.shape[2:], pixels_at_once):
-        output[place] = network.forward(to_unit(images[tile], device, dtype)).float()[keep]
-    return output[:, :, :height, :width]
-
-
 def extend(images, below, right):
     """Repeat the last row `below` times and the last column `right` times."""
     if below:
@@ -66,14 +82,14 @@ def extend(images, below, right):
 
 
 def tiles(network, size, pixels_at_once):
-    """Yield (tile of the input, part of the tile's output to keep, its place in the output) as tuples of slices."""
-    sides = tile_sides(size, pixels_at_once)
+    """Yield (tile of the input, part of the tile's output to keep, its place in the output) as (rows, columns)."""
+    extended = [n + -n % network.multiple for n in size]
+    sides = extended if extended[0] * extended[1] <= pixels_at_once else tile_sides(extended, pixels_at_once)
     axes = zip(size, sides, receptive_field(network), alignment(network))
     rows, columns = (list(cuts(*axis)) for axis in axes)
-    every = slice(None)
     for vertical in rows:
         for horizontal in columns:
-            yield tuple((every, every, *both) for both in zip(vertical, horizontal))
+            yield tuple(zip(vertical, horizontal))
 
 
 def tile_sides(size, pixels_at_once):
@@ -90,7 +106,7 @@ def cuts(size, side, margin, step):
     fall as they do in the whole image; at the ends of the axis it ends with it.
     """
     before, after = (-(-m // step) * step for m in margin)
-    inner = max(step, (side - before - after) // step * step)
+    inner = size if side >= size else max(step, (side - before - after) // step * step)
     for start in range(0, size, inner):
         stop = min(start + inner, size)
         first, last = max(0, start - before), min(size, stop + after)

@@ -1,7 +1,11 @@
 """Any size, in pieces, against one pass of the network on a padded image."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from others import denoiser, denoiser_bonus, inference
@@ -116,3 +120,59 @@ def test_extend_repeats_the_border():
     expected = torch.tensor([[0.0, 1, 2, 2, 2], [3, 4, 5, 5, 5], [3, 4, 5, 5, 5]])
     assert torch.equal(inference.extend(images, 1, 2)[0, 0], expected)
     assert inference.extend(images, 0, 0) is images
+
+
+@settings(max_examples=12)
+@given(
+    size=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    at_once=st.integers(300, 3000),
+    name=st.sampled_from(sorted(NETWORKS)),
+    self_ensemble=st.booleans(),
+)
+def test_tiles_of_any_size_give_what_the_whole_image_gives(size, at_once, name, self_ensemble):
+    """To 1e-6 of the range: float32 sums in another order are all that may differ."""
+    torch.manual_seed(1)
+    network = NETWORKS[name]()
+    images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+    tiled = inference.denoise(network, images, self_ensemble=self_ensemble, pixels_at_once=at_once)
+    whole = inference.denoise(network, images, self_ensemble=self_ensemble, pixels_at_once=10**6)
+    torch.testing.assert_close(tiled / 255, whole / 255, rtol=0, atol=1e-6)
+
+
+def test_progress_counts_every_piece(network, pixels):
+    seen = []
+    inference.denoise(network, pixels(1, 3, 90, 90), pixels_at_once=2000, on_tile=lambda *counts: seen.append(counts))
+    total = len(seen)
+    assert total > 3
+    assert seen == [(done, total) for done in range(1, total + 1)]
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_region_of_a_view_is_found_in_the_image(pixels, turns, mirror):
+    images = pixels(1, 3, 7, 9)
+    view = inference.transform(images, turns, mirror)
+    place = slice(1, 4), slice(2, 7)
+    part = inference.region(images, place, tuple(view.shape[2:]), (turns, mirror))
+    assert torch.equal(inference.transform(part, turns, mirror), view[:, :, place[0], place[1]])
+
+
+MEMORY = """
+import resource, sys, torch
+from Miniproject_2.model import Model
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+model = Model("rednet", device="cpu")
+model.predict(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+side = int(sys.argv[1])
+picture = torch.zeros(1, 3, side, side, dtype=torch.uint8).random_()
+before = peak()
+model.predict(picture)
+print(peak() - before - picture.numel() * 4 / 2**20)
+"""
+
+
+def test_a_large_picture_needs_less_than_the_stated_memory(run_python):
+    """Beyond the picture and the result: the same for 700 x 700 as for any larger one, all of which are tiled."""
+    extra = float(run_python(MEMORY, Path(__file__).resolve().parents[1], 700))
+    assert extra < inference.MEMORY / 2**20

@@ -1,0 +1,65 @@
+"""Write Proj_SCIPER1_SCIPER2_SCIPER3.zip in the course's structure, unzip it elsewhere and run test.py there.
+
+python examples/make_submission.py 111111 222222 333333
+
+Only files that git tracks go in: Miniproject_2/, others/, test.py and README.md. Exit status 0 when the zip is ready.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("Miniproject_2", "others", "test.py", "README.md")
+NEEDED = ("Miniproject_2/__init__.py", "Miniproject_2/model.py", "Miniproject_2/bestmodel.pth", "test.py")
+
+
+def main(scipers):
+    if len(scipers) not in (1, 2, 3) or not all(re.fullmatch(r"\d{6}", number) for number in scipers):
+        print(f'expected one to three SCIPERs of six digits, as in SCIPERS="111111 222222", got {scipers}')
+        return 2
+    name = "Proj_" + "_".join(scipers)
+    target = ROOT / f"{name}.zip"
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / target.name
+        files = write(made, name)
+        missing = [path for path in NEEDED if path not in files]
+        if missing:
+            print(f"not ready: {', '.join(missing)} missing")
+            return 1
+        with zipfile.ZipFile(made) as archive:
+            archive.extractall(Path(folder) / "clean")
+        if not passes(Path(folder) / "clean" / name):
+            print("not ready: test.py failed in the unzipped folder")
+            return 1
+        fresh = target.with_suffix(".new")
+        fresh.write_bytes(made.read_bytes())
+        os.replace(fresh, target)
+    if "Miniproject_2/Report_2.pdf" not in files:
+        print("warning: Miniproject_2/Report_2.pdf is missing")
+    print(f"{target.name} is ready: {len(files)} files, {target.stat().st_size / 2**20:.1f} MiB, test.py passed in it")
+    return 0
+
+
+def write(path, name):
+    """Zip the parts below a folder `name` -> their paths."""
+    listing = subprocess.run(["git", "ls-files", *PARTS], cwd=ROOT, capture_output=True, text=True, check=True)
+    files = listing.stdout.split()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.write(ROOT / file, f"{name}/{file}")
+    return files
+
+
+def passes(folder):
+    """Whether test.py passes there, where its own Miniproject_2 and others come first on the path."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return subprocess.run([sys.executable, "test.py"], cwd=folder, env=environment).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

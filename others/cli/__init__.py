@@ -1,0 +1,39 @@
+"""The command line `noise2noise`, also `python -m others`: one file per command."""
+
+import argparse
+import sys
+
+from . import denoise, evaluate, export, info, simulate, train
+
+COMMANDS = (denoise, train, evaluate, simulate, info, export)
+
+
+def main(arguments=None):
+    """Run the command line. -> exit status: 0 fine, 1 something failed; wrong usage exits with 2 (SystemExit)."""
+    args = parser().parse_args(arguments)
+    try:
+        return args.run(args) or 0
+    except KeyboardInterrupt:
+        problem = "interrupted; every file that was written is whole"
+    except (OSError, ValueError, TypeError, RuntimeError, ImportError, MemoryError) as error:
+        problem = " ".join(str(error).split()) or type(error).__name__
+    print(f"noise2noise {args.command}: {problem}", file=sys.stderr)
+    return 1
+
+
+def parser():
+    top = argparse.ArgumentParser(
+        prog="noise2noise",
+        description="Denoise pictures, and train the denoiser on noisy pictures alone.",
+        epilog="noise2noise COMMAND --help explains a command, with examples.",
+    )
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in COMMANDS:
+        name = module.__name__.rsplit(".", 1)[1]
+        summary, _, rest = module.__doc__.partition("\n")
+        command = commands.add_parser(
+            name, help=summary, description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run, parser=command)
+    return top

@@ -1,0 +1,65 @@
+"""What several commands share: the model and its options, progress, pixels of picture files."""
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from Miniproject_2.model import PRECISIONS, Model
+
+from .. import checkpoint, pictures
+
+DENOISERS = ("prescribed", "rednet")
+
+
+def add_model_arguments(parser):
+    model = parser.add_argument_group("model")
+    model.add_argument("--denoiser", choices=DENOISERS, help="the network; rednet is a little better, and slower")
+    model.add_argument("--weights", type=Path, metavar="FILE", help="instead of the shipped weights")
+    model.add_argument("--device", help="cpu, cuda, cuda:1 ...; by default CUDA when there is one")
+    model.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of activations (default: fp32)")
+
+
+def new_model(args):
+    """An untrained Model as the arguments describe it."""
+    name = args.denoiser
+    if args.weights and not name:
+        name = next(iter(checkpoint.load(args.weights)["denoisers"]), None)
+    try:
+        return Model(name, args.device, args.precision)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled with CUDA
+        raise ValueError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
+
+
+def load_model(args):
+    """A Model with the weights that the arguments name."""
+    model = new_model(args)
+    model.load_pretrained_model(*[args.weights] if args.weights else [])
+    return model
+
+
+@contextmanager
+def progress(title):
+    """with progress(title) as advance: advance(done, total) shows tqdm's bar after 2 seconds, if tqdm is installed."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield None
+        return
+    with tqdm(desc=title, delay=2, unit="tile", leave=False, disable=not sys.stderr.isatty()) as bar:
+
+        def advance(done, total):
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield advance
+
+
+def first_page(path):
+    """The colours of a picture's first page as pixels (1, 3, H, W) in 0-255: uint8, or float32 for 16 bits."""
+    return pictures.to_pixels(next(iter(pictures.read(path).pages)))
+
+
+def as_uint8(pixels):
+    return pixels.round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,163 @@
+"""Denoise pictures: files, folders or patterns.
+
+examples:
+  noise2noise denoise photo.jpg                      writes photo-denoised.jpg
+  noise2noise denoise scan.tif -o clean.png --compare
+  noise2noise denoise pictures -o out --denoiser rednet --self-ensemble
+  noise2noise denoise "pictures/*.png" -o out --force --weights own.pth
+
+PNG, JPEG, TIFF, BMP and WebP, grey, RGB and RGBA, 8 and 16 bit. What is written has the format, the depth, the pages,
+the alpha channel, the colour profile and the EXIF data of what was read; an -o FILE with another suffix converts. JPEG
+and WebP are written at quality 95. No input is ever overwritten. A bad file does not stop the others: it is named at
+the end, and the exit status is 1. For a folder without -o, the results go to FOLDER-denoised."""
+
+import glob
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from .. import noise, pictures
+from ..files import check_new
+from .common import add_model_arguments, load_model, progress
+
+ADVICE = "train on noisy pairs of your own (noise2noise train --help), then denoise with --weights"
+
+
+class Job(NamedTuple):
+    source: Path
+    target: Path
+
+    @property
+    def comparison(self):
+        return self.target.with_name(f"{self.target.stem}-compare{self.target.suffix}")
+
+
+def add_arguments(parser):
+    parser.add_argument("input", nargs="+", metavar="INPUT", help="picture, folder of pictures, or pattern")
+    parser.add_argument("-o", "--out", type=Path, metavar="OUT", help="file for one picture, folder for several")
+    parser.add_argument("--force", action="store_true", help="replace results that are there already")
+    parser.add_argument("--compare", action="store_true", help="also write NAME-compare: noisy | denoised")
+    parser.add_argument("--self-ensemble", action="store_true", help="average over 8 views: better, 8 times slower")
+    add_model_arguments(parser)
+
+
+def run(args):
+    jobs = plan(args)
+    model, started, failed, hints = load_model(args), time.perf_counter(), [], {}
+    for job in jobs:
+        try:
+            denoise_file(model, job, args, hints)
+        except (OSError, ValueError, RuntimeError, MemoryError) as error:
+            failed.append(job.source)
+            print(f"noise2noise denoise: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    for hint, files in hints.items():
+        print(f"note: {listed(files)}: not the noise these weights were trained on: {hint}; if the result disappoints, "
+              f"{ADVICE}", file=sys.stderr)  # fmt: skip
+    if len(jobs) > 1:
+        print(f"Denoised {len(jobs) - len(failed)} of {len(jobs)} pictures in {time.perf_counter() - started:.0f} s.")
+    if failed and len(jobs) > 1:
+        print(f"noise2noise denoise: failed: {', '.join(map(str, failed))}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def listed(files):
+    return str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+
+
+# ------------------------------------------------------------------------------------------------------ the files
+
+
+def plan(args):
+    """The jobs; what cannot work is said before anything is computed."""
+    pairs = [pair for given in args.input for pair in sources(given, args.out)]
+    several = len(pairs) > 1 or Path(args.input[0]).is_dir()
+    if args.out and several and args.out.suffix.lower() in pictures.FORMATS:
+        args.parser.error(f"-o {args.out}: expected a folder for several pictures, got the name of a picture")
+    jobs = [Job(source, target(source, inside, args.out, several)) for source, inside in pairs]
+    check_targets(jobs, args)
+    return jobs
+
+
+def sources(given, out):
+    """(file, its place in the output folder) for each picture that an argument names."""
+    path = Path(given)
+    if path.is_dir():
+        results = out.resolve() if out else None
+        files = [file for file in pictures.picture_files(path) if results not in file.resolve().parents]
+        if not files:
+            raise FileNotFoundError(f"no pictures ({', '.join(pictures.FORMATS)}) in {path}")
+        return [(file, file.relative_to(path)) for file in files]
+    if not path.exists() and glob.has_magic(given):
+        files = sorted(Path(name) for name in glob.glob(given, recursive=True) if Path(name).is_file())
+        if not files:
+            raise FileNotFoundError(f"no file fits the pattern {given}")
+        return [(file, Path(file.name)) for file in files]
+    return [(path, Path(path.name))]
+
+
+def target(source, inside, out, several):
+    """Where the result goes."""
+    if out is None:
+        folder = source.parents[len(inside.parts) - 1]
+        beside = len(inside.parts) == 1 and not several
+        if beside or not folder.name:
+            return source.with_name(f"{source.stem}-denoised{source.suffix}")
+        return folder.with_name(f"{folder.name}-denoised") / inside
+    if not several and not out.is_dir() and out.suffix.lower() in pictures.FORMATS:
+        return out
+    return out / inside
+
+
+def check_targets(jobs, args):
+    inputs, seen = {job.source.resolve() for job in jobs}, {}
+    for job in jobs:
+        for path in [job.target] + [job.comparison] * args.compare:
+            if path.resolve() in inputs:
+                args.parser.error(f"{path}: the result would overwrite an input; choose another -o")
+            if path in seen:
+                args.parser.error(f"{job.source} and {seen[path]} would both be written to {path}")
+            seen[path] = job.source
+
+
+# ---------------------------------------------------------------------------------------------------- one picture
+
+
+def denoise_file(model, job, args, hints):
+    started = time.perf_counter()
+    picture = pictures.read(job.source)
+    outputs = [job.target] + [job.comparison] * args.compare
+    for path in outputs:
+        check_new(path, args.force)
+    format = picture.format
+    if job.target.suffix.lower() != job.source.suffix.lower():
+        format = pictures.FORMATS[job.target.suffix.lower()]
+    compared = []
+
+    def pages():
+        for number, page in enumerate(picture.pages):
+            if not number and not args.weights:
+                note(hints, page, job.source)
+            clean = denoise_page(model, page, args.self_ensemble, job.source.name)
+            if args.compare:
+                compared.append(torch.cat((page.to(torch.int32), clean.to(torch.int32)), 1).to(page.dtype))
+            yield clean
+
+    pictures.write(job.target, picture._replace(format=format, pages=pages()), args.force)
+    if args.compare:
+        pictures.write(job.comparison, picture._replace(format=format, pages=compared), args.force)
+    print(f"{job.source} -> {', '.join(map(str, outputs))} ({time.perf_counter() - started:.1f} s)", flush=True)
+
+
+def note(hints, page, source):
+    hint = noise.unlike_training(noise.look(pictures.to_pixels(page)))
+    if hint:
+        hints.setdefault(hint, []).append(source)
+
+
+def denoise_page(model, page, self_ensemble=False, title=""):
+    """(H, W, C) -> the same with its colours denoised; grey is denoised as three equal channels and averaged."""
+    with progress(title) as advance:
+        return pictures.with_colours(page, model.predict(pictures.to_pixels(page), self_ensemble, on_tile=advance))

@@ -1,0 +1,191 @@
+"""Measure a denoiser against clean pictures: PSNR A and B, SSIM.
+
+examples:
+  noise2noise evaluate noisy.png clean.png
+  noise2noise evaluate noisy_folder clean_folder --csv table.csv --figure grid.png --gains gains.png
+  noise2noise evaluate val_data.pkl --denoiser rednet --json result.json
+
+Pictures of two folders belong together by their names, suffixes aside. PSNR A is the mean over images of each image's
+PSNR, PSNR B that of the mean squared error over everything. With scikit-image (the extra `eval`) SSIM is measured too,
+and non-local means, wavelet and total-variation denoising are compared (--plain leaves them out)."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from .. import baselines, data, figures, metrics, pictures
+from ..files import check_new, replacing
+from .common import add_model_arguments, first_page, load_model, progress
+
+SHOWN = 6  # images in the figure
+LISTED = 40  # images in the printed table
+
+
+class Score(NamedTuple):
+    """One image by one method. error: mean squared error in [0, 1]; numbers: how many it is the mean of."""
+
+    image: str
+    method: str
+    psnr: float
+    ssim: float | None
+    error: float
+    numbers: int
+
+
+def add_arguments(parser):
+    parser.add_argument("noisy", type=Path, metavar="NOISY", help="picture, folder, or val_data.pkl")
+    parser.add_argument("clean", type=Path, metavar="CLEAN", nargs="?", help="picture or folder (not for a .pkl)")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table per image")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the means and the table per image")
+    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw noisy, denoised, clean")
+    parser.add_argument("--gains", type=Path, metavar="PNG", help="draw each image's gain")
+    parser.add_argument("--plain", action="store_true", help="no comparison with scikit-image's denoisers")
+    parser.add_argument("--self-ensemble", action="store_true", help="average over 8 views")
+    parser.add_argument("--force", action="store_true", help="replace files that are there already")
+    add_model_arguments(parser)
+
+
+def run(args):
+    outputs = [path for path in (args.csv, args.json, args.figure, args.gains) if path]
+    for path in outputs:
+        check_new(path, args.force)
+    pairs, model = load_pairs(args), load_model(args)
+    if args.figure or args.gains:
+        figures.figure_maker()  # say what is missing before the work
+    methods = {"noisy": lambda pixels: pixels.float(), model.module.NAME: predictor(model, args)}
+    library = baselines.available()
+    methods |= {} if args.plain or not library else baselines.METHODS
+    scores, shown = measure(pairs, methods, library)
+    print_table(scores, methods)
+    if not library:
+        print(f"Without SSIM and comparison: {baselines.INSTALL}")
+    write_results(args, scores, methods, shown)
+
+
+def predictor(model, args):
+    def predict(pixels):
+        with progress("denoising") as advance:
+            return model.predict(pixels, args.self_ensemble, on_tile=advance)
+
+    return predict
+
+
+def load_pairs(args):
+    """[(name, read)], where read() gives (noisy, clean) pixels (1, 3, H, W) in 0-255."""
+    if args.noisy.suffix == ".pkl":
+        if args.clean:
+            args.parser.error(f"{args.noisy} holds the clean images too; leave {args.clean} out")
+        noisy, clean = data.load_pairs(args.noisy)
+        return [(str(i), lambda i=i: (noisy[i : i + 1], clean[i : i + 1])) for i in range(len(noisy))]
+    if not args.clean:
+        args.parser.error("expected NOISY and CLEAN, or a .pkl")
+    return [(name, lambda files=files: same_size(*files)) for name, *files in matched(args.noisy, args.clean)]
+
+
+def same_size(noisy, clean):
+    images = first_page(noisy), first_page(clean)
+    data.check_pairs(*images, f"{noisy} and {clean}")
+    return images
+
+
+def matched(first, second):
+    """(name, file of `first`, file of `second`) for two pictures, or for all of two folders, matched by name."""
+    if not first.is_dir() and not second.is_dir():
+        return [(first.name, first, second)]
+    by_name = []
+    for folder in (first, second):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: expected a folder, as {first if folder == second else second} is one")
+        files = pictures.picture_files(folder)
+        by_name.append({str(file.relative_to(folder).with_suffix("")): file for file in files})
+    alone = sorted(by_name[0].keys() ^ by_name[1].keys())
+    if alone or not by_name[0]:
+        lonely = ", ".join(alone[:5]) + (" ..." if len(alone) > 5 else "")
+        raise ValueError(f"{first} and {second}: expected the same names in both, found {lonely or 'none'} in one only")
+    return [(name, file, by_name[1][name]) for name, file in sorted(by_name[0].items())]
+
+
+def measure(pairs, methods, library):
+    """The scores, and the first images as {method or "clean": [pixels]}."""
+    scores, shown = [], {}
+    for name, read in pairs:
+        noisy, clean = read()
+        for method, run_method in methods.items():
+            output = run_method(noisy)
+            scores.append(score(name, method, output, clean, library))
+            keep(shown, method, output)
+        keep(shown, "clean", clean)
+    return scores, shown
+
+
+def keep(shown, method, image):
+    images = shown.setdefault(method, [])
+    if len(images) < SHOWN and (not images or images[0].shape == image.shape):
+        images.append(image)
+
+
+def score(name, method, output, clean, library):
+    output, clean = output.cpu().float() / 255, clean.float() / 255
+    error = float((output - clean).pow(2).mean())
+    ssim = baselines.ssim(output[0], clean[0]) if library else None
+    return Score(name, method, float(metrics.psnr_per_image(output, clean)), ssim, error, clean.numel())
+
+
+def means(scores, method):
+    """PSNR A, PSNR B and the mean SSIM of a method."""
+    mine = [score for score in scores if score.method == method]
+    total = sum(score.error * score.numbers for score in mine) / sum(score.numbers for score in mine)
+    known = [score.ssim for score in mine if score.ssim is not None]
+    psnr_a = sum(score.psnr for score in mine) / len(mine)
+    psnr_b = float(-10 * torch.tensor(total, dtype=torch.float64).log10())
+    return {"psnr_a": psnr_a, "psnr_b": psnr_b, "ssim": sum(known) / len(known) if known else None}
+
+
+# ------------------------------------------------------------------------------------------------------- showing
+
+
+def print_table(scores, methods):
+    names = list(dict.fromkeys(score.image for score in scores))
+    width = max([len("PSNR A, dB"), *(min(40, len(name)) for name in names)])
+    line = f"{{:{width}.40}}" + "  {:>14}" * len(methods)
+    print(line.format("PSNR, dB", *methods))
+    cells = {(score.image, score.method): f"{score.psnr:.2f}" for score in scores}
+    for name in names[:LISTED]:
+        print(line.format(name, *(cells[name, method] for method in methods)))
+    if len(names) > LISTED:
+        print(f"... and {len(names) - LISTED} more; --csv writes all")
+    columns = [means(scores, method) for method in methods]
+    for label, key, digits in (("PSNR A, dB", "psnr_a", 2), ("PSNR B, dB", "psnr_b", 2), ("SSIM", "ssim", 4)):
+        if columns[0][key] is not None:
+            print(line.format(label, *(f"{column[key]:.{digits}f}" for column in columns)))
+
+
+def write_results(args, scores, methods, shown):
+    summary = {method: means(scores, method) for method in methods}
+    if args.csv:
+        text = io.StringIO()
+        rows = csv.writer(text)
+        rows.writerow(["image", "method", "psnr_db", "ssim"])
+        rows.writerows([score.image, score.method, f"{score.psnr:.4f}", score.ssim] for score in scores)
+        write_text(args.csv, text.getvalue(), args.force)
+    if args.json:
+        table = [{"image": s.image, "method": s.method, "psnr": s.psnr, "ssim": s.ssim} for s in scores]
+        write_text(args.json, json.dumps({"means": summary, "images": table}, indent=1), args.force)
+    ours = list(methods)[1]
+    if args.figure:
+        images = [torch.cat(shown[key]) for key in ("noisy", ours, "clean")]
+        with replacing(args.figure, args.force) as file:
+            figures.comparison(file, *images)
+    if args.gains:
+        before, after = ([s.psnr for s in scores if s.method == method] for method in ("noisy", ours))
+        with replacing(args.gains, args.force) as file:
+            figures.gains(file, before, after)
+
+
+def write_text(path, text, force):
+    with replacing(path, force) as file:
+        file.write(text.encode())

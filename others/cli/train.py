@@ -1,0 +1,224 @@
+"""Train a denoiser on noisy pictures alone, and write its weights.
+
+examples:
+  noise2noise train --pairs first_shots second_shots -o own.pth --from-shipped
+  noise2noise train --burst scenes -o own.pth --epochs 10 --validate noisy clean --log log.csv --curve curve.png
+  noise2noise train --data data -o own.pth            with data/train_data.pkl, and data/val_data.pkl if it is there
+  noise2noise train -o demo.pth                       on generated pictures, to see it work
+  noise2noise denoise photo.png --weights own.pth
+
+--pairs takes two folders with pictures of the same names: two noisy pictures of each scene. --burst takes a folder with
+a folder for each scene, of two shots or more; or files named SCENE_1.png, SCENE_2.png ... The pictures are held in
+memory; patches are cut from them anew in each epoch.
+
+What to expect of the loss: it is measured against noisy pictures, so it falls to the error against clean ones PLUS the
+variance of the target's noise, and stays there. That is Noise2Noise, not a failure; only --validate shows the gain.
+
+Weights are written after each epoch; Ctrl-C keeps those of the last one, and what was learnt since."""
+
+import csv
+import io
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import torch
+
+from .. import checkpoint, data, figures, pairs, pictures, training
+from ..files import check_new, replacing
+from .common import add_model_arguments, first_page, new_model
+from .evaluate import matched
+from .simulate import positive
+
+GENERATED = {"pairs": 3000, "images": 100}
+
+
+def add_arguments(parser):
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--pairs", nargs=2, type=Path, metavar=("A_DIR", "B_DIR"), help="pictures matched by name")
+    source.add_argument("--burst", type=Path, metavar="DIR", help="several shots of each scene")
+    source.add_argument("--data", type=Path, metavar="DATA_FOLDER", help="train_data.pkl and val_data.pkl")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the weights to write")
+    parser.add_argument("--validate", nargs=2, type=Path, metavar=("NOISY", "CLEAN"), help="folders, matched by name")
+    parser.add_argument("--epochs", type=positive(int), default=5)
+    parser.add_argument("--count", type=positive(int), default=5000, help="patches in an epoch (default: 5000)")
+    parser.add_argument("--patch", type=positive(int), default=64, help="side of a patch in pixels (default: 64)")
+    parser.add_argument("--lr", type=positive(float), help="instead of the denoiser's own")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--log", type=Path, metavar="CSV", help="write a line for each epoch")
+    parser.add_argument("--curve", type=Path, metavar="PNG", help="draw loss and PSNR over the epochs")
+    parser.add_argument("--from-shipped", action="store_true", help="adapt the shipped weights, at a low rate")
+    parser.add_argument("--unchecked", action="store_true", help="train although the pairs look wrong")
+    parser.add_argument("--force", action="store_true", help="replace files that are there already")
+    add_model_arguments(parser)
+
+
+def run(args):
+    for path in filter(None, (args.out, args.log, args.curve)):
+        check_new(path, args.force)
+    if args.curve:
+        figures.figure_maker()  # say what is missing before the work
+    source, described = load_source(args)
+    validation = load_validation(args)
+    model = starting_model(args)
+    recipe = model.recipe()._replace(seed=args.seed)
+    recipe = recipe._replace(lr=args.lr) if args.lr else recipe
+    print(f"Training {model.module.NAME!r} on {described}.")
+    print(
+        "The loss is against noisy targets: it falls to the clean error plus the variance of their noise, not to zero."
+    )
+    train(args, model, source, recipe, validation, described)
+    print(f"{args.out}: use it with noise2noise denoise PICTURE --weights {args.out}")
+
+
+def starting_model(args):
+    """New weights, or the shipped ones or those of --weights to go on from."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(args.seed)
+        model = new_model(args)
+    if args.weights or args.from_shipped:
+        model.load_pretrained_model(*[args.weights] if args.weights else [])
+    return model
+
+
+def train(args, model, source, recipe, validation, described):
+    """Run the epochs; after each of them, and when interrupted, write what there is."""
+    started, records = time.perf_counter(), []
+    parent = start_of(args, model)
+
+    def save():
+        info = {
+            "date": time.strftime("%Y-%m-%d"),
+            "data": described,
+            "recipe": recipe._asdict(),
+            "epochs": f"{len(records)} of {args.epochs}",
+            "minutes": round((time.perf_counter() - started) / 60, 1),
+            "torch": str(torch.__version__),
+            **({"start": parent} if parent else {}),
+        }
+        if records and records[-1].psnr is not None:
+            info["psnr_a"] = records[-1].psnr
+        write_weights(args.out, model, info)
+
+    def keep(record):
+        records.append(record)
+        save()
+        report(args, records)
+
+    def observed(on_step=None):
+        fit = training.fit(model.network, source, args.epochs, recipe, validation, model.dtype, on_step)
+        for record in fit:
+            keep(record)
+            yield record
+
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with torch.no_grad():
+            training.show(observed)
+    except KeyboardInterrupt:
+        model.network.eval()
+        save()
+        print(f"\nInterrupted: {args.out} holds what was learnt so far.")
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+def start_of(args, model):
+    """Where the weights that the training starts from come from."""
+    path = args.weights or (Path(data.__file__).parents[1] / "Miniproject_2" / "bestmodel.pth")
+    return checkpoint.load_denoiser(path, model.module.NAME)["info"] if args.weights or args.from_shipped else {}
+
+
+def write_weights(path, model, info):
+    """Replace `path` in one step by a file with these weights alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    checkpoint.save_denoiser(fresh, model.module.NAME, model.network.arguments, model.network, info)
+    os.replace(fresh, path)
+
+
+def report(args, records):
+    """Write the log and the curve so far."""
+    if args.log:
+        text = io.StringIO()
+        rows = csv.writer(text)
+        rows.writerow(["epoch", "loss_against_noisy", "psnr_a_db", "seconds", "images_per_second"])
+        rows.writerows([r.epoch, r.loss, r.psnr, f"{r.seconds:.1f}", f"{r.images_per_second:.1f}"] for r in records)
+        with replacing(args.log, force=True) as file:
+            file.write(text.getvalue().encode())
+    if args.curve:
+        with replacing(args.curve, force=True) as file:
+            figures.curve(file, records)
+
+
+# ---------------------------------------------------------------------------------------------------------- data
+
+
+def load_source(args):
+    """(pairs for training.fit, what they are in words)."""
+    if args.data:
+        first, second = data.load_pairs(args.data / "train_data.pkl")
+        return (first, second), f"{len(first):,} pairs of {args.data / 'train_data.pkl'}"
+    if not (args.pairs or args.burst):
+        count = min(args.count, GENERATED["pairs"])
+        print(f"Generating {count:,} pairs ...", flush=True)
+        return data.generated_pairs(count, args.seed), f"{count:,} generated pairs (seed {args.seed})"
+    scenes = load_scenes(scene_files(args), args.unchecked)
+    patches = pairs.Patches(list(scenes.values()), args.count, args.patch, args.seed)
+    shots = sum(map(len, scenes.values()))
+    return patches, f"{args.count:,} patches of {patches.size} x {patches.size} an epoch from {shots} pictures of " \
+                    f"{len(scenes)} scenes"  # fmt: skip
+
+
+def scene_files(args):
+    """{scene: its files}"""
+    if args.pairs:
+        return {name: files for name, *files in matched(*args.pairs)}
+    if not args.burst.is_dir():
+        raise FileNotFoundError(f"no folder {args.burst}")
+    scenes = {}
+    for file in pictures.picture_files(args.burst):
+        inside = file.relative_to(args.burst)
+        prefix = re.sub(r"[-_ ]?\d+$", "", file.stem) or file.stem
+        scenes.setdefault(str(inside.parent) if len(inside.parts) > 1 else prefix, []).append(file)
+    alone = [name for name, files in scenes.items() if len(files) < 2]
+    if alone or not scenes:
+        found = ", ".join(alone[:5]) or "no picture at all"
+        raise ValueError(f"{args.burst}: expected two shots or more of every scene, in a folder for each or named "
+                         f"SCENE_1.png, SCENE_2.png ...; found fewer of: {found}")  # fmt: skip
+    return scenes
+
+
+def load_scenes(files, unchecked):
+    """{scene: pictures (3, H, W) in 0-255}, all found good. Raises ValueError that names the scenes that are not."""
+    scenes = {name: [first_page(file)[0] for file in shots] for name, shots in files.items()}
+    wrong = {}
+    for name, shots in scenes.items():
+        found = [pairs.problem(shots[0], shot) for shot in shots[1:]]
+        if any(found):
+            wrong[name] = next(filter(None, found))
+    for name, text in wrong.items():
+        print(f"scene {name}: {text}", flush=True)
+    sizes = [name for name, shots in scenes.items() if len({shot.shape for shot in shots}) > 1]
+    if sizes or (wrong and not unchecked):
+        raise ValueError(f"{len(wrong)} of {len(scenes)} scenes cannot teach Noise2Noise ({next(iter(wrong))}: "
+                         f"{next(iter(wrong.values()))}); leave them out, or --unchecked")  # fmt: skip
+    print(f"Checked {len(scenes)} scenes: {'as they are' if wrong else 'aligned, different, independent noise'}.")
+    return scenes
+
+
+def load_validation(args):
+    """(noisy, clean) pixels of one size, or None."""
+    if args.validate:
+        images = [list(map(first_page, files)) for _, *files in matched(*args.validate)]
+        side = [min(n) for n in zip(*(image.shape[2:] for pair in images for image in pair))]
+        cut = [[image[:, :, : side[0], : side[1]].float() for image in pair] for pair in images]
+        return tuple(torch.cat(versions) for versions in zip(*cut))
+    if args.data and (args.data / "val_data.pkl").is_file():
+        return data.load_pairs(args.data / "val_data.pkl")
+    if not (args.data or args.pairs or args.burst):
+        return data.generated_validation(GENERATED["images"])
+    return None

@@ -1,0 +1,126 @@
+"""A network as an ONNX file, built node by node; needs onnx (the extra `export`).
+
+Input `image` and output `denoised` are (N, 3, H, W), float32 in [0, 1], of any N; H and W multiples of what the
+network's strides need.
+"""
+
+from functools import singledispatch
+
+from . import nn
+
+OPSET = 17
+
+
+def modules():
+    """onnx's parts that are needed. Raises ImportError that says what to install."""
+    try:
+        from onnx import TensorProto, checker, helper, numpy_helper, reference
+    except ImportError as error:
+        raise ImportError('ONNX needs onnx: pip install "noise2noise-scratch[export]"') from error
+    return helper, numpy_helper, TensorProto, checker, reference
+
+
+class Graph:
+    """The nodes and weights so far; values are named by number."""
+
+    def __init__(self):
+        self.helper, self.numpy_helper, self.types, *_ = modules()
+        self.nodes, self.weights = [], []
+
+    def add(self, operator, *inputs, **attributes):
+        """Append a node -> the name of its output."""
+        output = f"v{len(self.nodes)}"
+        self.nodes.append(self.helper.make_node(operator, inputs, [output], **attributes))
+        return output
+
+    def weight(self, tensor):
+        name = f"w{len(self.weights)}"
+        self.weights.append(self.numpy_helper.from_array(tensor.detach().float().cpu().contiguous().numpy(), name))
+        return name
+
+
+def build(network, about=""):
+    """The ONNX model of a network, checked. Raises NotImplementedError for a module that has no rule here."""
+    helper, _, types, checker, _ = modules()
+    graph = Graph()
+    graph.nodes.append(helper.make_node("Identity", [emit(network, graph, "image")], ["denoised"]))
+    shapes = {"image": ["N", 3, "H", "W"], "denoised": ["N", None, None, None]}
+    values = [helper.make_tensor_value_info(name, types.FLOAT, shape) for name, shape in shapes.items()]
+    made = helper.make_graph(graph.nodes, "denoiser", values[:1], values[1:], graph.weights)
+    opset = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(made, opset_imports=opset, producer_name="noise2noise-scratch", doc_string=about)
+    model.ir_version = 8
+    checker.check_model(model, full_check=True)
+    return model
+
+
+@singledispatch
+def emit(module, graph, value):
+    """Add the nodes of a module that reads `value` -> the name of its output."""
+    raise NotImplementedError(f"export: no ONNX rule for {type(module).__name__}")
+
+
+@emit.register
+def _(module: nn.Sequential, graph, value):
+    for child in module:
+        value = emit(child, graph, value)
+    return value
+
+
+@emit.register
+def _(module: nn.Skip, graph, value):
+    return graph.add("Add", emit(module.body, graph, value), value)
+
+
+@emit.register
+def _(module: nn.Concatenate, graph, value):
+    return graph.add("Concat", emit(module.body, graph, value), value, axis=1)
+
+
+@emit.register(nn.ReLU)
+@emit.register(nn.Sigmoid)
+@emit.register(nn.Tanh)
+@emit.register(nn.Identity)
+def _(module, graph, value):
+    return graph.add(type(module).__name__.replace("ReLU", "Relu"), value)
+
+
+@emit.register
+def _(module: nn.Conv2d, graph, value):
+    if module.padding_mode != "zeros":
+        raise NotImplementedError(f"export: no ONNX rule for padding_mode {module.padding_mode!r}")
+    (top, bottom), (left, right) = module.margins()
+    pads = [top, left, bottom, right]
+    return graph.add("Conv", value, *parameters(module, graph), pads=pads, **geometry(module))
+
+
+@emit.register
+def _(module: nn.TransposeConv2d, graph, value):
+    pads = [*module.padding, *module.padding]
+    return graph.add(
+        "ConvTranspose",
+        value,
+        *parameters(module, graph),
+        pads=pads,
+        output_padding=list(module.output_padding),
+        **geometry(module),
+    )
+
+
+def parameters(module, graph):
+    return [graph.weight(tensor) for tensor in (module.weight, module.bias) if tensor is not None]
+
+
+def geometry(module):
+    return {
+        "kernel_shape": list(module.kernel_size),
+        "strides": list(module.stride),
+        "dilations": list(module.dilation),
+        "group": module.groups,
+    }
+
+
+def run(model, images):
+    """What onnx's own reference evaluator makes of (N, 3, H, W) in [0, 1]: a numpy array."""
+    reference = modules()[4]
+    return reference.ReferenceEvaluator(model).run(None, {"image": images.numpy()})[0]

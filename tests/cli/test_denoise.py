@@ -1,0 +1,225 @@
+"""`noise2noise denoise`: the real command on real files, and every way in which it can fail."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from Miniproject_2.model import Model
+from others import noise, pictures, simulation
+from others.cli import denoise
+
+pytest.importorskip("PIL")
+pytest.importorskip("tifffile")
+
+
+def page(path):
+    return next(iter(pictures.read(path).pages))
+
+
+def expected(source, **options):
+    """What Model.predict makes of the picture."""
+    model = Model(device="cpu", **options)
+    model.load_pretrained_model()
+    return pictures.with_colours(source, model.predict(pictures.to_pixels(source))).to(torch.int32)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16], ids=str)
+def test_kinds_of_pictures(tmp_path, here, picture, save, dtype, channels):
+    source = picture(channels=channels, dtype=dtype)
+    for suffix in (".png", ".tif"):
+        save(tmp_path / f"x{suffix}", source)
+        assert here("denoise", f"x{suffix}")[0] == 0
+        result = page(tmp_path / f"x-denoised{suffix}")
+        assert result.dtype == dtype and torch.equal(result.to(torch.int32), expected(source))
+        if channels in (2, 4):
+            assert torch.equal(result[..., -1].to(torch.int32), source[..., -1].to(torch.int32))
+
+
+def test_a_folder_with_bad_files(tmp_path, noise2noise, picture, save):
+    """Everything that can be denoised is, in its place; the summary names the others; inputs stay as they were."""
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    for number, name in enumerate(["a.png", "b.jpg", "c.tif", "d.bmp", "e.webp", "deep/f.png"]):
+        save(folder / name, picture(seed=number))
+    whole = (folder / "a.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.png").touch()
+    (folder / "wrong.jpg").write_text("a letter")
+    (folder / "notes.txt").write_text("not asked for")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = noise2noise("denoise", "in", "-o", "out")
+    assert done.returncode == 1
+    assert "Denoised 6 of 9 pictures" in done.stdout
+    assert done.stderr.splitlines()[-1].endswith("failed: in/cut.png, in/empty.png, in/wrong.jpg")
+    assert "Traceback" not in done.stderr
+    made = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert made == ["a.png", "b.jpg", "c.tif", "d.bmp", "deep/f.png", "e.webp"]
+    assert {path: path.read_bytes() for path in before} == before
+    again = noise2noise("denoise", "in", "-o", "out")
+    assert again.returncode == 1 and "Denoised 0 of 9" in again.stdout and "--force" in again.stderr
+
+
+def test_comparison_conversion_and_force(tmp_path, here, picture, save):
+    source = picture(channels=4)
+    save(tmp_path / "x.png", source)
+    assert here("denoise", "x.png", "-o", "y.tif", "--compare", "--denoiser", "rednet")[0] == 0
+    result, both = page(tmp_path / "y.tif"), page(tmp_path / "y-compare.tif")
+    assert torch.equal(result.to(torch.int32), expected(source, denoiser="rednet"))
+    assert torch.equal(both, torch.cat((source, result), 1))
+    status, _, stderr = here("denoise", "x.png", "-o", "y.tif")
+    assert status == 1 and "y.tif exists" in stderr
+    assert here("denoise", "x.png", "-o", "y.tif", "--force")[0] == 0
+
+
+def test_every_page_of_a_tiff(tmp_path, here, picture, save):
+    pages = [picture(channels=3), picture(16, 9, channels=1, dtype=torch.uint16), picture(seed=2)]
+    save(tmp_path / "x.tif", *pages)
+    assert here("denoise", "x.tif", "--compare")[0] == 0
+    results = list(pictures.read(tmp_path / "x-denoised.tif").pages)
+    assert [torch.equal(a.to(torch.int32), expected(b)) for a, b in zip(results, pages)] == [True] * 3
+    assert len(list(pictures.read(tmp_path / "x-denoised-compare.tif").pages)) == 3
+
+
+def test_patterns_and_several_files(tmp_path, here, picture, save):
+    for name in ("a1.png", "a2.png", "b.png"):
+        save(tmp_path / name, picture())
+    assert here("denoise", "a*.png", "-o", "out")[0] == 0
+    assert sorted(os.listdir(tmp_path / "out")) == ["a1.png", "a2.png"]
+    assert here("denoise", "a1.png", "b.png", "-o", "two")[0] == 0
+    assert sorted(os.listdir(tmp_path / "two")) == ["a1.png", "b.png"]
+
+
+def test_own_weights_choose_their_denoiser(tmp_path, here, picture, save, weights):
+    source = picture()
+    save(tmp_path / "x.png", source)
+    assert here("denoise", "x.png", "--weights", weights, "--self-ensemble", "--precision", "bf16")[0] == 0
+    model = Model("prescribed", "cpu", "bf16")
+    model.load_pretrained_model(weights)
+    wanted = pictures.with_colours(source, model.predict(pictures.to_pixels(source), self_ensemble=True))
+    assert torch.equal(page(tmp_path / "x-denoised.png"), wanted)
+
+
+@pytest.mark.parametrize(
+    "arguments, status, message",
+    [
+        (["missing.png"], 1, "no file missing.png"),
+        (["*.webp"], 1, "no file fits the pattern"),
+        (["empty"], 1, "no pictures"),
+        (["x.png", "--weights", "missing.pth"], 1, "no weights at missing.pth"),
+        (["x.png", "--weights", "x.png"], 1, "not a readable checkpoint"),
+        (["x.png", "--device", "nonsense"], 1, "--device nonsense"),
+        (["x.png", "-o", "x.png", "--force"], 2, "would overwrite an input"),
+        (["x.png", "-o", "link.png", "--force"], 2, "would overwrite an input"),
+        (["x.png", "sub/x.png", "-o", "out"], 2, "would both be written"),
+        (["x.png", "sub", "-o", "out.png"], 2, "expected a folder"),
+        (["x.png", "-o", "file/out.png"], 1, "file"),
+        (["x.png", "--denoiser", "other"], 2, "invalid choice"),
+        ([], 2, "INPUT"),
+    ],
+)
+def test_what_is_wrong_is_one_line(tmp_path, here, picture, save, arguments, status, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    save(tmp_path / "x.png", picture())
+    (tmp_path / "link.png").symlink_to("x.png")
+    save(tmp_path / "sub" / "x.png", picture())
+    before = (tmp_path / "x.png").read_bytes()
+    found, stdout, stderr = here("denoise", *arguments)
+    assert (found, stdout) == (status, "")
+    assert message in stderr.splitlines()[-1] and stderr.count("noise2noise denoise: ") == 1
+    assert (tmp_path / "x.png").read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_that_cannot_be_written(tmp_path, here, picture, save):
+    save(tmp_path / "x.png", picture())
+    (tmp_path / "closed").mkdir(mode=0o500)
+    status, _, stderr = here("denoise", "x.png", "-o", "closed/y.png")
+    assert status == 1 and "Permission denied" in stderr
+
+
+def test_a_full_or_read_only_disk_is_said_and_leaves_nothing(tmp_path, here, picture, save, monkeypatch):
+    save(tmp_path / "x.png", picture())
+    for number in (28, 30):
+
+        def refuse(*arguments, number=number):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("os.fsync", refuse)
+        status, _, stderr = here("denoise", "x.png")
+        assert status == 1 and os.strerror(number) in stderr
+    assert os.listdir(tmp_path) == ["x.png"]
+
+
+def test_interrupted(tmp_path, environment, picture, save):
+    """SIGINT in the middle of a folder: status 1, one line, and every file that is there is whole."""
+    for number in range(60):
+        save(tmp_path / "in" / f"{number:02}.png", picture(200, 200))
+    command = [sys.executable, "-m", "others", "denoise", "in", "-o", "out", "--denoiser", "rednet"]
+    running = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert "00.png" in running.stdout.readline()
+    running.send_signal(signal.SIGINT)
+    _, stderr = running.communicate(timeout=60)
+    assert running.returncode == 1 and stderr.splitlines()[-1].startswith("noise2noise denoise: interrupted")
+    assert "Traceback" not in stderr
+    made = sorted((tmp_path / "out").iterdir())
+    assert 0 < len(made) < 60 and all(page(path).shape == (200, 200, 3) for path in made)
+
+
+def test_help_shows_examples(noise2noise):
+    done = noise2noise("denoise", "--help")
+    assert done.returncode == 0 and "noise2noise denoise photo.jpg" in done.stdout
+    assert noise2noise("unheard-of").returncode == 2
+
+
+# ------------------------------------------------------------------------------------------------- unlike training
+
+
+def scene(height=96, width=96):
+    """A picture in cells of 9 x 9, with flat leaves of colour: (3, 9 H, 9 W), uint8."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.full((3, height * 9, width * 9), 90, dtype=torch.uint8)
+    for _ in range(60):
+        top, left, size = (int(torch.randint(n, (), generator=generator)) for n in (height * 9, width * 9, 300))
+        image[:, top : top + size, left : left + size] = torch.randint(256, (3, 1, 1), generator=generator)
+    return image
+
+
+def test_noise_that_the_weights_were_trained_on_is_recognised():
+    generator = torch.Generator().manual_seed(0)
+    photo = scene()
+    trained_on = simulation.subsample_photo(photo, 1, 96, 9, generator)[0]
+    clean = simulation.average_photo(photo, 1, 96, 9, generator)
+    smooth = torch.nn.functional.avg_pool2d(clean, 3, 1, 1)
+    grainy = clean + 15 * torch.randn(clean.shape, generator=generator)
+    assert noise.unlike_training(noise.look(trained_on)) is None
+    assert "flat areas" in noise.unlike_training(noise.look(grainy))
+    assert "vary together" in noise.unlike_training(noise.look(smooth))
+    assert noise.unlike_training(noise.look(clean[:, :, :20])) is None
+
+
+def test_other_noise_is_noted_with_what_to_do(tmp_path, here, save, weights):
+    grainy = 120 + 20 * torch.randn(64, 64, 3, generator=torch.Generator().manual_seed(0))
+    save(tmp_path / "x.png", grainy.clamp(0, 255).to(torch.uint8))
+    status, _, stderr = here("denoise", "x.png")
+    assert status == 0 and "note: x.png" in stderr and "noise2noise train" in stderr
+    assert here("denoise", "x.png", "--force", "--weights", weights)[2] == ""
+
+
+def test_self_ensemble_and_progress_reach_the_model(picture, monkeypatch):
+    seen = []
+
+    class Fake:
+        def predict(self, pixels, self_ensemble, on_tile):
+            seen.append(self_ensemble)
+            return pixels.float()
+
+    source = picture(channels=2)
+    assert torch.equal(denoise.denoise_page(Fake(), source, True), source) and seen == [True]

@@ -1,0 +1,97 @@
+"""`noise2noise evaluate`: the printed and the written figures, against PSNR and SSIM computed here."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from Miniproject_2.model import Model
+from others import data, metrics
+
+pytest.importorskip("PIL")
+pytest.importorskip("tifffile")
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def course(tmp_path):
+    noisy, clean = data.generated_validation(5)
+    torch.save((noisy, clean), tmp_path / "val_data.pkl")
+    return noisy, clean
+
+
+@pytest.fixture
+def folders(tmp_path, course, save):
+    for folder, images in zip(("noisy", "clean"), course):
+        for number, image in enumerate(images):
+            save(tmp_path / folder / f"{number}.png", image.permute(1, 2, 0))
+    return course
+
+
+def psnr(images, clean):
+    unit = images.float() / 255, clean.float() / 255
+    return metrics.psnr_a(*unit), metrics.psnr_b(*unit)
+
+
+def test_folders_tables_and_figures(tmp_path, noise2noise, folders):
+    pytest.importorskip("matplotlib")
+    skimage = pytest.importorskip("skimage.metrics")
+    pytest.importorskip("pywt")
+    options = ["--csv", "t.csv", "--json", "t.json", "--figure", "grid.png", "--gains", "gains.png"]
+    done = noise2noise("evaluate", "noisy", "clean", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    noisy, clean = folders
+    model = Model(device="cpu")
+    model.load_pretrained_model()
+    found = json.loads((tmp_path / "t.json").read_text())["means"]
+    for method, images in (("noisy", noisy), ("prescribed", model.predict(noisy))):
+        assert (found[method]["psnr_a"], found[method]["psnr_b"]) == pytest.approx(psnr(images, clean), abs=1e-4)
+        pairs = [[i.permute(1, 2, 0).float().numpy() / 255 for i in pair] for pair in zip(images, clean)]
+        ssim = [skimage.structural_similarity(*pair, channel_axis=2, data_range=1) for pair in pairs]
+        assert found[method]["ssim"] == pytest.approx(sum(ssim) / 5, abs=1e-5)
+        assert f"{found[method]['psnr_a']:.2f}" in done.stdout
+    assert found.keys() == {"noisy", "prescribed", "non-local means", "wavelet", "total variation"}
+    assert found["total variation"]["psnr_a"] > found["noisy"]["psnr_a"]
+    rows = list(csv.DictReader((tmp_path / "t.csv").open()))
+    assert len(rows) == 25
+    each = metrics.psnr_per_image(noisy / 255, clean / 255).tolist()
+    assert [float(row["psnr_db"]) for row in rows if row["method"] == "noisy"] == pytest.approx(each, abs=1e-3)
+    assert all((tmp_path / name).read_bytes().startswith(PNG) for name in ("grid.png", "gains.png"))
+    again = noise2noise("evaluate", "noisy", "clean", *options)
+    assert again.returncode == 1 and "t.csv exists" in again.stderr
+
+
+def test_the_courses_file_and_a_pair_of_pictures(here, course, folders):
+    status, table, _ = here("evaluate", "val_data.pkl", "--plain")
+    assert status == 0 and "total variation" not in table
+    assert f"{psnr(*course)[0]:.2f}" in table
+    status, table, _ = here("evaluate", "noisy/2.png", "clean/2.png", "--plain", "--self-ensemble")
+    assert status == 0 and f"{psnr(course[0][2:3], course[1][2:3])[0]:.2f}" in table
+
+
+def test_without_scikit_image(here, course, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "skimage", None)
+    status, table, _ = here("evaluate", "val_data.pkl")
+    assert status == 0 and "SSIM " not in table.splitlines()[-2]
+    assert 'pip install "noise2noise-scratch[eval]"' in table
+
+
+@pytest.mark.parametrize(
+    "arguments, status, message",
+    [
+        (["noisy"], 2, "expected NOISY and CLEAN"),
+        (["val_data.pkl", "clean"], 2, "holds the clean images too"),
+        (["noisy", "other"], 1, "expected the same names in both, found 0, 1, 2, 3, 4"),
+        (["noisy", "clean/0.png"], 1, "expected a folder"),
+        (["noisy/0.png", "other/large.png"], 1, "different shapes"),
+        (["missing.pkl"], 1, "no data file missing.pkl"),
+        (["missing.png", "clean/0.png"], 1, "no file missing.png"),
+        (["damaged.pkl"], 1, "not a file of tensors"),
+    ],
+)
+def test_what_is_wrong_is_one_line(tmp_path, here, folders, picture, save, arguments, status, message):
+    save(tmp_path / "other" / "large.png", picture(40, 40))
+    (tmp_path / "damaged.pkl").write_bytes((tmp_path / "val_data.pkl").read_bytes()[:-300])
+    found, _, stderr = here("evaluate", *arguments)
+    assert found == status and message in stderr.splitlines()[-1]

@@ -1,0 +1,90 @@
+"""`noise2noise info` and `export`: what is printed is what the networks are, and the file computes the same."""
+
+import sys
+
+import pytest
+import torch
+
+from Miniproject_2.model import Model
+from others import checkpoint, nn
+from others import onnx as ours
+
+
+def test_info(tmp_path, noise2noise, weights):
+    done = noise2noise("info")
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("prescribed", "rednet"):
+        model = Model(name, device="cpu")
+        model.load_pretrained_model()
+        parameters = sum(parameter.numel() for parameter in model.network.parameters())
+        assert f"parameters: {parameters:,}" in done.stdout
+    assert "receptive field: " in done.stdout and "date: " in done.stdout
+
+
+def test_multiplications_of_a_small_network(here, weights):
+    """(8, 12) channels: 27 * 8 at a quarter of the pixels, 72 * 12 at a sixteenth, and the same again, mirrored."""
+    status, stdout, _ = here("info", "--weights", weights, "--layers")
+    expected = 2 * (27 * 8 / 4 + 72 * 12 / 16)
+    assert status == 0 and f"multiplications: {expected:.0f} per pixel" in stdout
+    assert "rednet" not in stdout and "Conv2d(3 -> 8" in stdout
+
+
+def test_provenance_of_what_a_training_started_from(tmp_path, here):
+    model = Model("prescribed", device="cpu")
+    model._build(channels=(4, 4))
+    path = tmp_path / "x.pth"
+    checkpoint.save_denoiser(path, "prescribed", model.network.arguments, model.network, {"start": {"epochs": 7}})
+    assert "    start:\n      epochs: 7\n" in here("info", "--weights", path)[1]
+
+
+@pytest.mark.parametrize("denoiser", ["prescribed", "rednet"])
+def test_export_computes_the_same(tmp_path, noise2noise, denoiser):
+    onnx = pytest.importorskip("onnx")
+    done = noise2noise("export", "--onnx", "x.onnx", "--denoiser", denoiser)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split(": ")[-1].split()[0]) < 1e-5
+    model = Model(denoiser, device="cpu")
+    model.load_pretrained_model()
+    images = torch.rand(2, 3, 4, 8)
+    output = ours.run(onnx.load(tmp_path / "x.onnx"), images)
+    torch.testing.assert_close(torch.from_numpy(output), model.network.forward(images), rtol=0, atol=1e-5)
+    again = noise2noise("export", "--onnx", "x.onnx")
+    assert again.returncode == 1 and "x.onnx exists" in again.stderr
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), bias=False),
+        nn.Conv2d(3, 6, 4, padding="same", groups=3),
+        nn.TransposeConv2d(3, 6, (4, 3), stride=(3, 2), padding=1, output_padding=(2, 1), dilation=(1, 2)),
+        nn.Sequential(nn.Concatenate(nn.Conv2d(3, 2, 1)), nn.Tanh(), nn.Skip(nn.Sigmoid()), nn.Identity()),
+    ],
+    ids=lambda network: type(network).__name__,
+)
+def test_rules_of_single_modules(network):
+    pytest.importorskip("onnx")
+    images = torch.rand(2, 3, 9, 7)
+    output = torch.from_numpy(ours.run(ours.build(network.eval()), images))
+    torch.testing.assert_close(output, network.forward(images), rtol=1e-5, atol=1e-6)
+
+
+def test_a_module_without_rule_is_named():
+    pytest.importorskip("onnx")
+    with pytest.raises(NotImplementedError, match="Flatten"):
+        ours.build(nn.Flatten())
+
+
+def test_a_graph_that_differs_is_not_written(tmp_path, here, weights, monkeypatch):
+    pytest.importorskip("onnx")
+    right = ours.run
+    monkeypatch.setattr(ours, "run", lambda *arguments: right(*arguments) + 0.01)
+    status, _, stderr = here("export", "--onnx", "x.onnx", "--weights", weights)
+    assert status == 1 and "differs" in stderr and not (tmp_path / "x.onnx").exists()
+
+
+def test_a_missing_onnx_is_one_sentence(here, weights, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    status, _, stderr = here("export", "--onnx", "x.onnx", "--weights", weights)
+    assert status == 1 and 'pip install "noise2noise-scratch[export]"' in stderr
+    assert here("info", "--weights", "missing.pth")[0] == 1

@@ -1,0 +1,89 @@
+"""`noise2noise simulate`: data in the course's format, with the noise that was asked for."""
+
+import os
+
+import pytest
+import torch
+
+from others import data
+
+pytest.importorskip("PIL")
+
+
+@pytest.fixture
+def photos(tmp_path, save):
+    """Three photographs of 5 x 5 cells each of their own colour, with a texture."""
+    generator = torch.Generator().manual_seed(0)
+    for number in range(3):
+        flat = torch.randint(60, 190, (8, 9, 3), generator=generator).repeat_interleave(40, 0).repeat_interleave(40, 1)
+        grain = torch.randint(-30, 31, flat.shape[:2], generator=generator).unsqueeze(2)
+        save(tmp_path / "photos" / f"{number}.png", (flat + grain).to(torch.uint8))
+    return tmp_path / "photos"
+
+
+def test_subsampling(tmp_path, noise2noise, photos):
+    done = noise2noise("simulate", "photos", "out", "--pairs", "30", "--images", "40")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = data.load_pairs(tmp_path / "out" / "train_data.pkl")
+    noisy, clean = data.load_pairs(tmp_path / "out" / "val_data.pkl")
+    assert first.shape == second.shape == (30, 3, 32, 32) and noisy.shape == clean.shape == (40, 3, 32, 32)
+    noise = noisy.float() - clean.float()
+    assert abs(float(noise.mean())) < 0.5  # unbiased
+    assert 15 < float(noise.std()) < 40  # of the grain, uniform in -30..30, and the edges
+    channels = noise - noise.mean(1, keepdim=True)
+    assert float(channels.std()) < 0.7 * float(noise.std())  # one source pixel for the three
+    between = ((first.float() - second.float()) ** 2).mean()
+    assert float(between) == pytest.approx(2 * float(noise.var()), rel=0.3)  # independent versions
+    again = noise2noise("simulate", "photos", "out")
+    assert again.returncode == 1 and "--force" in again.stderr
+
+
+def noise_of(here, tmp_path, *options):
+    options = ["--pairs", 4, "--images", 40, "--force", *options]
+    assert here("simulate", "photos", "out", *options)[0] == 0
+    noisy, clean = data.load_pairs(tmp_path / "out" / "val_data.pkl")
+    return noisy.float() - clean.float(), clean.float()
+
+
+def test_gaussian_and_poisson(tmp_path, here, photos):
+    noise, _ = noise_of(here, tmp_path, "--noise", "gaussian", "--sigma", 10)
+    assert float(noise.std()) == pytest.approx(10, rel=0.03)
+    noise, clean = noise_of(here, tmp_path, "--noise", "poisson", "--photons", 100)
+    assert float(noise.pow(2).mean()) == pytest.approx(float(clean.mean()) * 2.55, rel=0.05)
+
+
+def test_the_seed_decides(tmp_path, here, photos):
+    noises = [noise_of(here, tmp_path, "--seed", seed)[0] for seed in (3, 3, 4)]
+    assert torch.equal(noises[0], noises[1]) and not torch.equal(noises[0], noises[2])
+
+
+@pytest.mark.parametrize(
+    "arguments, status, message",
+    [
+        (["missing", "out"], 1, "no folder missing"),
+        (["empty", "out"], 1, "no photographs"),
+        (["one", "out"], 1, "expected two photographs"),
+        (["bad", "out"], 1, "cannot identify"),
+        (["photos", "photos/0.png"], 1, "0.png"),
+        (["photos", "out", "--pairs", "0"], 2, "positive int"),
+        (["photos", "out", "--sigma", "x"], 2, "positive float"),
+    ],
+)
+def test_what_is_wrong_is_one_line(tmp_path, here, photos, picture, save, arguments, status, message):
+    (tmp_path / "empty").mkdir()
+    save(tmp_path / "one" / "x.png", picture())
+    (tmp_path / "bad").mkdir()
+    for name in "ab":
+        (tmp_path / "bad" / f"{name}.png").write_text("no picture")
+    found, _, stderr = here("simulate", *arguments)
+    assert found == status and message in stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, here, photos, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("os.fsync", full)
+    status, _, stderr = here("simulate", "photos", "out", "--pairs", 2, "--images", 2)
+    assert status == 1 and "No space left" in stderr and os.listdir(tmp_path / "out") == []

@@ -1,0 +1,187 @@
+"""`noise2noise train`: own pairs, bursts, the course's files; what is wrong with pairs; interruption."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from Miniproject_2.model import Model
+from others import checkpoint, data, pairs
+from others.cli import train
+
+pytest.importorskip("PIL")
+pytest.importorskip("tifffile")
+FEW = ["--epochs", 2, "--count", 6, "--patch", 32]
+
+
+def grainy(clean, seed, sigma=15):
+    """(H, W, 3) with Gaussian noise."""
+    noise = sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
+    return (clean.float() + noise).round().clamp(0, 255).to(torch.uint8)
+
+
+def scene(seed, height=80, width=96):
+    """A picture of rectangles, (H, W, 3)."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.full((height, width, 3), 120, dtype=torch.uint8)
+    for _ in range(25):
+        top, left, size = (int(torch.randint(n, (), generator=generator)) for n in (height, width, 40))
+        image[top : top + size, left : left + size] = torch.randint(30, 220, (3,), generator=generator).to(torch.uint8)
+    return image
+
+
+@pytest.fixture
+def folders(tmp_path, save):
+    """Folders a and b of noisy pictures, clean of clean ones, and burst with shots named after their scenes."""
+    for number in range(3):
+        clean = scene(number)
+        save(tmp_path / "clean" / f"{number}.png", clean)
+        for shot, folder in enumerate("ab"):
+            noisy = grainy(clean, 10 * number + shot)
+            save(tmp_path / folder / f"{number}.png", noisy)
+            save(tmp_path / "burst" / f"scene{number}_{shot}.png", noisy)
+            save(tmp_path / "deep" / f"s{number}" / f"{folder}.png", noisy)
+    return tmp_path
+
+
+def test_own_pairs_from_shot_to_denoised_picture(folders, noise2noise, weights):
+    pytest.importorskip("matplotlib")
+    options = ["--validate", "a", "clean", "--log", "log.csv", "--curve", "curve.png", "--weights", weights]
+    done = noise2noise("train", "--pairs", "a", "b", "-o", "own.pth", *options, *FEW)
+    assert done.returncode == 0, done.stderr
+    assert "aligned, different, independent noise" in done.stdout
+    assert "plus the variance of their noise, not to zero" in done.stdout
+    rows = list(csv.DictReader((folders / "log.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"] and all(float(row["psnr_a_db"]) > 5 for row in rows)
+    assert (folders / "curve.png").read_bytes().startswith(b"\x89PNG")
+    info = checkpoint.load_denoiser(folders / "own.pth", "prescribed")["info"]
+    assert info["epochs"] == "2 of 2" and info["start"] == {"recipe": "none"} and "3 scenes" in info["data"]
+    trained, before = Model("prescribed", "cpu"), Model("prescribed", "cpu")
+    trained.load_pretrained_model(folders / "own.pth")
+    before.load_pretrained_model(weights)
+    assert not torch.equal(trained.network.parameters()[0], before.network.parameters()[0])
+    done = noise2noise("denoise", "a/0.png", "--weights", "own.pth")
+    assert done.returncode == 0 and (folders / "a" / "0-denoised.png").is_file()
+
+
+@pytest.mark.parametrize("burst", ["burst", "deep"])
+def test_bursts(folders, here, weights, burst):
+    status, stdout, stderr = here("train", "--burst", burst, "-o", "own.pth", "--weights", weights, *FEW)
+    assert status == 0, stderr
+    assert "6 pictures of 3 scenes" in stdout and (folders / "own.pth").is_file()
+
+
+def test_course_data_and_generated(tmp_path, here, monkeypatch, small):
+    monkeypatch.setitem(train.GENERATED, "images", 3)
+    torch.save(data.generated_pairs(8), tmp_path / "train_data.pkl")
+    torch.save(data.generated_validation(3), tmp_path / "val_data.pkl")
+    status, stdout, _ = here("train", "--data", tmp_path, "-o", "own.pth", "--epochs", 1)
+    assert status == 0 and "8 pairs of" in stdout
+    assert checkpoint.load_denoiser(tmp_path / "own.pth", "prescribed")["info"]["psnr_a"] > 0
+    status, stdout, _ = here("train", "-o", "other.pth", "--epochs", 1, "--count", 4)
+    assert status == 0 and "4 generated pairs" in stdout
+
+
+def test_the_seed_decides(folders, here, small):
+    found = []
+    for name, seed in (("1.pth", 1), ("2.pth", 1), ("3.pth", 2)):
+        options = ["--pairs", "a", "b", "-o", name, "--seed", seed, "--epochs", 1, "--count", 2, "--patch", 16]
+        assert here("train", *options)[0] == 0
+        found.append(checkpoint.load_denoiser(folders / name, "prescribed")["state"])
+    equal = [[torch.equal(found[0][key], other[key]) for key in found[0]] for other in found[1:]]
+    assert all(equal[0]) and not any(equal[1])
+
+
+def test_interrupted_training_keeps_what_was_learnt(folders, environment, weights):
+    """SIGINT after the first epoch: status 0, whole weights."""
+    command = [sys.executable, "-u", "-m", "others", "train", "--pairs", "a", "b", "-o", "own.pth", "--weights"]
+    command += [str(weights), "--epochs", "1000", "--count", "8", "--patch", "32"]
+    running = subprocess.Popen(
+        command, cwd=folders, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    for line in running.stdout:
+        if line.startswith("epoch 2/"):
+            break
+    running.send_signal(signal.SIGINT)
+    stdout, _ = running.communicate(timeout=60)
+    assert running.returncode == 0 and "Interrupted: own.pth" in stdout
+    epochs = checkpoint.load_denoiser(folders / "own.pth", "prescribed")["info"]["epochs"]
+    assert 2 <= int(epochs.split()[0]) < 1000
+
+
+@pytest.mark.parametrize(
+    "arguments, status, message",
+    [
+        (["--pairs", "a", "a"], 1, "they are the same picture"),
+        (["--pairs", "a", "shifted"], 1, "is shifted by +2 rows and -3 columns"),
+        (["--pairs", "a", "same"], 1, "they have the same noise"),
+        (["--pairs", "a", "sizes"], 1, "different sizes"),
+        (["--pairs", "a", "few"], 1, "expected the same names"),
+        (["--pairs", "a", "bad"], 1, "damaged"),
+        (["--pairs", "a"], 2, "expected 2 arguments"),
+        (["--pairs", "a", "missing"], 1, "expected a folder"),
+        (["--burst", "a"], 1, "expected two shots or more of every scene"),
+        (["--burst", "missing"], 1, "no folder missing"),
+        (["--data", "missing"], 1, "no data file"),
+        (["--data", "x", "--burst", "a"], 2, "not allowed with"),
+        (["--epochs", "0"], 2, "positive int"),
+        (["--log", "a/0.png"], 1, "a/0.png exists"),
+    ],
+)
+def test_what_is_wrong_is_said_before_training(folders, here, save, arguments, status, message):
+    for number in range(3):
+        first = grainy(scene(number), 10 * number)
+        save(folders / "shifted" / f"{number}.png", grainy(scene(number), 99).roll((2, -3), (0, 1)))
+        save(folders / "same" / f"{number}.png", grainy(first, 50, 1))
+        save(folders / "sizes" / f"{number}.png", first[:70])
+    save(folders / "few" / "0.png", scene(0))
+    for number in range(3):
+        path = save(folders / "bad" / f"{number}.png", scene(number))
+        path.write_bytes(path.read_bytes()[:60])
+    found, _, stderr = here("train", "-o", "own.pth", *arguments)
+    assert found == status and message in stderr.splitlines()[-1]
+    assert not (folders / "own.pth").exists()
+
+
+def test_unchecked_pairs_can_be_trained_on(folders, here, save, weights):
+    options = ["--pairs", "a", "a", "-o", "own.pth", "--weights", weights, "--unchecked", *FEW]
+    assert here("train", *options)[0] == 0
+
+
+def test_a_full_disk_leaves_the_weights_that_were_there(folders, here, weights, monkeypatch):
+    own = folders / "own.pth"
+    own.write_bytes(weights.read_bytes())
+
+    def full(*arguments):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("os.fsync", full)
+    status, _, stderr = here("train", "--pairs", "a", "b", "-o", "own.pth", "--force", "--weights", weights, *FEW)
+    assert status == 1 and "No space left" in stderr and own.read_bytes() == weights.read_bytes()
+
+
+# --------------------------------------------------------------------------------------------------------- pairs
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (1, 0), (0, -2), (-7, 5)])
+def test_shifts_are_found(shift):
+    clean = scene(1, 120, 100)
+    first, second = grainy(clean, 1), grainy(clean.roll(shift, (0, 1)), 2)
+    assert pairs.shift(*(image.float().mean(2) for image in (first, second))) == shift
+
+
+def test_patches_are_of_one_place_and_two_shots():
+    """Scenes of constant pictures, whose values tell scene, shot and row."""
+    rows = torch.arange(40.0).view(1, 40, 1).expand(3, 40, 50)
+    scenes = [[rows + 1000 * scene + 100 * shot for shot in range(3)] for scene in range(2)]
+    patches = pairs.Patches(scenes, count=20, size=8, seed=3)
+    first, second = patches(0)
+    assert first.shape == (20, 3, 8, 8)
+    assert {abs(int(d)) for d in (first - second).flatten()} == {100, 200}
+    assert all(torch.equal(a, b) for a, b in zip((first, second), patches(0)))
+    assert not torch.equal(first, patches(1)[0])
+    assert pairs.Patches(scenes, count=1, size=64)(0)[0].shape == (1, 3, 40, 40)

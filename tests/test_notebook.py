@@ -1,0 +1,38 @@
+"""The notebook, run by a real kernel; and as it is committed."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+LESS = [("generated_pairs(800)", "generated_pairs(60)"), ("generated_validation(30)", "generated_validation(8)"),
+        ("num_epochs=4", "num_epochs=1")]  # fmt: skip
+
+
+def test_every_cell_runs(tmp_path, monkeypatch):
+    pytest.importorskip("nbclient", reason='needs nbclient: pip install "noise2noise-scratch[notebook]"')
+    pytest.importorskip("ipykernel", reason='needs ipykernel: pip install "noise2noise-scratch[notebook]"')
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    from execute import NOTEBOOK, execute
+
+    text = NOTEBOOK.read_text()
+    assert all(old in text for old, _ in LESS)
+    cells = [cell for cell in execute(replacements=LESS).cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in cells)
+    printed = "".join(output.get("text", "") for cell in cells for output in cell.outputs)
+    assert "denoised " in printed and "a wrong one: " in printed
+    assert sys.modules.pop("execute")
+
+
+def test_it_is_committed_small_and_with_its_outputs():
+    path = FOLDER / "noise2noise.ipynb"
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert path.stat().st_size < 300 * 1024 and all(cell["execution_count"] for cell in cells)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 4
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert "/home/" not in path.read_text() and "/tmp/" not in path.read_text()

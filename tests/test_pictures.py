@@ -1,0 +1,197 @@
+"""Pictures: what is written is what is read, and damage is said."""
+
+import struct
+import sys
+import zlib
+
+import pytest
+import torch
+
+from others import pictures
+
+Image = pytest.importorskip("PIL.Image")
+tifffile = pytest.importorskip("tifffile")
+DEPTHS = pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16], ids=str)
+
+
+def page_of(channels, dtype, height=37, width=53):
+    generator = torch.Generator().manual_seed(channels)
+    return torch.randint(pictures.white(dtype) + 1, (height, width, channels), generator=generator).to(dtype)
+
+
+def written(path, *pages, **about):
+    pictures.write(path, pictures.Picture(pictures.FORMATS[path.suffix], pages, about))
+    return path
+
+
+def same(page, other):
+    return page.dtype == other.dtype and torch.equal(page.to(torch.int32), other.to(torch.int32))
+
+
+@DEPTHS
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_round_trip_is_exact(tmp_path, suffix, channels, dtype):
+    page = page_of(channels, dtype)
+    found = pictures.read(written(tmp_path / f"x{suffix}", page))
+    (got,) = found.pages
+    assert found.format == pictures.FORMATS[suffix] and same(got, page)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_bmp_round_trip_is_exact(tmp_path, channels):
+    page = page_of(channels, torch.uint8)
+    assert same(next(pictures.read(written(tmp_path / "x.bmp", page)).pages), page)
+
+
+@pytest.mark.parametrize("suffix, channels", [(".jpg", 1), (".jpg", 3), (".webp", 3), (".webp", 4)])
+def test_lossy_round_trip_is_close(tmp_path, suffix, channels):
+    page = torch.arange(64, dtype=torch.uint8).mul(3).view(8, 8, 1).repeat_interleave(8, 0).repeat_interleave(8, 1)
+    page = page.expand(64, 64, channels).contiguous()
+    got = next(pictures.read(written(tmp_path / f"x{suffix}", page)).pages)
+    assert got.shape == page.shape and (got.float() - page.float()).abs().mean() < 2
+
+
+@pytest.mark.parametrize("filter_type", range(5))
+@pytest.mark.parametrize("channels, colour_type", [(3, 2), (2, 4), (4, 6), (1, 0)])
+def test_16_bit_png_of_other_writers(tmp_path, filter_type, channels, colour_type):
+    """Rows coded with each of PNG's filters, by hand as the standard says, of a page of one row above another."""
+    page = page_of(channels, torch.uint16, 2, 5)
+    rows = [[b for value in row.flatten().tolist() for b in divmod(value, 256)] for row in page]
+    step, coded = 2 * channels, b""
+    for row, above in zip(rows, [[0] * len(rows[0]), rows[0]]):
+        left = [0] * step + row[:-step]
+        corner = [0] * step + above[:-step]
+        guess = {
+            0: [0] * len(row),
+            1: left,
+            2: above,
+            3: [(a + b) // 2 for a, b in zip(left, above)],
+            4: [paeth(a, b, c) for a, b, c in zip(left, above, corner)],
+        }[filter_type]
+        coded += bytes([filter_type, *((value - g) % 256 for value, g in zip(row, guess))])
+    header = struct.pack(">IIBBBBB", 5, 2, 16, colour_type, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(coded)), (b"IEND", b"")]
+    path = tmp_path / "x.png"
+    path.write_bytes(pictures.SIGNATURE + b"".join(pictures.chunk(*part) for part in parts))
+    assert same(next(pictures.read(path).pages), page)
+
+
+def paeth(a, b, c):
+    return min((a, b, c), key=lambda x: abs(a + b - c - x))
+
+
+@DEPTHS
+def test_colour_profile_orientation_and_resolution_are_kept(tmp_path, dtype):
+    exif = Image.Exif()
+    exif[pictures.ORIENTATION] = 6
+    about = {"icc_profile": b"profile" * 20, "exif": exif.tobytes(), "dpi": (300, 300)}
+    suffixes = [".png", ".tif"] + [".jpg"] * (dtype == torch.uint8)
+    for suffix in suffixes:
+        path = written(tmp_path / f"x{suffix}", page_of(3, dtype), **about)
+        again = written(tmp_path / f"y{suffix}", *pictures.read(path).pages, **pictures.read(path).about)
+        if suffix == ".tif":
+            with tifffile.TiffFile(again) as tiff:
+                assert tiff.pages[0].tags["Orientation"].value == 6
+                assert tiff.pages[0].tags["XResolution"].value == (300, 1)
+                assert tiff.pages[0].tags["InterColorProfile"].value == about["icc_profile"]
+            continue
+        with Image.open(again) as image:
+            assert image.getexif()[pictures.ORIENTATION] == 6
+            assert image.info["icc_profile"] == about["icc_profile"]
+            assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_pages_of_a_tiff_each_have_their_own_size_and_depth(tmp_path):
+    pages = [page_of(3, torch.uint8, 9, 8), page_of(1, torch.uint16, 5, 30), page_of(4, torch.uint8, 4, 4)]
+    found = list(pictures.read(written(tmp_path / "x.tiff", *pages)).pages)
+    assert len(found) == 3 and all(map(same, found, pages))
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits"])
+def test_compressed_tiff_of_other_writers(tmp_path, compression):
+    page = page_of(3, torch.uint8)
+    pictures.as_image(page, "TIFF", "").save(tmp_path / "x.tif", compression=compression)
+    assert same(next(pictures.read(tmp_path / "x.tif").pages), page)
+
+
+def test_animations_keep_their_frames_and_times(tmp_path):
+    frames = [page_of(3, torch.uint8), page_of(3, torch.uint8) // 2]
+    path = written(tmp_path / "x.png", *frames, duration=[40, 80], loop=3)
+    found = pictures.read(path)
+    assert all(map(same, found.pages, frames))
+    assert found.about["duration"] == [40, 80] and found.about["loop"] == 3
+
+
+def test_palettes_become_the_same_colours(tmp_path):
+    image = Image.frombytes("RGB", (4, 1), bytes([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9]))
+    image.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "x.png")
+    page = next(pictures.read(tmp_path / "x.png").pages)
+    assert page.flatten().tolist() == list(image.tobytes())
+
+
+def png(width, height):
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return pictures.SIGNATURE + pictures.chunk(b"IHDR", header) + pictures.chunk(b"IDAT", zlib.compress(b"\0"))
+
+
+@pytest.mark.parametrize(
+    "name, content, problem",
+    [
+        ("empty.png", b"", "empty"),
+        ("text.png", b"no picture at all", "not a picture"),
+        ("bomb.png", png(50_000, 50_000), "pixels"),
+        ("short.png", png(50, 50), "damaged"),
+        ("short.tif", b"II*\0\x08\0\0\0\x05\0", "damaged"),
+        ("none.tif", b"II*\0\x08\0\0\0", "damaged"),
+    ],
+)
+def test_what_is_no_whole_picture_is_said(tmp_path, name, content, problem):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(pictures.PictureError, match=f"{name}.*{problem}"):
+        list(pictures.read(tmp_path / name).pages)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".bmp"])
+def test_a_cut_off_file_is_damaged(tmp_path, suffix):
+    path = written(tmp_path / f"x{suffix}", page_of(3, torch.uint8))
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(pictures.PictureError, match="x" + suffix):
+        list(pictures.read(path).pages)
+
+
+def test_other_kinds_of_pictures_are_refused(tmp_path):
+    Image.new("CMYK", (4, 4)).save(tmp_path / "x.jpg")
+    tifffile.imwrite(tmp_path / "x.tif", page_of(1, torch.uint8).float().numpy())
+    Image.new("L", (4, 4)).save(tmp_path / "x.gif")
+    for name, found in (("x.jpg", "CMYK"), ("x.tif", "float32"), ("x.gif", "GIF")):
+        with pytest.raises(pictures.PictureError, match=f"{name}: expected .*{found}"):
+            list(pictures.read(tmp_path / name).pages)
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.bmp"])
+def test_alpha_does_not_get_lost_silently(tmp_path, name):
+    with pytest.raises(pictures.PictureError, match="keeps no alpha"):
+        written(tmp_path / name, page_of(4, torch.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_half_written_on_a_full_disk(tmp_path, monkeypatch):
+    path = written(tmp_path / "x.png", page_of(3, torch.uint16))
+    before = path.read_bytes()
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        pictures.write(path, pictures.Picture("PNG", [page_of(3, torch.uint8)], {}), force=True)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("library, suffix", [("PIL", ".png"), ("tifffile", ".tif")])
+def test_a_missing_library_is_one_sentence(tmp_path, monkeypatch, library, suffix):
+    path = written(tmp_path / f"x{suffix}", page_of(3, torch.uint8))
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError, match=r'pip install "noise2noise-scratch\[images\]"'):
+        list(pictures.read(path).pages)
