@@ -99,10 +99,10 @@ class Model:
 
         After `load_pretrained_model` the rate is low: the weights adapt to the given pairs and get no worse.
         validation: (noisy, clean) pixels to measure PSNR A on after each epoch. recipe: a `training.Recipe`.
-        progress: a function called with each epoch's `training.Record`; None prints a line per epoch and shows
-        tqdm's bar if it is installed; False shows nothing. checkpoint: a file for the state of the training; if it is
-        there, the training goes on from it to the weights of one that was never interrupted. workers: the processes
-        that train together (`others.workers.joined`).
+        progress: a function called with each epoch's `training.Record`; None prints what to expect of the loss and a
+        line per epoch, and shows tqdm's bar if it is installed; False shows nothing. checkpoint: a file for the state
+        of the training; if it is there, the training goes on from it to the weights of one that was never interrupted.
+        workers: the processes that train together (`others.workers.joined`).
 
         Returns the list of records. Raises TypeError or ValueError for anything but two equal image tensors and
         num_epochs >= 0, CheckpointError for a file of another training, OSError for one that cannot be written, and
@@ -120,7 +120,9 @@ class Model:
             run = partial(training.fit, self.network, pairs, num_epochs, recipe, validation, self.dtype,
                           checkpoint=checkpoint, workers=workers)  # fmt: skip
             try:
-                return training.show(run) if progress is None else training.collect(run(), progress)
+                if progress is None:
+                    return training.show(run, training.expectation(*pairs) if num_epochs else "")
+                return training.collect(run(), progress)
             finally:
                 self.network.eval()  # also when interrupted
 

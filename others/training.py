@@ -158,9 +158,23 @@ def collect(records, callback=None):
     return done
 
 
-def show(run):
-    """Call `run`, a `fit` that lacks only on_step: a line per epoch, and tqdm's bar with the time left if tqdm is
-    installed. -> list of records"""
+def expectation(first, second, count=2000):
+    """What to expect of the loss, in words, from the first `count` pairs of pixels (N, 3, H, W).
+
+    The two versions differ by two independent noises, so half their mean squared difference is the noise's variance.
+    A mean squared error against noisy targets is the error against clean images plus that. (Lehtinen et al. 2018)
+    """
+    difference = (first[:count].float() - second[:count].float()) / 255
+    variance = float(difference.pow(2).mean()) / 2 if len(difference) else 0.0
+    return (f"The loss is measured against noisy targets, whose noise has a variance of {variance:.5f}: it falls to "
+            f"{variance:.5f} plus the error against clean images, not to zero.")  # fmt: skip
+
+
+def show(run, heading=""):
+    """Call `run`, a `fit` that lacks only on_step: the heading, a line per epoch, and tqdm's bar with the time left if
+    tqdm is installed. -> list of records"""
+    if heading:
+        print(heading, flush=True)
     try:
         from tqdm import tqdm
     except ImportError:

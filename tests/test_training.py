@@ -379,3 +379,12 @@ def test_show_prints_a_line_per_epoch_with_and_without_tqdm(monkeypatch, capsys,
     out, err = capsys.readouterr()
     assert all(str(record) in out for record in RECORDS)
     assert ("2/2" in err) == tqdm
+
+
+def test_expectation_names_the_variance_of_the_noise():
+    torch.manual_seed(0)
+    clean = torch.randint(60, 200, (50, 3, 16, 16)).float()
+    first, second = (clean + 20 * torch.randn_like(clean) for _ in range(2))
+    found = float(training.expectation(first, second).split("variance of ")[1].split(":")[0])
+    assert found == pytest.approx((20 / 255) ** 2, rel=0.02)
+    assert "variance of 0.00000" in training.expectation(first[:0], second[:0])

@@ -14,7 +14,8 @@ memory; patches are cut from them anew in each epoch.
 What to expect of the loss: it is measured against noisy pictures, so it falls to the error against clean ones PLUS the
 variance of the target's noise, and stays there. That is Noise2Noise, not a failure; only --validate shows the gain.
 
-Weights are written after each epoch; Ctrl-C keeps those of the last one, and what was learnt since."""
+Weights are written after each epoch; Ctrl-C keeps those of the last one, and what was learnt since. With --resume the
+same command goes on where it was interrupted, to the weights of a training that never was."""
 
 import csv
 import io
@@ -50,14 +51,16 @@ def add_arguments(parser):
     parser.add_argument("--log", type=Path, metavar="CSV", help="write a line for each epoch")
     parser.add_argument("--curve", type=Path, metavar="PNG", help="draw loss and PSNR over the epochs")
     parser.add_argument("--from-shipped", action="store_true", help="adapt the shipped weights, at a low rate")
+    parser.add_argument("--resume", action="store_true", help="keep the state in FILE.state; go on if it is there")
     parser.add_argument("--unchecked", action="store_true", help="train although the pairs look wrong")
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
     add_model_arguments(parser)
 
 
 def run(args):
+    resuming = args.resume and state_file(args).is_file()
     for path in filter(None, (args.out, args.log, args.curve)):
-        check_new(path, args.force)
+        check_new(path, args.force or resuming)
     if args.curve:
         figures.figure_maker()  # say what is missing before the work
     source, described = load_source(args)
@@ -66,9 +69,6 @@ def run(args):
     recipe = model.recipe()._replace(seed=args.seed)
     recipe = recipe._replace(lr=args.lr) if args.lr else recipe
     print(f"Training {model.module.NAME!r} on {described}.")
-    print(
-        "The loss is against noisy targets: it falls to the clean error plus the variance of their noise, not to zero."
-    )
     train(args, model, source, recipe, validation, described)
     print(f"{args.out}: use it with noise2noise denoise PICTURE --weights {args.out}")
 
@@ -85,7 +85,7 @@ def starting_model(args):
 
 def train(args, model, source, recipe, validation, described):
     """Run the epochs; after each of them, and when interrupted, write what there is."""
-    started, records = time.perf_counter(), []
+    started, records = time.perf_counter(), earlier_records(args)
     parent = start_of(args, model)
 
     def save():
@@ -93,7 +93,7 @@ def train(args, model, source, recipe, validation, described):
             "date": time.strftime("%Y-%m-%d"),
             "data": described,
             "recipe": recipe._asdict(),
-            "epochs": f"{len(records)} of {args.epochs}",
+            "epochs": f"{records[-1].epoch if records else 0} of {args.epochs}",
             "minutes": round((time.perf_counter() - started) / 60, 1),
             "torch": str(torch.__version__),
             **({"start": parent} if parent else {}),
@@ -108,7 +108,8 @@ def train(args, model, source, recipe, validation, described):
         report(args, records)
 
     def observed(on_step=None):
-        fit = training.fit(model.network, source, args.epochs, recipe, validation, model.dtype, on_step)
+        state = state_file(args) if args.resume else None
+        fit = training.fit(model.network, source, args.epochs, recipe, validation, model.dtype, on_step, state)
         for record in fit:
             keep(record)
             yield record
@@ -116,13 +117,21 @@ def train(args, model, source, recipe, validation, described):
     handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with torch.no_grad():
-            training.show(observed)
+            training.show(observed, training.expectation(*(source(0) if callable(source) else source)))
     except KeyboardInterrupt:
         model.network.eval()
         save()
         print(f"\nInterrupted: {args.out} holds what was learnt so far.")
+        return
     finally:
         signal.signal(signal.SIGTERM, handler)
+    save()
+    state_file(args).unlink(missing_ok=True)
+
+
+def state_file(args):
+    """Where --resume keeps the state of the training."""
+    return args.out.with_name(f"{args.out.name}.state")
 
 
 def start_of(args, model):
@@ -138,6 +147,19 @@ def write_weights(path, model, info):
     fresh.unlink(missing_ok=True)
     checkpoint.save_denoiser(fresh, model.module.NAME, model.network.arguments, model.network, info)
     os.replace(fresh, path)
+
+
+def earlier_records(args):
+    """Those of the log, if an interrupted training goes on."""
+    if not (args.resume and args.log and args.log.is_file() and state_file(args).is_file()):
+        return []
+    with args.log.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        training.Record(int(row["epoch"]), args.epochs, float(row["loss_against_noisy"]), float(row["seconds"]),
+                        float(row["images_per_second"]), float(row["psnr_a_db"]) if row["psnr_a_db"] else None)
+        for row in rows
+    ]  # fmt: skip
 
 
 def report(args, records):

@@ -54,7 +54,7 @@ def test_own_pairs_from_shot_to_denoised_picture(folders, noise2noise, weights):
     done = noise2noise("train", "--pairs", "a", "b", "-o", "own.pth", *options, *FEW)
     assert done.returncode == 0, done.stderr
     assert "aligned, different, independent noise" in done.stdout
-    assert "plus the variance of their noise, not to zero" in done.stdout
+    assert "noise has a variance of 0.0" in done.stdout and "plus the error against clean images" in done.stdout
     rows = list(csv.DictReader((folders / "log.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"] and all(float(row["psnr_a_db"]) > 5 for row in rows)
     assert (folders / "curve.png").read_bytes().startswith(b"\x89PNG")
@@ -111,6 +111,32 @@ def test_interrupted_training_keeps_what_was_learnt(folders, environment, weight
     assert running.returncode == 0 and "Interrupted: own.pth" in stdout
     epochs = checkpoint.load_denoiser(folders / "own.pth", "prescribed")["info"]["epochs"]
     assert 2 <= int(epochs.split()[0]) < 1000
+
+
+def test_resumed_training_ends_as_if_never_interrupted(folders, environment, noise2noise, weights):
+    options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 30, "--count", 32, "--patch", 32]
+    options += ["--log", "log.csv", "--resume"]
+    command = [sys.executable, "-u", "-m", "others", "train", "-o", "own.pth", *map(str, options)]
+    running = subprocess.Popen(
+        command, cwd=folders, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    for line in running.stdout:
+        if line.startswith("epoch 2/"):
+            break
+    running.send_signal(signal.SIGINT)
+    assert "Interrupted" in running.communicate(timeout=60)[0]
+    assert (folders / "own.pth.state").is_file()
+    before = len((folders / "log.csv").read_text().splitlines())
+    assert before < 31
+    again = noise2noise("train", "-o", "own.pth", *options)
+    assert again.returncode == 0, again.stderr
+    assert not (folders / "own.pth.state").exists()
+    rows = list(csv.DictReader((folders / "log.csv").open()))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 31))
+    whole = noise2noise("train", "-o", "whole.pth", *options, "--force")
+    assert whole.returncode == 0, whole.stderr
+    states = [checkpoint.load_denoiser(folders / name, "prescribed")["state"] for name in ("own.pth", "whole.pth")]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
 @pytest.mark.parametrize(
