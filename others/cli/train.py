@@ -2,9 +2,10 @@
 
 examples:
   noise2noise train --pairs first_shots second_shots -o own.pth --from-shipped
-  noise2noise train --burst scenes -o own.pth --epochs 10 --validate noisy clean --log log.csv --curve curve.png
+  noise2noise train --burst scenes -o own.pth --epochs 10 --validate noisy clean --csv log.csv --curve curve.png
   noise2noise train --data data -o own.pth            with data/train_data.pkl, and data/val_data.pkl if it is there
   noise2noise train -o demo.pth                       on generated pictures, to see it work
+  torchrun --nproc-per-node 4 -m others train --data data -o own.pth --resume       in four processes
   noise2noise denoise photo.png --weights own.pth
 
 --pairs takes two folders with pictures of the same names: two noisy pictures of each scene. --burst takes a folder with
@@ -17,11 +18,13 @@ variance of the target's noise, and stays there. That is Noise2Noise, not a fail
 Weights are written after each epoch; Ctrl-C keeps those of the last one, and what was learnt since. With --resume the
 same command goes on where it was interrupted, to the weights of a training that never was."""
 
+import contextlib
 import csv
 import io
 import os
 import re
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -29,6 +32,7 @@ import torch
 
 from .. import checkpoint, data, figures, pairs, pictures, training
 from ..files import check_new, replacing
+from ..workers import joined
 from .common import add_model_arguments, first_page, new_model
 from .evaluate import matched
 from .simulate import positive
@@ -48,7 +52,7 @@ def add_arguments(parser):
     parser.add_argument("--patch", type=positive(int), default=64, help="side of a patch in pixels (default: 64)")
     parser.add_argument("--lr", type=positive(float), help="instead of the denoiser's own")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--log", type=Path, metavar="CSV", help="write a line for each epoch")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each epoch")
     parser.add_argument("--curve", type=Path, metavar="PNG", help="draw loss and PSNR over the epochs")
     parser.add_argument("--from-shipped", action="store_true", help="adapt the shipped weights, at a low rate")
     parser.add_argument("--resume", action="store_true", help="keep the state in FILE.state; go on if it is there")
@@ -58,8 +62,15 @@ def add_arguments(parser):
 
 
 def run(args):
+    with joined() as group, contextlib.redirect_stdout(sys.stdout if group.rank == 0 else io.StringIO()):
+        args.device = args.device or group.device
+        run_in(group, args)
+
+
+def run_in(group, args):
+    """As one process of the group; that of rank 0 alone prints and writes."""
     resuming = args.resume and state_file(args).is_file()
-    for path in filter(None, (args.out, args.log, args.curve)):
+    for path in filter(None, (args.out, args.csv, args.curve)):
         check_new(path, args.force or resuming)
     if args.curve:
         figures.figure_maker()  # say what is missing before the work
@@ -69,7 +80,7 @@ def run(args):
     recipe = model.recipe()._replace(seed=args.seed)
     recipe = recipe._replace(lr=args.lr) if args.lr else recipe
     print(f"Training {model.module.NAME!r} on {described}.")
-    train(args, model, source, recipe, validation, described)
+    train(group, args, model, source, recipe, validation, described)
     print(f"{args.out}: use it with noise2noise denoise PICTURE --weights {args.out}")
 
 
@@ -83,12 +94,14 @@ def starting_model(args):
     return model
 
 
-def train(args, model, source, recipe, validation, described):
+def train(group, args, model, source, recipe, validation, described):
     """Run the epochs; after each of them, and when interrupted, write what there is."""
     started, records = time.perf_counter(), earlier_records(args)
     parent = start_of(args, model)
 
     def save():
+        if group.rank:
+            return
         info = {
             "date": time.strftime("%Y-%m-%d"),
             "data": described,
@@ -105,11 +118,12 @@ def train(args, model, source, recipe, validation, described):
     def keep(record):
         records.append(record)
         save()
-        report(args, records)
+        if not group.rank:
+            report(args, records)
 
     def observed(on_step=None):
         state = state_file(args) if args.resume else None
-        fit = training.fit(model.network, source, args.epochs, recipe, validation, model.dtype, on_step, state)
+        fit = training.fit(model.network, source, args.epochs, recipe, validation, model.dtype, on_step, state, group)
         for record in fit:
             keep(record)
             yield record
@@ -117,7 +131,10 @@ def train(args, model, source, recipe, validation, described):
     handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with torch.no_grad():
-            training.show(observed, training.expectation(*(source(0) if callable(source) else source)))
+            if group.rank:
+                training.collect(observed())
+            else:
+                training.show(observed, training.expectation(*(source(0) if callable(source) else source)))
     except KeyboardInterrupt:
         model.network.eval()
         save()
@@ -126,7 +143,8 @@ def train(args, model, source, recipe, validation, described):
     finally:
         signal.signal(signal.SIGTERM, handler)
     save()
-    state_file(args).unlink(missing_ok=True)
+    if not group.rank:
+        state_file(args).unlink(missing_ok=True)
 
 
 def state_file(args):
@@ -151,9 +169,9 @@ def write_weights(path, model, info):
 
 def earlier_records(args):
     """Those of the log, if an interrupted training goes on."""
-    if not (args.resume and args.log and args.log.is_file() and state_file(args).is_file()):
+    if not (args.resume and args.csv and args.csv.is_file() and state_file(args).is_file()):
         return []
-    with args.log.open(newline="") as file:
+    with args.csv.open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [
         training.Record(int(row["epoch"]), args.epochs, float(row["loss_against_noisy"]), float(row["seconds"]),
@@ -164,12 +182,12 @@ def earlier_records(args):
 
 def report(args, records):
     """Write the log and the curve so far."""
-    if args.log:
+    if args.csv:
         text = io.StringIO()
         rows = csv.writer(text)
         rows.writerow(["epoch", "loss_against_noisy", "psnr_a_db", "seconds", "images_per_second"])
         rows.writerows([r.epoch, r.loss, r.psnr, f"{r.seconds:.1f}", f"{r.images_per_second:.1f}"] for r in records)
-        with replacing(args.log, force=True) as file:
+        with replacing(args.csv, force=True) as file:
             file.write(text.getvalue().encode())
     if args.curve:
         with replacing(args.curve, force=True) as file:

@@ -50,7 +50,7 @@ def folders(tmp_path, save):
 
 def test_own_pairs_from_shot_to_denoised_picture(folders, noise2noise, weights):
     pytest.importorskip("matplotlib")
-    options = ["--validate", "a", "clean", "--log", "log.csv", "--curve", "curve.png", "--weights", weights]
+    options = ["--validate", "a", "clean", "--csv", "log.csv", "--curve", "curve.png", "--weights", weights]
     done = noise2noise("train", "--pairs", "a", "b", "-o", "own.pth", *options, *FEW)
     assert done.returncode == 0, done.stderr
     assert "aligned, different, independent noise" in done.stdout
@@ -115,7 +115,7 @@ def test_interrupted_training_keeps_what_was_learnt(folders, environment, weight
 
 def test_resumed_training_ends_as_if_never_interrupted(folders, environment, noise2noise, weights):
     options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 30, "--count", 32, "--patch", 32]
-    options += ["--log", "log.csv", "--resume"]
+    options += ["--csv", "log.csv", "--resume"]
     command = [sys.executable, "-u", "-m", "others", "train", "-o", "own.pth", *map(str, options)]
     running = subprocess.Popen(
         command, cwd=folders, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -139,6 +139,29 @@ def test_resumed_training_ends_as_if_never_interrupted(folders, environment, noi
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
+def test_two_processes_write_one_file(folders, environment, weights, noise2noise):
+    options = ["--pairs", "a", "b", "--weights", str(weights), *map(str, FEW), "--csv", "log.csv"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "others",
+        "train",
+    ]
+    done = subprocess.run(
+        [*command, "-o", "two.pth", *options], cwd=folders, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("two.pth: use it") == 1 and done.stdout.count("epoch 1/2") == 1
+    assert noise2noise("train", "-o", "one.pth", *options, "--force").returncode == 0
+    states = [checkpoint.load_denoiser(folders / name, "prescribed")["state"] for name in ("one.pth", "two.pth")]
+    for key, value in states[0].items():
+        assert torch.allclose(states[1][key], value, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "arguments, status, message",
     [
@@ -155,7 +178,7 @@ def test_resumed_training_ends_as_if_never_interrupted(folders, environment, noi
         (["--data", "missing"], 1, "no data file"),
         (["--data", "x", "--burst", "a"], 2, "not allowed with"),
         (["--epochs", "0"], 2, "positive int"),
-        (["--log", "a/0.png"], 1, "a/0.png exists"),
+        (["--csv", "a/0.png"], 1, "a/0.png exists"),
     ],
 )
 def test_what_is_wrong_is_said_before_training(folders, here, save, arguments, status, message):
