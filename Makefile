@@ -28,9 +28,9 @@ conformance: .venv/installed  ## run PyTorch's own test inputs against the block
 gradcheck: .venv/installed  ## check every block's gradients numerically
 	$(BIN)/python -m others.nn.gradcheck
 
-bench: .venv/installed  ## time training steps and predictions against torch.nn, write benchmarks/RESULTS.md (20 min)
-	$(BIN)/python benchmarks/speed.py --precision fp32 bf16 --fresh --scaling --seconds 2 \
-		--out benchmarks/RESULTS.md --figure docs/speed.png
+bench: .venv/installed  ## time steps and predictions against torch.nn, write benchmarks/RESULTS*.md (20 min)
+	$(BIN)/python benchmarks/speed.py --fresh --scaling --seconds 1 --out benchmarks/RESULTS.md --figure docs/speed.png
+	$(BIN)/python benchmarks/speed.py --precision bf16 --batches 32 --seconds 1 --out benchmarks/RESULTS-bf16.md
 
 weights: .venv/installed  ## train the shipped weights again: make weights PHOTOS=folder [VAL=val_data.pkl] (hours)
 	mkdir -p out

@@ -15,7 +15,7 @@ class Denoiser(Sequential):
 
     multiple = 4
 
-    def __init__(self, channels=(192, 384), kernel_sizes=(3, 3)):
+    def __init__(self, channels=(192, 384), kernel_sizes=(5, 3)):
         self.arguments = {"channels": tuple(channels), "kernel_sizes": tuple(kernel_sizes)}
         half, quarter = channels
         outer, inner = ({"kernel_size": k, "stride": 2, "padding": (k - 1) // 2} for k in kernel_sizes)

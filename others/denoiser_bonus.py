@@ -14,7 +14,7 @@ class Denoiser(Sequential):
     (channels, kernel_size, stride).
     """
 
-    def __init__(self, layers=((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2))):
+    def __init__(self, layers=((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))):
         self.arguments = {"layers": tuple(map(tuple, layers))}
         self.multiple = 1
         for _, _, stride in layers:
