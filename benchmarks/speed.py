@@ -431,9 +431,21 @@ def machine():
             f"Python {platform.python_version()}")  # fmt: skip
 
 
+def rates():
+    """What the matrix product that the rules allow reaches, and torch's convolution, in float32."""
+    a, b = torch.rand(4096, 1024), torch.rand(1024, 1024)
+    image = torch.rand(32, 64, 32, 32).contiguous(memory_format=torch.channels_last)
+    weight = torch.rand(64, 64, 3, 3).contiguous(memory_format=torch.channels_last)
+    product = 2 * 4096 * 1024 * 1024 / timed(lambda: a.mm(b), 1)
+    convolution = 2 * 32 * 32 * 32 * 64 * 64 * 9 / timed(lambda: torch.conv2d(image, weight, padding=1), 1)
+    return (f"Matrix product (4096 x 1024 x 1024) {product / 1e9:.0f} GFLOP/s, torch's convolution (64 to 64 channels, "
+            f"3 x 3, 32 images of 32 x 32) {convolution / 1e9:.0f} GFLOP/s.")  # fmt: skip
+
+
 def report(args, kept):
     gpu = "" if torch.cuda.is_available() else " No GPU was at hand: nothing here was measured on one."
     yield f"# Speed\n\n{machine()}; medians of calls in turn; written by `benchmarks/speed.py`.{gpu}\n"
+    yield f"{rates()}\n"
     for precision in args.precision:
         yield f"\n## {precision}\n\n"
         yield from table(measured(args, precision, kept[precision]))
