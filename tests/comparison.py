@@ -56,14 +56,14 @@ def compare(ours, theirs, *inputs, calls=2):
 
 
 def prescribed_in_torch():
-    """The prescribed network with channels (8, 12) and 3x3 kernels, written out in torch.nn."""
+    """The prescribed network with channels (8, 12), written out in torch.nn."""
     return torch.nn.Sequential(
-        torch.nn.Conv2d(3, 8, 3, 2, 1),
+        torch.nn.Conv2d(3, 8, 5, 2, 2),
         torch.nn.ReLU(),
         torch.nn.Conv2d(8, 12, 3, 2, 1),
         torch.nn.ReLU(),
         torch.nn.ConvTranspose2d(12, 8, 3, 2, 1, output_padding=1),
         torch.nn.ReLU(),
-        torch.nn.ConvTranspose2d(8, 3, 3, 2, 1, output_padding=1),
+        torch.nn.ConvTranspose2d(8, 3, 5, 2, 2, output_padding=1),
         torch.nn.Sigmoid(),
     )

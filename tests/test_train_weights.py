@@ -30,7 +30,7 @@ def started(name, arguments):
     [
         ("rednet", {"layers": ((5, 3, 1), (7, 3, 2))}, {"layers": ((5, 3, 1), (7, 3, 2), (9, 3, 2), (4, 3, 1))}),
         ("rednet", {"layers": ((5, 3, 1), (7, 3, 2))}, {"layers": ((5, 5, 1), (7, 3, 2))}),
-        ("prescribed", {"channels": (6, 9)}, {"kernel_sizes": (5, 3)}),
+        ("prescribed", {"channels": (6, 9), "kernel_sizes": (3, 3)}, {"kernel_sizes": (5, 3)}),
         ("prescribed", {"channels": (6, 9)}, {}),
     ],
 )

@@ -4,7 +4,7 @@ examples:
   noise2noise export --onnx denoiser.onnx
   noise2noise export --onnx own.onnx --weights own.pth
 
-The file's input is `image`, (N, 3, H, W), float32 in [0, 1], H and W multiples of 4 with the shipped networks. The file
+The file's input is `image`, (N, 3, H, W), float32 in [0, 1], sides multiples of 4 (prescribed) or 8 (RED-Net). The file
 is run through onnx's reference evaluator on images of several sizes; if it differs, it is not written."""
 
 from pathlib import Path

@@ -22,9 +22,9 @@ def test_info(tmp_path, noise2noise, weights):
 
 
 def test_multiplications_of_a_small_network(here, weights):
-    """(8, 12) channels: 27 * 8 at a quarter of the pixels, 72 * 12 at a sixteenth, and the same again, mirrored."""
+    """(8, 12) channels: 75 * 8 at a quarter of the pixels, 72 * 12 at a sixteenth, and the same again, mirrored."""
     status, stdout, _ = here("info", "--weights", weights, "--layers")
-    expected = 2 * (27 * 8 / 4 + 72 * 12 / 16)
+    expected = 2 * (75 * 8 / 4 + 72 * 12 / 16)
     assert status == 0 and f"multiplications: {expected:.0f} per pixel" in stdout
     assert "rednet" not in stdout and "Conv2d(3 -> 8" in stdout
 
@@ -45,7 +45,7 @@ def test_export_computes_the_same(tmp_path, noise2noise, denoiser):
     assert float(done.stdout.split(": ")[-1].split()[0]) < 1e-5
     model = Model(denoiser, device="cpu")
     model.load_pretrained_model()
-    images = torch.rand(2, 3, 4, 8)
+    images = torch.rand(2, 3, 8, 16)
     output = ours.run(onnx.load(tmp_path / "x.onnx"), images)
     torch.testing.assert_close(torch.from_numpy(output), model.network.forward(images), rtol=0, atol=1e-5)
     again = noise2noise("export", "--onnx", "x.onnx")
