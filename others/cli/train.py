@@ -5,12 +5,17 @@ examples:
   noise2noise train --burst scenes -o own.pth --epochs 10 --validate noisy clean --csv log.csv --curve curve.png
   noise2noise train --data data -o own.pth            with data/train_data.pkl, and data/val_data.pkl if it is there
   noise2noise train -o demo.pth                       on generated pictures, to see it work
-  torchrun --nproc-per-node 4 -m others train --data data -o own.pth --resume       in four processes
+  torchrun --nproc-per-node 4 --max-restarts 3 -m others train --data data -o own.pth --resume     in four processes
   noise2noise denoise photo.png --weights own.pth
 
 --pairs takes two folders with pictures of the same names: two noisy pictures of each scene. --burst takes a folder with
 a folder for each scene, of two shots or more; or files named SCENE_1.png, SCENE_2.png ... The pictures are held in
-memory; patches are cut from them anew in each epoch.
+memory; patches are cut from them anew in each epoch. The pixels of --data are read from the disk as they are used, so
+the file may be larger than the memory.
+
+Under torchrun every minibatch is shared out among the processes; the weights are those that one process would get, up
+to the rounding of sums. When a process dies torchrun ends the others, names its rank, and with --max-restarts starts
+all again: with --resume they go on to the bits of a training without the accident.
 
 What to expect of the loss: it is measured against noisy pictures, so it falls to the error against clean ones PLUS the
 variance of the target's noise, and stays there. That is Noise2Noise, not a failure; only --validate shows the gain.
@@ -26,6 +31,7 @@ import re
 import signal
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import torch
@@ -107,6 +113,7 @@ def train(group, args, model, source, recipe, validation, described):
             "data": described,
             "recipe": recipe._asdict(),
             "epochs": f"{records[-1].epoch if records else 0} of {args.epochs}",
+            "processes": group.size,
             "minutes": round((time.perf_counter() - started) / 60, 1),
             "torch": str(torch.__version__),
             **({"start": parent} if parent else {}),
@@ -200,8 +207,10 @@ def report(args, records):
 def load_source(args):
     """(pairs for training.fit, what they are in words)."""
     if args.data:
-        first, second = data.load_pairs(args.data / "train_data.pkl")
-        return (first, second), f"{len(first):,} pairs of {args.data / 'train_data.pkl'}"
+        file = args.data / "train_data.pkl"
+        mapped = file.is_file() and zipfile.is_zipfile(file)  # torch before 1.6 wrote no zips
+        first, second = data.load_pairs(file, mmap=mapped)
+        return (first, second), f"{len(first):,} pairs of {file}"
     if not (args.pairs or args.burst):
         count = min(args.count, GENERATED["pairs"])
         print(f"Generating {count:,} pairs ...", flush=True)

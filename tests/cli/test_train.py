@@ -86,6 +86,12 @@ def test_course_data_and_generated(tmp_path, here, monkeypatch, small):
     assert status == 0 and "4 generated pairs" in stdout
 
 
+def test_data_of_torch_before_1_6_are_read(tmp_path, here, weights):
+    torch.save(data.generated_pairs(4), tmp_path / "train_data.pkl", _use_new_zipfile_serialization=False)
+    status, stdout, stderr = here("train", "--data", tmp_path, "-o", "own.pth", "--epochs", 1, "--weights", weights)
+    assert status == 0 and "4 pairs of" in stdout, stderr
+
+
 def test_the_seed_decides(folders, here, small):
     found = []
     for name, seed in (("1.pth", 1), ("2.pth", 1), ("3.pth", 2)):
