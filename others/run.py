@@ -66,7 +66,10 @@ class Run:
         if not self.total_steps:
             self.total_steps = len(self.batches()) * self.epochs
         if self.schedule is None and self.total_steps:
-            self.schedule = OneCycleLR(self.optimizer, self.recipe.lr, max(2, self.total_steps), pct_start=0.1)
+            self.schedule = self.one_cycle()
+
+    def one_cycle(self):
+        return OneCycleLR(self.optimizer, self.recipe.lr, max(2, self.total_steps), pct_start=0.1)
 
     def batches(self):
         """The indices (n,) of each minibatch that this epoch still has."""
@@ -202,7 +205,7 @@ class Run:
             self.best = {name: value.clone() for name, value in state["best"].items()}
             self.optimizer.load_state_dict(state["optimizer"])
             if state["schedule"]:
-                self.schedule = OneCycleLR(self.optimizer, self.recipe.lr, max(2, self.total_steps), pct_start=0.1)
+                self.schedule = self.one_cycle()
                 self.schedule.load_state_dict(state["schedule"])
             self.network.load_state_dict(state["weights"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
