@@ -13,7 +13,7 @@ def check_new(path, force=False):
 
 
 @contextmanager
-def replacing(path, force=False):
+def replacing(path, force=False, make_folder=True):
     """with replacing(path) as file: a binary file that becomes `path` when the block ends well.
 
     The bytes go to a temporary file in the same folder (made if need be), reach the disk, and take their place in one
@@ -22,7 +22,8 @@ def replacing(path, force=False):
     """
     path = Path(path)
     check_new(path, force)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if make_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     try:

@@ -26,12 +26,12 @@ same command goes on where it was interrupted, to the weights of a training that
 import contextlib
 import csv
 import io
-import os
 import re
 import signal
 import sys
 import time
 import zipfile
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -86,8 +86,27 @@ def run_in(group, args):
     recipe = model.recipe()._replace(seed=args.seed)
     recipe = recipe._replace(lr=args.lr) if args.lr else recipe
     print(f"Training {model.module.NAME!r} on {described}.")
-    train(group, args, model, source, recipe, validation, described)
+    fit = partial(training.fit, model.network, source, args.epochs, recipe, validation, model.dtype,
+                  checkpoint=state_file(args) if args.resume else None, workers=group)  # fmt: skip
+    with torch.no_grad(), as_interrupt(signal.SIGTERM):
+        if group.rank:
+            with contextlib.suppress(KeyboardInterrupt):
+                training.collect(fit())
+        else:
+            about = {"data": described, "recipe": recipe._asdict(), "processes": group.size}
+            heading = training.expectation(*(source(0) if callable(source) else source))
+            train(args, model, fit, heading, about)
     print(f"{args.out}: use it with noise2noise denoise PICTURE --weights {args.out}")
+
+
+@contextlib.contextmanager
+def as_interrupt(number):
+    """The signal raises KeyboardInterrupt, as Ctrl-C does."""
+    handler = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, handler)
 
 
 def starting_model(args):
@@ -100,58 +119,41 @@ def starting_model(args):
     return model
 
 
-def train(group, args, model, source, recipe, validation, described):
+def train(args, model, fit, heading, about):
     """Run the epochs; after each of them, and when interrupted, write what there is."""
     started, records = time.perf_counter(), earlier_records(args)
     parent = start_of(args, model)
 
     def save():
-        if group.rank:
-            return
         info = {
             "date": time.strftime("%Y-%m-%d"),
-            "data": described,
-            "recipe": recipe._asdict(),
+            **about,
             "epochs": f"{records[-1].epoch if records else 0} of {args.epochs}",
-            "processes": group.size,
             "minutes": round((time.perf_counter() - started) / 60, 1),
             "torch": str(torch.__version__),
             **({"start": parent} if parent else {}),
         }
         if records and records[-1].psnr is not None:
             info["psnr_a"] = records[-1].psnr
-        write_weights(args.out, model, info)
+        checkpoint.save_denoiser(args.out, model.module.NAME, model.network.arguments, model.network, info, alone=True)
 
-    def keep(record):
-        records.append(record)
-        save()
-        if not group.rank:
+    def saved(on_step=None):
+        for record in fit(on_step=on_step):
+            records.append(record)
+            save()
             report(args, records)
-
-    def observed(on_step=None):
-        state = state_file(args) if args.resume else None
-        fit = training.fit(model.network, source, args.epochs, recipe, validation, model.dtype, on_step, state, group)
-        for record in fit:
-            keep(record)
             yield record
 
-    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with torch.no_grad():
-            if group.rank:
-                training.collect(observed())
-            else:
-                training.show(observed, training.expectation(*(source(0) if callable(source) else source)))
+        training.show(saved, heading)
     except KeyboardInterrupt:
         model.network.eval()
         save()
         print(f"\nInterrupted: {args.out} holds what was learnt so far.")
         return
-    finally:
-        signal.signal(signal.SIGTERM, handler)
     save()
-    if not group.rank:
-        state_file(args).unlink(missing_ok=True)
+    state_file(args).unlink(missing_ok=True)
 
 
 def state_file(args):
@@ -163,15 +165,6 @@ def start_of(args, model):
     """Where the weights that the training starts from come from."""
     path = args.weights or (Path(data.__file__).parents[1] / "Miniproject_2" / "bestmodel.pth")
     return checkpoint.load_denoiser(path, model.module.NAME)["info"] if args.weights or args.from_shipped else {}
-
-
-def write_weights(path, model, info):
-    """Replace `path` in one step by a file with these weights alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    checkpoint.save_denoiser(fresh, model.module.NAME, model.network.arguments, model.network, info)
-    os.replace(fresh, path)
 
 
 def earlier_records(args):
@@ -218,7 +211,8 @@ def load_source(args):
     scenes = load_scenes(scene_files(args), args.unchecked)
     patches = pairs.Patches(list(scenes.values()), args.count, args.patch, args.seed)
     shots = sum(map(len, scenes.values()))
-    return patches, f"{args.count:,} patches of {patches.size} x {patches.size} an epoch from {shots} pictures of " \
+    once = lru_cache(maxsize=1)(patches)  # the heading and the training both ask for the first epoch's
+    return once, f"{args.count:,} patches of {patches.size} x {patches.size} an epoch from {shots} pictures of " \
                     f"{len(scenes)} scenes"  # fmt: skip
 
 
