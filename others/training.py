@@ -8,6 +8,7 @@ from .data import to_unit
 from .inference import denoise, extend, transform
 from .metrics import psnr_a
 from .nn import MSE
+from .progress import progress
 from .run import Held, Run
 from .workers import ALONE
 
@@ -175,14 +176,5 @@ def show(run, heading=""):
     tqdm is installed. -> list of records"""
     if heading:
         print(heading, flush=True)
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return collect(run(), lambda record: print(record, flush=True))
-    with tqdm(unit="batch", desc="training", mininterval=0.5) as bar:
-
-        def advance(done, total):
-            bar.total = total
-            bar.update(done - bar.n)  # more than one when it went on from a checkpoint
-
-        return collect(run(on_step=advance), lambda record: bar.write(str(record)))
+    with progress(unit="batch", desc="training", mininterval=0.5) as (advance, write):
+        return collect(run(on_step=advance), lambda record: write(str(record)))

@@ -9,6 +9,7 @@ import torch
 from Miniproject_2.model import PRECISIONS, Model
 
 from .. import checkpoint, pictures
+from ..progress import progress
 
 DENOISERS = ("prescribed", "rednet")
 
@@ -40,19 +41,10 @@ def load_model(args):
 
 
 @contextmanager
-def progress(title):
-    """with progress(title) as advance: advance(done, total) shows tqdm's bar after 2 seconds, if tqdm is installed."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        yield None
-        return
-    with tqdm(desc=title, delay=2, unit="tile", leave=False, disable=not sys.stderr.isatty()) as bar:
-
-        def advance(done, total):
-            bar.total = total
-            bar.update(done - bar.n)
-
+def tiles(title):
+    """with tiles(title) as advance: a bar of the tiles that are done, after 2 seconds."""
+    options = {"unit": "tile", "delay": 2, "leave": False, "disable": not sys.stderr.isatty()}
+    with progress(desc=title, **options) as (advance, _):
         yield advance
 
 

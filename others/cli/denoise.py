@@ -21,7 +21,7 @@ import torch
 
 from .. import noise, pictures
 from ..files import check_new
-from .common import add_model_arguments, load_model, progress
+from .common import add_model_arguments, load_model, tiles
 
 ADVICE = "train on noisy pairs of your own (noise2noise train --help), then denoise with --weights"
 
@@ -159,5 +159,5 @@ def note(hints, page, source):
 
 def denoise_page(model, page, self_ensemble=False, title=""):
     """(H, W, C) -> the same with its colours denoised; grey is denoised as three equal channels and averaged."""
-    with progress(title) as advance:
+    with tiles(title) as advance:
         return pictures.with_colours(page, model.predict(pictures.to_pixels(page), self_ensemble, on_tile=advance))

@@ -19,7 +19,7 @@ import torch
 
 from .. import baselines, data, figures, metrics, pictures
 from ..files import check_new, replacing
-from .common import add_model_arguments, first_page, load_model, progress
+from .common import add_model_arguments, first_page, load_model, tiles
 
 SHOWN = 6  # images in the figure
 LISTED = 40  # images in the printed table
@@ -68,7 +68,7 @@ def run(args):
 
 def predictor(model, args):
     def predict(pixels):
-        with progress("denoising") as advance:
+        with tiles("denoising") as advance:
             return model.predict(pixels, args.self_ensemble, on_tile=advance)
 
     return predict
