@@ -102,35 +102,38 @@ def test_the_seed_decides(folders, here, small):
     assert all(equal[0]) and not any(equal[1])
 
 
-def test_interrupted_training_keeps_what_was_learnt(folders, environment, weights):
+@pytest.fixture
+def interrupted(folders, environment):
+    """interrupted(*options): exit status and stdout of `train -o own.pth`, sent SIGINT after its second epoch."""
+
+    def run(*options):
+        command = [sys.executable, "-u", "-m", "others", "train", "-o", "own.pth", *map(str, options)]
+        running = subprocess.Popen(
+            command, cwd=folders, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        for line in running.stdout:
+            if line.startswith("epoch 2/"):
+                break
+        running.send_signal(signal.SIGINT)
+        stdout, _ = running.communicate(timeout=60)
+        return running.returncode, stdout
+
+    return run
+
+
+def test_interrupted_training_keeps_what_was_learnt(folders, interrupted, weights):
     """SIGINT after the first epoch: status 0, whole weights."""
-    command = [sys.executable, "-u", "-m", "others", "train", "--pairs", "a", "b", "-o", "own.pth", "--weights"]
-    command += [str(weights), "--epochs", "1000", "--count", "8", "--patch", "32"]
-    running = subprocess.Popen(
-        command, cwd=folders, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    for line in running.stdout:
-        if line.startswith("epoch 2/"):
-            break
-    running.send_signal(signal.SIGINT)
-    stdout, _ = running.communicate(timeout=60)
-    assert running.returncode == 0 and "Interrupted: own.pth" in stdout
+    options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 1000, "--count", 8, "--patch", 32]
+    status, stdout = interrupted(*options)
+    assert status == 0 and "Interrupted: own.pth" in stdout
     epochs = checkpoint.load_denoiser(folders / "own.pth", "prescribed")["info"]["epochs"]
     assert 2 <= int(epochs.split()[0]) < 1000
 
 
-def test_resumed_training_ends_as_if_never_interrupted(folders, environment, noise2noise, weights):
+def test_resumed_training_ends_as_if_never_interrupted(folders, interrupted, noise2noise, weights):
     options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 30, "--count", 32, "--patch", 32]
     options += ["--csv", "log.csv", "--resume"]
-    command = [sys.executable, "-u", "-m", "others", "train", "-o", "own.pth", *map(str, options)]
-    running = subprocess.Popen(
-        command, cwd=folders, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    for line in running.stdout:
-        if line.startswith("epoch 2/"):
-            break
-    running.send_signal(signal.SIGINT)
-    assert "Interrupted" in running.communicate(timeout=60)[0]
+    assert "Interrupted" in interrupted(*options)[1]
     assert (folders / "own.pth.state").is_file()
     before = len((folders / "log.csv").read_text().splitlines())
     assert before < 31
