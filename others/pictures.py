@@ -29,6 +29,7 @@ FORMATS = {
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how such files begin: both byte orders, and BigTIFF
 LARGEST = 178_956_970  # pixels of a page: where Pillow stops too, for larger ones are mostly made to fill the memory
+BAND = 64  # rows that are worked on at once, for results that need no other copy of the picture
 ORIENTATION = 274  # the tag, in EXIF data and in TIFF
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 INSTALL = '{} needs {}: pip install "noise2noise-scratch[images]"'
@@ -68,11 +69,12 @@ def to_pixels(page):
 
 def with_colours(page, pixels):
     """A page like `page`, its alpha included, with the colours of `pixels` (1, 3, H, W) in 0-255."""
-    colours = pixels[0].permute(1, 2, 0)
-    if page.shape[2] < 3:
-        colours = colours.mean(2, keepdim=True)
-    made = (colours * (white(page.dtype) / 255)).round().to(page.dtype)
-    return torch.cat((made, page[..., made.shape[2] :]), 2)
+    made = page.clone()
+    for new, colours in zip(made.split(BAND), pixels[0].permute(1, 2, 0).split(BAND)):
+        if page.shape[2] < 3:
+            colours = colours.mean(2, keepdim=True)
+        new[..., : colours.shape[2]] = (colours * (white(page.dtype) / 255)).round().to(page.dtype)
+    return made
 
 
 # ------------------------------------------------------------------------------------------------------- reading
@@ -356,7 +358,7 @@ def png_about(about):
 def deflated(page):
     """The compressed rows of a 16-bit page, each as its difference from the row above (PNG's filter 2)."""
     compressor, above = zlib.compressobj(), None
-    for band in page.split(64):
+    for band in page.split(BAND):
         numbers = band.to(torch.int32).flatten(1)
         rows = torch.stack((numbers // 256, numbers % 256), 2).flatten(1)  # upper byte first
         before = torch.cat((torch.zeros_like(rows[:1]) if above is None else above, rows[:-1]))
