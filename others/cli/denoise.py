@@ -142,21 +142,13 @@ def denoise_file(model, job, args, hints):
                 note(hints, page, job.source)
             clean = denoise_page(model, page, args.self_ensemble, job.source.name)
             if args.compare:
-                compared.append(beside(page, clean))
+                compared.append(torch.cat((page, clean), 1))
             yield clean
 
     pictures.write(job.target, picture._replace(format=format, pages=pages()), args.force)
     if args.compare:
         pictures.write(job.comparison, picture._replace(format=format, pages=compared), args.force)
     print(f"{job.source} -> {', '.join(map(str, outputs))} ({time.perf_counter() - started:.1f} s)", flush=True)
-
-
-def beside(left, right):
-    """Two pages in one, uint16 too, which torch does not concatenate."""
-    height, width, channels = left.shape
-    both = torch.empty(height, 2 * width, channels, dtype=left.dtype)
-    both[:, :width], both[:, width:] = left, right
-    return both
 
 
 def note(hints, page, source):
