@@ -49,8 +49,13 @@ def tiles(title):
 
 
 def first_page(path):
-    """The colours of a picture's first page as pixels (1, 3, H, W) in 0-255: uint8, or float32 for 16 bits."""
-    return pictures.to_pixels(next(iter(pictures.read(path).pages)))
+    """The colours of a picture's first page as pixels (1, 3, H, W) in 0-255: uint8, or float32 for others. Raises
+    PictureError for floating point beyond 0 to 1: pictures that are compared need one scale."""
+    page = next(iter(pictures.read(path).pages))
+    if page.is_floating_point() and pictures.span(page) != (0, 1):
+        low, high = pictures.span(page)
+        raise pictures.PictureError(f"{path}: expected floating point within 0 to 1, got {low:g} to {high:g}; scale it")
+    return pictures.to_pixels(page)
 
 
 def as_uint8(pixels):

@@ -17,8 +17,6 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from .. import noise, pictures
 from ..files import check_new
 from .common import add_model_arguments, load_model, tiles
@@ -142,12 +140,14 @@ def denoise_file(model, job, args, hints):
                 note(hints, page, job.source)
             clean = denoise_page(model, page, args.self_ensemble, job.source.name)
             if args.compare:
-                compared.append(torch.cat((page.to(torch.int32), clean.to(torch.int32)), 1).to(page.dtype))
+                compared.append(pictures.beside(page, clean, picture.about))
             yield clean
 
     pictures.write(job.target, picture._replace(format=format, pages=pages()), args.force)
     if args.compare:
         pictures.write(job.comparison, picture._replace(format=format, pages=compared), args.force)
+    if picture.note:
+        print(f"note: {job.source}: {picture.note}", file=sys.stderr)
     print(f"{job.source} -> {', '.join(map(str, outputs))} ({time.perf_counter() - started:.1f} s)", flush=True)
 
 
