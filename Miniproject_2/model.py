@@ -105,7 +105,8 @@ class Model:
         workers: the processes that train together (`others.workers.joined`).
 
         Returns the list of records. Raises TypeError or ValueError for anything but two equal image tensors and
-        num_epochs >= 0, CheckpointError for a file of another training, OSError for one that cannot be written, and
+        num_epochs >= 0, CheckpointError for a file of another training, OSError for one that cannot be written or that
+        another process is writing (BlockingIOError), and
         `others.run.Diverged` when the loss explodes: the weights are then the best so far. Note: the loss against
         noisy targets goes to the clean error plus the variance of the target's noise, not to zero.
         """

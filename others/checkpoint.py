@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from .files import replacing
+from .files import locked, replacing
 
 FORMAT = 1  # what `save` writes
 READABLE = (1,)  # formats of all released versions
@@ -142,9 +142,10 @@ def save_denoiser(path, name, arguments, network, info, alone=False):
     arguments: the constructor's, plain values. info: where the weights come from (data, recipe, figures, date).
     """
     path = Path(path)
-    denoisers = load(path)["denoisers"] if path.exists() and not alone else {}
     state = {key: value.float().cpu().clone() for key, value in network.state_dict().items()}
-    save(path, {"denoisers": {**denoisers, name: {"arguments": arguments, "state": state, "info": info}}})
+    with locked(None if alone else path, patience=60.0):  # another architecture may be put into it at the same time
+        others = load(path)["denoisers"] if path.exists() and not alone else {}
+        save(path, {"denoisers": {**others, name: {"arguments": arguments, "state": state, "info": info}}})
 
 
 def load_denoiser(path, name, expected=None):

@@ -5,7 +5,6 @@ import shutil
 import signal
 import threading
 import time
-from glob import escape
 from math import inf, isfinite
 from pathlib import Path
 from warnings import warn
@@ -135,8 +134,6 @@ class Run:
         """Go on from the file at `path`, if there is one; all processes from what rank 0 has."""
         state = None
         if self.path and self.workers.rank == 0:
-            for left in self.path.parent.glob(f".{escape(self.path.name)}.*"):  # by a process killed while it wrote
-                left.unlink(missing_ok=True)
             state = self.read() if self.path.exists() else self.state_dict()
         elif self.workers.size > 1 and self.workers.rank == 0:
             state = self.state_dict()

@@ -37,7 +37,7 @@ from pathlib import Path
 import torch
 
 from .. import checkpoint, data, figures, pairs, pictures, training
-from ..files import check_new, replacing
+from ..files import check_new, locked, replacing
 from ..workers import joined
 from .common import add_model_arguments, first_page, new_model
 from .evaluate import matched
@@ -95,7 +95,9 @@ def run_in(group, args):
         else:
             about = {"data": described, "recipe": recipe._asdict(), "processes": group.size}
             heading = training.expectation(*(source(0) if callable(source) else source))
-            train(args, model, fit, heading, about)
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            with locked(args.out):
+                train(args, model, fit, heading, about)
     print(f"{args.out}: use it with noise2noise denoise PICTURE --weights {args.out}")
 
 
@@ -144,7 +146,6 @@ def train(args, model, fit, heading, about):
             report(args, records)
             yield record
 
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     try:
         training.show(saved, heading)
     except KeyboardInterrupt:

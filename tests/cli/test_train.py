@@ -148,6 +148,23 @@ def test_resumed_training_ends_as_if_never_interrupted(folders, interrupted, noi
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
+def test_two_trainings_of_one_file_at_once(folders, environment, noise2noise, weights):
+    """The second is told which file, and the first goes on."""
+    options = ["--pairs", "a", "b", "--weights", weights, "--count", 8, "--patch", 32, "--epochs", 1000]
+    command = [sys.executable, "-u", "-m", "others", "train", "-o", "own.pth", *map(str, options)]
+    first = subprocess.Popen(command, cwd=folders, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        while not first.stdout.readline().startswith("epoch 1/"):
+            pass
+        done = noise2noise("train", "-o", "own.pth", *options, "--force")
+        assert done.returncode == 1
+        assert "train: own.pth: another training is writing this file; wait" in done.stderr.splitlines()[-1]
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.communicate()
+
+
 def test_two_processes_write_one_file(folders, environment, weights, noise2noise):
     options = ["--pairs", "a", "b", "--weights", str(weights), *map(str, FEW), "--csv", "log.csv"]
     command = [
