@@ -165,37 +165,37 @@ def shipped():
         yield name, {"network": {"kind": "shipped", "name": name}, "measure": ("ensemble", "pictures")}
 
 
-#: experiment: (its runs, {scale: (images an epoch, epochs, seeds)}), the most instructive for their time first
+#: experiment: its runs, {scale: (images an epoch, epochs, seeds)}; the most instructive for their time first
 EXPERIMENTS = {
     "s0-blocks": (s0_blocks, {"full": (0, 0, 1)}),
     "shipped": (shipped, {"full": (0, 0, 1)}),
-    "s2-rates": (s2_rates, {"full": (50_000, 10, 3), "reduced": (10_000, 5, 1)}),
-    "s3-curves": (s3_curves, {"full": (50_000, 10, 3), "reduced": (5_000, 8, 1)}),
-    "upsampling": (upsampling, {"full": (50_000, 20, 3), "reduced": (10_000, 5, 1)}),
-    "optimizers": (optimizers, {"full": (50_000, 10, 3), "reduced": (10_000, 5, 1)}),
-    "targets": (targets, {"full": (50_000, 20, 3), "reduced": (10_000, 10, 1)}),
-    "images": (images, {"full": (50_000, 20, 3), "reduced": (10_000, 5, 1)}),
-    "initialisations": (initialisations, {"full": (50_000, 10, 3), "reduced": (10_000, 5, 1)}),
-    "precision": (precision, {"full": (50_000, 10, 3), "reduced": (10_000, 5, 3)}),
-    "budget": (budget, {"full": (50_000, 10, 3), "reduced": (10_000, 5, 3)}),
-    "s1-channels": (s1_channels, {"full": (50_000, 30, 3), "reduced": (5_000, 4, 1)}),
-    "s3-shapes": (s3_shapes, {"full": (50_000, 5, 10), "reduced": (5_000, 1, 4)}),
-    "s4-grid": (s4_grid, {"full": (50_000, 20, 1), "reduced": (1_000, 5, 1)}),
-    "s0-minutes": (s0_minutes, {"full": (5_000, 10.0, 1), "reduced": (5_000, 3.0, 1)}),
-    "s4-long": (s4_long, {"full": (50_000, 100, 1), "reduced": (500, 100, 1)}),
+    "s2-rates": (s2_rates, {"full": (50_000, 10, 3), "medium": (10_000, 5, 1), "small": (2_000, 5, 1)}),
+    "optimizers": (optimizers, {"full": (50_000, 10, 3), "medium": (10_000, 5, 1), "small": (2_000, 5, 1)}),
+    "upsampling": (upsampling, {"full": (50_000, 20, 3), "medium": (10_000, 5, 1), "small": (2_000, 5, 1)}),
+    "s3-curves": (s3_curves, {"full": (50_000, 10, 3), "medium": (5_000, 8, 1), "small": (1_000, 8, 1)}),
+    "targets": (targets, {"full": (50_000, 20, 3), "medium": (10_000, 10, 1), "small": (4_000, 5, 1)}),
+    "initialisations": (initialisations, {"full": (50_000, 10, 3), "medium": (10_000, 5, 1), "small": (2_000, 5, 1)}),
+    "precision": (precision, {"full": (50_000, 10, 3), "medium": (10_000, 5, 3), "small": (2_000, 5, 3)}),
+    "images": (images, {"full": (50_000, 20, 3), "medium": (10_000, 5, 1), "small": (4_000, 5, 1)}),
+    "budget": (budget, {"full": (50_000, 10, 3), "medium": (10_000, 5, 3), "small": (4_000, 5, 1)}),
+    "s4-grid": (s4_grid, {"full": (50_000, 20, 1), "medium": (1_000, 5, 1), "small": (256, 4, 1)}),
+    "s1-channels": (s1_channels, {"full": (50_000, 30, 3), "medium": (5_000, 4, 1), "small": (1_000, 4, 1)}),
+    "s0-minutes": (s0_minutes, {"full": (5_000, 10.0, 1), "medium": (5_000, 3.0, 1), "small": (1_000, 1.0, 1)}),
+    "s3-shapes": (s3_shapes, {"full": (50_000, 5, 10), "medium": (5_000, 1, 10), "small": (1_000, 1, 3)}),
+    "s4-long": (s4_long, {"full": (50_000, 100, 1), "medium": (500, 100, 1), "small": (96, 100, 1)}),
 }
 QUICK = (32, 1, 1)
 BY_TIME = {"s0-minutes"}  # whose epochs are minutes
-SCALES = ("quick", "reduced", "full")
+SCALES = ("quick", "small", "medium", "full")
 
 
 def declared(experiment, scale):
-    """Every run of an experiment at a scale, seed by seed: [{experiment, run, scale, config}], as JSON has them."""
+    """Every run of an experiment at a scale, seed by seed: [{experiment, run, scale, config}], as JSON has them. What
+    trains nothing has one scale, "full"."""
     runs, sizes = EXPERIMENTS[experiment]
-    full = sizes["full"]
-    images, epochs, seeds = sizes.get(scale, full)
-    if scale == "quick" and full[0]:
-        images, epochs, seeds = QUICK
+    if len(sizes) == 1:
+        scale = "full"
+    images, epochs, seeds = QUICK if scale == "quick" else sizes[scale]
     length = {"images": images, "epochs": epochs, "minutes": None}
     if experiment in BY_TIME:
         length |= {"epochs": None, "minutes": 0.01 if scale == "quick" else epochs}

@@ -1,6 +1,6 @@
 """Run what `declarations.py` lists and append a JSON line for each run and epoch to logs/EXPERIMENT.jsonl.
 
-    python -m experiments.run [EXPERIMENT ...] [--scale quick|reduced|full] [--data FOLDER] [--photos FOLDER] [--jobs 2]
+    python -m experiments.run [EXPERIMENT ...] [--scale SCALE] [--data FOLDER] [--photos FOLDER] [--jobs 2]
 
 Interrupted, it goes on: a run whose last epoch is logged is not run again, lines of unfinished runs are removed first.
 Each run computes on one thread, so the same seed gives the same numbers whatever the number of jobs. See README.md.
