@@ -227,6 +227,9 @@ class Ours:
         self.network.train()
         return training.train_step(self.network, self.optimizer, input, target, self.recipe, self.dtype)
 
+    def pairs(self):
+        return self.network.param()
+
     def denoise(self, pixels, self_ensemble=False):
         return inference.denoise(self.network.eval(), pixels, self.dtype, self_ensemble)
 
@@ -249,6 +252,9 @@ class Torchs:
                 torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
             self.optimizer.step()
         return loss.item()
+
+    def pairs(self):
+        return [(parameter.detach(), parameter.grad) for parameter in self.network.parameters()]
 
     def denoise(self, pixels):
         with torch.no_grad():
@@ -315,7 +321,7 @@ def trained(trainee, scenes, config, places, validation):
                 "failure": f"diverged: after {images} images the loss is not finite",
             }
             return
-        line |= measured(psnr(trainee, *validation), *times, loss=loss)
+        line |= measured(psnr(trainee, *validation), *times, loss=loss) | norms(trainee.pairs())
         yield {**line, **(extras(trainee, config, places, validation) if line["done"] else {})}
 
 
@@ -348,6 +354,12 @@ def factor(schedule, progress):
 def measured(psnrs, seconds=0.0, cpu_seconds=0.0, loss=None):
     a, b = psnrs or (None, None)
     return {"loss": loss, "psnr_a": a, "psnr_b": b, "seconds": seconds, "cpu_seconds": cpu_seconds}
+
+
+def norms(pairs):
+    """Of all weights and of the last step's gradient as it was applied, so clipped if there is a `clip`."""
+    weight, gradient = (torch.stack([tensor.norm() for tensor in tensors]).norm().item() for tensors in zip(*pairs))
+    return {"weight_norm": weight, "gradient_norm": gradient}
 
 
 def psnr(trainee, noisy, clean, **options):
