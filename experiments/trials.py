@@ -66,20 +66,17 @@ def generated(places, count, versions, clean, start=0):
 
 @kept
 def photos(places, count, versions, clean):
-    """`versions` noisy ones of `count` random crops of photographs, then the clean ones."""
-    files, side = data.photo_files(places.photos), simulation.SIZE * simulation.CELL
-    generator = torch.Generator().manual_seed(0)
-    images = [
-        torch.empty(count, 3, simulation.SIZE, simulation.SIZE, dtype=torch.uint8) for _ in range(versions + clean)
-    ]
-    for number, file in enumerate(files):
-        photo = data.load_photo(file, side)
+    """`versions` noisy ones of `count` random crops of photographs, then the clean ones. More crops begin with the same
+    as fewer."""
+    files, size, cell = data.photo_files(places.photos), simulation.SIZE, simulation.CELL
+    images = [torch.empty(count, 3, size, size, dtype=torch.uint8) for _ in range(versions + clean)]
+    for number, file in enumerate(files[:count]):
+        photo, generator = data.load_photo(file, size * cell), torch.Generator().manual_seed(number)
         for place in range(number, count, len(files)):
-            top, left = (int(torch.randint(n - side + 1, (), generator=generator)) for n in photo.shape[1:])
-            crop = photo[:, top : top + side, left : left + side].contiguous()
-            noisy = corrupted(crop, versions, generator)
-            both = [*noisy, simulation.cell_means(crop, simulation.CELL).round().to(torch.uint8)] if clean else noisy
-            for target, image in zip(images, both):
+            top, left = (int(torch.randint(n - size * cell + 1, (), generator=generator)) for n in photo.shape[1:])
+            crop = photo[:, top : top + size * cell, left : left + size * cell].contiguous()
+            made = [*corrupted(crop, versions, generator), simulation.cell_means(crop, cell).round().to(torch.uint8)]
+            for target, image in zip(images, made):
                 target[place] = image
     return images
 
