@@ -4,9 +4,12 @@ BIN := .venv/bin
 TRAIN = $(BIN)/python benchmarks/train_weights.py
 WEIGHTS = --photos $(PHOTOS) --holdout 20 --threads 1 --batch-size 32
 SHIPPED = --out Miniproject_2/bestmodel.pth $(if $(VAL),--val $(VAL))
+SHOWN = $(if $(QUICK),--out out/experiments)
+EXPERIMENTS = --scale $(if $(QUICK),quick,$(or $(SCALE),full)) --jobs $(or $(JOBS),1) $(SHOWN) \
+	$(if $(DATA),--data $(DATA)) $(if $(PHOTOS),--photos $(PHOTOS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint conformance gradcheck bench weights reliability fuzz nightly notebook wheel submission clean
+.PHONY: help demo test lint conformance gradcheck bench weights experiments reliability fuzz nightly notebook wheel submission clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +45,10 @@ weights: .venv/installed  ## train the shipped weights again: make weights PHOTO
 		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2))}"
 	$(TRAIN) rednet $(WEIGHTS) --epochs 15 --lr 2 --clip 0.01 --seed 1 --gaussian 0.1 --start out/1.pth $(SHIPPED) \
 		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))}"
+
+experiments: .venv/installed  ## run what is left of all experiments, draw their tables: [QUICK=1] [SCALE=small] [DATA=folder] [PHOTOS=folder] [JOBS=2]
+	$(BIN)/python -m experiments.run $(EXPERIMENTS)
+	$(BIN)/python -m experiments.show $(SHOWN)
 
 reliability: .venv/installed  ## kill, flip, truncate, fuzz and soak at full length, write RELIABILITY.md (an hour or two)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[fuzz]"

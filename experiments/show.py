@@ -1,0 +1,541 @@
+"""Draw RESULTS.md and figures/ from logs/ and from nothing else.
+
+    python -m experiments.show [--out FOLDER]
+
+Of each experiment the largest scale is shown of which every declared run is in the log, else the largest there is.
+"""
+
+import argparse
+import base64
+from math import log10
+from pathlib import Path
+from statistics import mean, stdev
+from typing import NamedTuple
+
+import torch
+
+from benchmarks.quality import table
+from others import figures
+
+from .declarations import EXPERIMENTS, SCALES, declared
+from .run import finished
+
+HERE = Path(__file__).resolve().parent
+STYLES = [("-", "o", "0.0"), ("--", "s", "0.0"), (":", "^", "0.0"), ("-", "D", "0.55"), ("--", "v", "0.55"),
+          (":", "P", "0.55"), ("-.", "x", "0.3"), ("-.", "*", "0.0"), ("-", ".", "0.8")]  # fmt: skip
+
+# --------------------------------------------------------------------------------------------------- from the logs
+
+
+class Shown(NamedTuple):
+    """The runs of an experiment at one scale: {name without seed: [lines of each seed]}, and what they are in words."""
+
+    runs: dict
+    note: str
+
+
+def choose(experiment, logs):
+    """The finished runs to show; None without any."""
+    groups = {}
+    for lines in finished(logs / f"{experiment}.jsonl").values():
+        key = lines[0]["scale"], lines[0]["config"].get("validation")
+        groups.setdefault(key, {})[lines[0]["run"]] = lines
+    if not groups:
+        return None
+    names = {scale: [run["run"] for run in declared(experiment, scale)] for scale, _ in groups}
+
+    def rank(key):
+        complete = set(names[key[0]]) <= set(groups[key])
+        return complete, SCALES.index(key[0]), key[1] == "course"
+
+    best = max(groups, key=rank)
+    ordered = {}
+    for name in names[best[0]]:
+        if name in groups[best]:
+            ordered.setdefault(name.rpartition(", seed ")[0], []).append(groups[best][name])
+    return Shown(ordered, describe(ordered, len(names[best[0]]))) if ordered else None
+
+
+def describe(runs, declared_runs):
+    """Scale, data and size in a sentence."""
+    lines = [seed for seeds in runs.values() for seed in seeds]
+    first = lines[0][0]
+    config, count = first["config"], len(lines)
+    done = "" if count == declared_runs else f" So far {count} of {declared_runs} runs."
+    if "differences" in first:
+        return f"{count} runs.{done}"
+    length = f"{config['epochs']} epochs of {config['images']:,} images" if config["epochs"] else (
+        f"{config['minutes']:g} minutes of one core" if config["minutes"] else "no training")  # fmt: skip
+    validation = {"course": "the course's validation pairs", "generated": "synthetic images"}[config["validation"]]
+    seeds = max(map(len, runs.values()))
+    return f"Scale {first['scale']}: {length}, {seeds} seed{'s' * (seeds > 1)}; PSNR on {validation}.{done}"
+
+
+def last(seeds, field):
+    """The field in the last line of every seed, where there is one."""
+    return [lines[-1][field] for lines in seeds if lines[-1].get(field) is not None]
+
+
+def spread(values, digits=2):
+    """mean, +- standard deviation if there are several."""
+    if not values:
+        return ""
+    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{deviation}"
+
+
+def psnr(seeds):
+    """Cells of PSNR A and B, or what failed."""
+    failure = last(seeds, "failure")
+    return [failure[0].split(":")[0], ""] if failure else [spread(last(seeds, "psnr_a")), spread(last(seeds, "psnr_b"))]
+
+
+def trained(seeds):
+    """The epochs after training began, of the first seed."""
+    return [line for line in seeds[0] if line["epoch"] and line["loss"] is not None]
+
+
+def cost(seeds):
+    """Processor seconds for 1,000 training images, over all epochs of all seeds."""
+    seconds = sum(line["cpu_seconds"] for lines in seeds for line in lines)
+    images = sum(lines[-1]["images"] for lines in seeds)
+    return 1000 * seconds / images if images else None
+
+
+def clean_error(line):
+    """The mean squared error against clean images, which PSNR B is the logarithm of."""
+    return 10 ** (-line["psnr_b"] / 10)
+
+
+# ------------------------------------------------------------------------------------------------------- tables
+# Each takes what is shown of its experiment and gives Markdown.
+
+
+def blocks(shown):
+    rows = {}
+    for name, seeds in shown.runs.items():
+        block, _, dtype = name.rpartition(" ")
+        parts = seeds[0][-1]["differences"]
+        weights = [value for key, value in parts.items() if key not in ("output", "grad_input")]
+        rows.setdefault(block, {})[dtype] = [parts["output"], parts["grad_input"], max(weights, default=None)]
+    cells = [[block, *(f"{value:.1e}" if value is not None else "" for dtype in ("float64", "float32")
+                       for value in found.get(dtype, []))] for block, found in rows.items()]  # fmt: skip
+    header = [
+        "block",
+        *(
+            f"{what}, {dtype}"
+            for dtype in ("float64", "float32")
+            for what in ("output", "input's gradient", "parameters' gradient")
+        ),
+    ]
+    return table(cells, header)
+
+
+def minutes(shown):
+    published = {"prescribed": "15.97 (S0, full training)", "rednet of 9 channels": "23.6 (S0, 10 minutes of a GPU)"}
+    rows = [[name, *psnr(seeds), spread(last(seeds, "ensemble_a")), f"{seeds[0][-1]['images']:,}", published.get(name, "")]
+            for name, seeds in shown.runs.items()]  # fmt: skip
+    return table(rows, ["network", "PSNR A", "PSNR B", "A with self-ensemble", "images seen", "published"])
+
+
+def channels(shown):
+    rows = [[name.removeprefix("channels="), *psnr(seeds), f"{cost(seeds):.2f}"] for name, seeds in shown.runs.items()]
+    return (
+        table(rows, ["channels", "PSNR A", "PSNR B", "CPU s per 1,000 images"])
+        + "\n\nPublished (S1, after 30 epochs): 23.8 dB."
+    )
+
+
+def rates(shown):
+    rows = []
+    for name, seeds in shown.runs.items():
+        epochs = trained(seeds)
+        lr = seeds[0][0]["config"]["optimizer"]["lr"]
+        step = lr * epochs[0]["gradient_norm"] / epochs[0]["weight_norm"] if epochs else None
+        losses = [f"{epochs[i]['loss']:.4f}" for i in (0, -1)] if epochs else ["", ""]
+        rows.append([name.removeprefix("lr="), *losses, f"{step:.1e}" if epochs else "", *psnr(seeds)])
+    text = table(
+        rows, ["rate", "loss, first epoch", "loss, last", "step / weights after one epoch", "PSNR A", "PSNR B"]
+    )
+    return text + (
+        "\n\nThe loss is a mean over 3,072 values an image, so its gradient is small: `step / weights` is the rate times "
+        "the gradient's norm over the weights' norm. Published: S2 trained at 0.5, S4 at 0.1."
+    )
+
+
+def shapes(shown):
+    rows = []
+    for name, seeds in shown.runs.items():
+        shape = [part.split("=")[1] for part in name.split()]
+        failure = last(seeds, "failure")
+        rows.append([*shape, *psnr(seeds), str(len(seeds)) if not failure else failure[0].partition(": ")[2]])
+    text = table(rows, ["kernel", "stride", "padding", "dilation", "PSNR A", "PSNR B", "runs, or what does not fit"])
+    return text + "\n\nPublished (S3, stride 1, kernel 2, 10 runs): 24.89 ± 0.08 A, 24.07 ± 0.06 B."
+
+
+def side_by_side(shown):
+    """Pairs of (name, ours, torch's)."""
+    for name, seeds in shown.runs.items():
+        network, _, framework = name.rpartition(", ")
+        if framework == "ours" and f"{network}, torch" in shown.runs:
+            yield network, seeds, shown.runs[f"{network}, torch"]
+
+
+def curves(shown):
+    rows = []
+    for network, ours, torchs in side_by_side(shown):
+        pairs = [(mine, other) for a, b in zip(ours, torchs) for mine, other in zip(a, b)]
+        loss = max(abs(a["loss"] - b["loss"]) / b["loss"] for a, b in pairs if b["loss"])
+        decibel = max(abs(a["psnr_a"] - b["psnr_a"]) for a, b in pairs)
+        start = max(abs(a["psnr_a"] - b["psnr_a"]) for a, b in pairs if not a["epoch"])
+        rows.append([network, psnr(ours)[0], psnr(torchs)[0], f"{start:.1e}", f"{decibel:.3f}", f"{loss:.1e}",
+                     f"{cost(ours):.2f}", f"{cost(torchs):.2f}", f"{cost(ours) / cost(torchs):.2f}"])  # fmt: skip
+    text = table(rows, ["network", "PSNR A, ours", "torch", "largest difference before training, dB", "in any epoch, dB",
+                        "of the loss, relative", "CPU s per 1,000 images, ours", "torch", "ratio"])  # fmt: skip
+    return text + (
+        "\n\nTimes are processor time of one thread beside other work; `benchmarks/RESULTS.md` has measured ones. "
+        "Published ratios: 6.2 (S0), 3.9 on a CPU and 2.2 on a GPU (S3)."
+    )
+
+
+def grid(shown):
+    rates_ = sorted({seeds[0][0]["config"]["optimizer"]["lr"] for seeds in shown.runs.values()})
+    cells = {}
+    for seeds in shown.runs.values():
+        config = seeds[0][0]["config"]
+        cells.setdefault((config["batch_size"], config["network"]["channels"][0]), {})[config["optimizer"]["lr"]] = (
+            psnr(seeds)[0]
+        )
+    rows = [[*map(str, key), *(found.get(lr, "") for lr in rates_)] for key, found in sorted(cells.items())]
+    return table(rows, ["batch", "channels", *(f"rate {lr:g}" for lr in rates_)])
+
+
+def long(shown):
+    text = plain_table(shown)
+    return text + "\n\nPublished (S4: 144 channels, batch 16, rate 0.1, 100 epochs of 50,000 pairs): 23.32 dB."
+
+
+def plain_table(shown):
+    rows = [[name, *psnr(seeds), f"{trained(seeds)[-1]['loss']:.5f}" if trained(seeds) else "", f"{cost(seeds) or 0:.2f}"]
+            for name, seeds in shown.runs.items()]  # fmt: skip
+    return table(rows, ["run", "PSNR A", "PSNR B", "loss, last epoch", "CPU s per 1,000 images"])
+
+
+def targets(shown):
+    rows = {}
+    for name, seeds in shown.runs.items():
+        pairs, kind = name.removeprefix("pairs=").split()
+        rows.setdefault(pairs, {})[kind] = seeds
+    cells = []
+    for pairs, both in rows.items():
+        found = [psnr(both[kind])[0] if kind in both else "" for kind in ("noisy", "clean")]
+        gap = mean(last(both["clean"], "psnr_a")) - mean(last(both["noisy"], "psnr_a")) if len(both) == 2 else None
+        cells.append([f"{int(pairs):,}", *found, f"{gap:+.2f}" if gap is not None else ""])
+    return table(cells, ["images", "noisy targets, PSNR A", "clean targets, PSNR A", "clean - noisy, dB"])
+
+
+def upsampling(shown):
+    rows = []
+    for name, seeds in shown.runs.items():
+        peaks = checkerboard(seeds[0][-1]["spectrum"]) if "spectrum" in seeds[0][-1] else ()
+        rows.append([name, *psnr(seeds), *(f"{peak:+.2f}" for peak in peaks), spread(last(seeds, "flat_deviation"), 3)])
+    text = table(
+        rows,
+        ["upsampling", "PSNR A", "PSNR B", "error at period 2, dB", "error at period 4, dB", "flat grey, deviation"],
+    )
+    return text + (
+        "\n\nThe error's power at a period of 2 (or 4) pixels, over that at the neighbouring frequencies: what a checkerboard adds. "
+        "The last column is the standard deviation, in pixel values, of what a flat grey image comes back with."
+    )
+
+
+def checkerboard(power):
+    """(at period 2, at period 4): the mean power of the row and the column of that frequency over that of their
+    neighbours, in dB. Frequencies are 0 to 16, cycles per 32 pixels."""
+    power, found = torch.tensor(power), []
+    for frequency, near in ((16, (14, 15)), (8, (6, 7, 9, 10))):
+        lines = power[frequency, 1:].mean() + power[1:, frequency].mean()
+        others = sum(power[i, 1:].mean() + power[1:, i].mean() for i in near) / len(near)
+        found.append(10 * log10(float(lines / others)))
+    return found
+
+
+def images(shown):
+    rows = [[name, *psnr(seeds), spread(last(seeds, "generated_a")), spread(last(seeds, "generated_b"))]
+            for name, seeds in shown.runs.items()]  # fmt: skip
+    return table(rows, ["trained on", "PSNR A", "PSNR B", "A on synthetic images", "B"])
+
+
+def shipped(shown):
+    published = {
+        "prescribed": "24.34 (one pass)",
+        "rednet": "24.82 own blocks, 25.82 with torch.nn, Adam and self-ensemble",
+    }
+    rows = [[name, *psnr(seeds), spread(last(seeds, "ensemble_a")), spread(last(seeds, "ensemble_b")), published[name]]
+            for name, seeds in shown.runs.items()]  # fmt: skip
+    return table(rows, ["weights", "PSNR A", "PSNR B", "A with self-ensemble", "B", "best published, A, same pairs"])
+
+
+def floor(shown):
+    """Of every run with noisy targets: what the loss should be, and what it is."""
+    rows = []
+    for name, seeds in shown.runs.items():
+        end, variance = seeds[0][-1], seeds[0][0].get("noise_variance")
+        if variance is None or end["loss"] is None:
+            continue
+        error, predicted = clean_error(end), clean_error(end) + variance
+        rows.append(
+            [
+                name,
+                f"{variance:.5f}",
+                f"{error:.5f}",
+                f"{predicted:.5f}",
+                f"{end['loss']:.5f}",
+                f"{end['loss'] / predicted - 1:+.1%}",
+            ]
+        )
+    text = table(
+        rows, ["run", "noise variance", "error against clean images", "predicted loss", "observed loss", "difference"]
+    )
+    return text + (
+        "\n\nThe variance is half the mean squared difference of the two noisy versions, the error is that of PSNR B on the "
+        "validation pairs; the observed loss is the mean of the last epoch, while the weights still changed."
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ figures
+
+
+def panels(width, height, count=1):
+    figure = figures.figure_maker()(width, height)
+    return figure, figure.subplots(1, count, squeeze=False)[0]
+
+
+def draw(axis, curves_, xlabel, ylabel, **legend):
+    """Lines that differ without colour: {label: (x, y)}."""
+    for i, (label, (x, y)) in enumerate(curves_.items()):
+        line, marker, grey = STYLES[i % len(STYLES)]
+        axis.plot(x, y, line, marker=marker, color=grey, markersize=4, linewidth=1.2, label=label)
+    axis.set_xlabel(xlabel)
+    axis.set_ylabel(ylabel)
+    axis.grid(color="0.9", linewidth=0.6)
+    if len(curves_) > 1:
+        axis.legend(fontsize=8, **legend)
+
+
+def save(figure, path):
+    figure.savefig(path, dpi=150)
+
+
+def over_images(seeds, field):
+    """(images seen in thousands, field) of the first seed."""
+    found = [line for line in seeds[0] if line.get(field) is not None]
+    return [line["images"] / 1000 for line in found], [line[field] for line in found]
+
+
+def loss_and_psnr(shown, path):
+    """Two panels, a line for each run."""
+    figure, (left, right) = panels(8.2, 3.6, 2)
+    for axis, field, label in ((left, "loss", "training loss"), (right, "psnr_a", "validation PSNR A, dB")):
+        lines = {name: over_images(seeds, field) for name, seeds in shown.runs.items()}
+        draw(axis, {name: line for name, line in lines.items() if line[0]}, "thousand training images", label)
+    left.set_yscale("log")
+    left.get_legend().remove()
+    save(figure, path)
+
+
+def channels_figure(shown, path):
+    figure, (axis,) = panels(5, 3.4)
+    x = [int(name.removeprefix("channels=")) for name in shown.runs]
+    for i, (field, label) in enumerate((("psnr_a", "PSNR A"), ("psnr_b", "PSNR B"))):
+        values = [last(seeds, field) for seeds in shown.runs.values()]
+        line, marker, grey = STYLES[i]
+        bars = [stdev(v) if len(v) > 1 else 0 for v in values]
+        axis.errorbar(
+            x, [mean(v) for v in values], bars, linestyle=line, marker=marker, color=grey, capsize=3, label=label
+        )
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(x, map(str, x))
+    axis.set_xlabel("channels")
+    axis.set_ylabel("validation PSNR, dB")
+    axis.grid(color="0.9", linewidth=0.6)
+    axis.legend()
+    save(figure, path)
+
+
+def curves_figure(shown, path):
+    pairs = list(side_by_side(shown))
+    figure, axes = panels(3.2 * len(pairs), 3.2, len(pairs))
+    for axis, (network, ours, torchs) in zip(axes, pairs):
+        x, y = over_images(torchs, "psnr_a")
+        axis.plot(x, y, color="0.7", linewidth=5, label="torch.nn")
+        axis.plot(*over_images(ours, "psnr_a"), "o-", color="black", markersize=4, linewidth=1, label="ours")
+        axis.set_title(network, fontsize=10)
+        axis.set_xlabel("thousand training images")
+        axis.grid(color="0.9", linewidth=0.6)
+    axes[0].set_ylabel("validation PSNR A, dB")
+    axes[0].legend()
+    save(figure, path)
+
+
+def grid_figure(shown, path):
+    """PSNR over epochs: a panel for each batch size, the rate as line, the channels as grey."""
+    batches = sorted({seeds[0][0]["config"]["batch_size"] for seeds in shown.runs.values()})
+    figure, axes = figures.figure_maker()(3 * len(batches), 5.4), None
+    axes = figure.subplots(2, len(batches), sharex=True, sharey="row", squeeze=False)
+    lines = {0.001: ":", 0.01: "--", 0.1: "-"}
+    greys = {24: "0.75", 48: "0.55", 96: "0.3", 144: "0.0"}
+    for seeds in shown.runs.values():
+        config = seeds[0][0]["config"]
+        column, lr, width = (
+            batches.index(config["batch_size"]),
+            config["optimizer"]["lr"],
+            config["network"]["channels"][0],
+        )
+        for row, field in enumerate(("loss", "psnr_a")):
+            axes[row][column].plot(*over_images(seeds, field), lines[lr], color=greys[width], linewidth=1.2)
+    for column, batch in enumerate(batches):
+        axes[0][column].set_title(f"batch {batch}", fontsize=10)
+        axes[1][column].set_xlabel("thousand training images")
+    axes[0][0].set_ylabel("training loss")
+    axes[1][0].set_ylabel("validation PSNR A, dB")
+    names = [(f"rate {lr:g}", line, "0.0") for lr, line in lines.items()]
+    names += [(f"{width} channels", "-", grey) for width, grey in greys.items()]
+    handles = [axes[0][0].plot([], [], line, color=grey)[0] for _, line, grey in names]
+    figure.legend(
+        handles, [name for name, _, _ in names], loc="outside upper center", ncols=7, fontsize=8, frameon=False
+    )
+    save(figure, path)
+
+
+def targets_figure(shown, path):
+    figure, (axis,) = panels(5, 3.4)
+    lines = {}
+    for name, seeds in shown.runs.items():
+        pairs, kind = name.removeprefix("pairs=").split()
+        x, y = lines.setdefault(f"{kind} targets", ([], []))
+        if values := last(seeds, "psnr_a"):
+            x.append(int(pairs))
+            y.append(mean(values))
+    draw(axis, lines, "training images", "validation PSNR A, dB")
+    axis.set_xscale("log")
+    save(figure, path)
+
+
+def spectrum_figure(shown, path):
+    found = {name: seeds[0][-1]["spectrum"] for name, seeds in shown.runs.items() if "spectrum" in seeds[0][-1]}
+    figure, axes = panels(2.5 * len(found), 2.9, len(found))
+    decibels = {name: torch.tensor(power).clamp_min(1e-12).log10().mul(10) for name, power in found.items()}
+    low, high = min(d.min().item() for d in decibels.values()), max(d.max().item() for d in decibels.values())
+    for axis, (name, image) in zip(axes, decibels.items()):
+        drawn = axis.imshow(image.tolist(), cmap="gray", vmin=low, vmax=high, origin="lower", extent=(0, 0.5, 0, 0.5))
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("cycles per pixel, along rows")
+    axes[0].set_ylabel("along columns")
+    figure.colorbar(drawn, ax=list(axes), label="error power, dB")
+    save(figure, path)
+
+
+def floor_figure(shown, path):
+    """Loss, error against clean images, and their difference over a run, beside the variance predicted for it."""
+    name, seeds = max(shown.runs.items(), key=lambda item: last(item[1], "psnr_a") or [0])
+    lines, variance = trained(seeds), seeds[0][0]["noise_variance"]
+    x = [line["images"] / 1000 for line in lines]
+    figure, (axis,) = panels(5.2, 3.4)
+    draw(axis, {
+        "training loss, noisy targets": (x, [line["loss"] for line in lines]),
+        "predicted: error + noise variance": (x, [clean_error(line) + variance for line in lines]),
+        "error against clean images": (x, [clean_error(line) for line in lines]),
+    }, "thousand training images", "mean squared error")  # fmt: skip
+    axis.axhline(variance, color="0.5", linewidth=0.8)
+    axis.text(x[0], variance, "noise variance", fontsize=8, va="bottom")
+    axis.set_ylim(0)
+    axis.set_title(name, fontsize=9)
+    save(figure, path)
+
+
+def rates_figure(shown, path):
+    figure, (left, right) = panels(8.2, 3.4, 2)
+    draw(
+        left,
+        {name: over_images(seeds, "psnr_a") for name, seeds in shown.runs.items()},
+        "thousand training images",
+        "validation PSNR A, dB",
+    )
+    left.legend(fontsize=7, ncols=2)
+    ends = [
+        (seeds[0][0]["config"]["optimizer"]["lr"], mean(last(seeds, "psnr_a")))
+        for seeds in shown.runs.values()
+        if last(seeds, "psnr_a")
+    ]
+    draw(right, {"": zip(*ends)}, "rate of plain SGD", "PSNR A at the end, dB")
+    right.set_xscale("log")
+    save(figure, path)
+
+
+def pictures_figure(shown, path):
+    """Noisy, denoised, clean: synthetic images, by the last weights that are shown."""
+    coded = list(shown.runs.values())[-1][0][-1]["pictures"]
+    shape = coded["shape"]
+    decoded = (torch.frombuffer(bytearray(base64.b64decode(coded[name])), dtype=torch.uint8).view(shape)
+               for name in ("noisy", "denoised", "clean"))  # fmt: skip
+    figures.comparison(path, *decoded)
+
+
+# -------------------------------------------------------------------------------------------------- the whole
+
+
+class Section(NamedTuple):
+    experiment: str
+    title: str
+    text: object
+    figure: object = None
+    name: str = ""
+
+
+SECTIONS = [
+    Section("s0-blocks", "S0: every block against torch, largest absolute difference", blocks),
+    Section("s0-minutes", "S0: in minutes of one core", minutes, loss_and_psnr),
+    Section("s1-channels", "S1: channels", channels, channels_figure),
+    Section(
+        "shipped", "S1: noisy, denoised, clean; and the shipped weights with self-ensemble", shipped, pictures_figure
+    ),
+    Section("s2-rates", "S2: learning rates of plain SGD", rates, rates_figure),
+    Section("s3-shapes", "S3: kernel x stride x padding x dilation", shapes),
+    Section("s3-curves", "S3: ours and torch.nn from the same weights on the same batches", curves, curves_figure),
+    Section("s4-grid", "S4: batch size, channels, rate of plain SGD (PSNR A)", grid, grid_figure),
+    Section("s4-long", "S4: a hundred epochs", long, loss_and_psnr),
+    Section("targets", "Noise2Noise against clean targets, and the number of images", targets, targets_figure),
+    Section("budget", "2,000 noisy images spent in three ways", plain_table, loss_and_psnr),
+    Section("optimizers", "What the loss falls to", floor, floor_figure, "floor"),
+    Section("optimizers", "Optimisers", plain_table, loss_and_psnr),
+    Section("upsampling", "Transposed convolution against nearest + convolution", upsampling, spectrum_figure),
+    Section("initialisations", "Initial weights", plain_table, loss_and_psnr),
+    Section("precision", "bf16 against fp32", plain_table),
+    Section("images", "Synthetic images against photographs as training data", images),
+]
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="experiments.show", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of logs/; RESULTS.md and figures/ go there")
+    args = parser.parse_args(argv)
+    shown = {name: choose(name, args.out / "logs") for name in EXPERIMENTS}
+    (args.out / "figures").mkdir(parents=True, exist_ok=True)
+    text = ["# Results of the experiments", "",
+            "Made by `python -m experiments.show` from `logs/`; nothing here is typed by hand. PSNR in dB: A is the mean over "
+            "images of each image's, B that of the mean error. Scales: see README.md. Published figures are their authors'."]  # fmt: skip
+    for section in SECTIONS:
+        if found := shown[section.experiment]:
+            text += ["", f"## {section.title}", "", found.note, "", section.text(found)]
+            if section.figure:
+                name = f"figures/{section.name or section.experiment}.png"
+                section.figure(found, args.out / name)
+                text += ["", f"![{section.title}]({name})"]
+    (args.out / "RESULTS.md").write_text("\n".join(text) + "\n")
+
+
+if __name__ == "__main__":
+    main()
