@@ -9,7 +9,8 @@ EXPERIMENTS = --scale $(if $(QUICK),quick,$(or $(SCALE),full)) --jobs $(or $(JOB
 	$(if $(DATA),--data $(DATA)) $(if $(PHOTOS),--photos $(PHOTOS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint conformance gradcheck bench weights experiments reliability fuzz nightly notebook wheel submission clean
+.PHONY: help demo test lint conformance gradcheck bench weights experiments reliability fuzz nightly notebook book \
+	report wheel submission clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,6 +64,9 @@ nightly: .venv/installed  ## every block with 10,000 random arguments, sizes and
 
 notebook: .venv/installed  ## run notebooks/noise2noise.ipynb and keep its outputs
 	$(BIN)/python notebooks/execute.py
+
+report: .venv/installed  ## typeset Miniproject_2/Report_2.pdf from the logs
+	$(BIN)/python -m report.build
 
 wheel: .venv/installed  ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build
