@@ -29,6 +29,10 @@ lint: .venv/installed  ## check the style
 conformance: .venv/installed  ## run PyTorch's own test inputs against the blocks, write CONFORMANCE.md
 	$(BIN)/python benchmarks/conformance.py
 
+book: .venv/installed  ## draw the pictures of docs/ and run the examples of its chapters
+	$(BIN)/python docs/pictures.py
+	$(BIN)/python -m pytest tests/test_book.py
+
 gradcheck: .venv/installed  ## check every block's gradients numerically
 	$(BIN)/python -m others.nn.gradcheck
 
