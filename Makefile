@@ -55,7 +55,7 @@ experiments: .venv/installed  ## run what is left of all experiments, draw their
 	$(BIN)/python -m experiments.run $(EXPERIMENTS)
 	$(BIN)/python -m experiments.show $(SHOWN)
 
-reliability: .venv/installed  ## kill, flip, truncate, fuzz and soak at full length, write RELIABILITY.md (an hour or two)
+reliability: .venv/installed  ## kill, flip, truncate, fuzz and soak at full length, write RELIABILITY.md (goes on if stopped)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[fuzz]"
 	$(BIN)/python benchmarks/reliability.py
 
@@ -63,8 +63,8 @@ fuzz: .venv/installed  ## fuzz the readers of checkpoints, pairs and pictures fo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[fuzz]"
 	$(BIN)/python tests/fuzz/readers.py out/corpus -max_total_time=600 -rss_limit_mb=3000 -timeout=30
 
-nightly: .venv/installed  ## every block with 10,000 random arguments, sizes and values for each property
-	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/nn
+nightly: .venv/installed  ## 10,000 new random examples for each property of blocks, kernels and the command line
+	$(BIN)/python benchmarks/reliability.py --fresh properties
 
 notebook: .venv/installed  ## run notebooks/noise2noise.ipynb and keep its outputs
 	$(BIN)/python notebooks/execute.py

@@ -5,6 +5,7 @@ A page is a tensor (H, W, C), uint8 or uint16, or floating point from a TIFF; C 
 """
 
 import io
+import logging
 import re
 import struct
 import warnings
@@ -292,6 +293,7 @@ def tifffile_module():
         import tifffile
     except ImportError as error:
         raise ImportError(INSTALL.format("TIFF", "tifffile")) from error
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it finds in a damaged file is no news
     return tifffile
 
 
@@ -334,6 +336,7 @@ def tiff_page(path, page):
 
 def read_tiff(path):
     with opened_tiff(path) as tiff:
+        check_chain(path, tiff)
         about = [page_about(page) for page in tiff.pages]
         shapes = [(page.imagelength, page.imagewidth) for page in tiff.pages]
         inked = any(page.photometric == SEPARATED for page in tiff.pages)
@@ -343,6 +346,15 @@ def read_tiff(path):
         raise PictureError(f"{path}: more than {LARGEST:,} pixels; cut it into parts")
     picture = Picture("TIFF", tiff_pages(path), {"tiff": about, **outside_tiff(about[0])})
     return in_rgb(picture) if inked else picture
+
+
+def check_chain(path, tiff):
+    """Raise PictureError if a page names an earlier one as its successor, which would make the file endless."""
+    seen = set()
+    for page in tiff.pages:
+        if page.offset in seen:
+            raise PictureError(f"{path}: damaged or incomplete TIFF (its pages go in a circle)")
+        seen.add(page.offset)
 
 
 def outside_tiff(about):
