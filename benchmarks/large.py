@@ -89,7 +89,8 @@ def denoised(threads, side):
 
 
 def show(args, rows):
-    cpu = next((line.split(": ")[1] for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
+    about = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(": ")[1] for line in about if line.startswith("model name")), "")
     lines = [f"# Large images\n\n`benchmarks/large.py`, {args.threads} thread(s) of {cpu.strip()}.\n"]
     table = [("what", "image", "seconds", "MiB beside image and result"), ("---",) * 4, *rows]
     lines += ["| " + " | ".join(row) + " |" for row in table]

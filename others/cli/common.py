@@ -1,7 +1,5 @@
-"""What several commands share: the model and its options, progress, pixels of picture files."""
+"""What several commands share: the model and its options, pixels of picture files."""
 
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -9,7 +7,6 @@ import torch
 from Miniproject_2.model import PRECISIONS, Model
 
 from .. import checkpoint, pictures
-from ..progress import progress
 
 DENOISERS = ("prescribed", "rednet")
 
@@ -38,14 +35,6 @@ def load_model(args):
     model = new_model(args)
     model.load_pretrained_model(*[args.weights] if args.weights else [])
     return model
-
-
-@contextmanager
-def tiles(title):
-    """with tiles(title) as advance: a bar of the tiles that are done, after 2 seconds."""
-    options = {"unit": "tile", "delay": 2, "leave": False, "disable": not sys.stderr.isatty()}
-    with progress(desc=title, **options) as (advance, _):
-        yield advance
 
 
 def first_page(path):

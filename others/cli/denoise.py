@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 from .. import noise, pictures
 from ..files import check_new
-from .common import add_model_arguments, load_model, tiles
+from ..progress import tiles
+from .common import add_model_arguments, load_model
 
 ADVICE = "train on noisy pairs of your own (noise2noise train --help), then denoise with --weights"
 
@@ -136,9 +137,12 @@ def denoise_file(model, job, args, hints):
 
     def pages():
         for number, page in enumerate(picture.pages):
+            pixels = pictures.to_pixels(page)
+            with tiles(job.source.name) as advance:
+                denoised = model.predict(pixels, args.self_ensemble, advance)
             if not number and not args.weights:
-                note(hints, page, job.source)
-            clean = denoise_page(model, page, args.self_ensemble, job.source.name)
+                note(hints, noise.look(pixels, denoised), job.source)
+            clean = pictures.with_colours(page, denoised)
             if args.compare:
                 compared.append(pictures.beside(page, clean, picture.about))
             yield clean
@@ -151,13 +155,7 @@ def denoise_file(model, job, args, hints):
     print(f"{job.source} -> {', '.join(map(str, outputs))} ({time.perf_counter() - started:.1f} s)", flush=True)
 
 
-def note(hints, page, source):
-    hint = noise.unlike_training(noise.look(pictures.to_pixels(page)))
+def note(hints, seen, source):
+    hint = noise.unlike_training(seen)
     if hint:
         hints.setdefault(hint, []).append(source)
-
-
-def denoise_page(model, page, self_ensemble=False, title=""):
-    """(H, W, C) -> the same with its colours denoised; grey is denoised as three equal channels and averaged."""
-    with tiles(title) as advance:
-        return pictures.with_colours(page, model.predict(pictures.to_pixels(page), self_ensemble, on_tile=advance))
