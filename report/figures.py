@@ -9,7 +9,7 @@ from statistics import mean
 
 from others.nn.geometry import correlation_size, phases
 
-from .gather import finished, speed
+from .gather import finished, pretty, speed
 
 WIDTH = 7.05  # inches of print, both columns
 COLUMN = 3.42
@@ -126,17 +126,22 @@ def value(run, name):
     return float(re.search(rf"{name}=([\d.]+)", run)[1])
 
 
-def over_epochs(axis, variants, labels):
-    """A line of PSNR over the images seen for each of the variants, averaged over seeds."""
-    for (name, label), (marker, line, colour) in zip(labels.items(), STYLES):
-        epochs = list(zip(*variants[name]))[1:]
-        axis.plot([epoch[0]["images"] for epoch in epochs],
-                  [mean(each["psnr_a"] for each in epoch) for epoch in epochs],
-                  marker, linestyle=line, color=colour, label=label)  # fmt: skip
+def over_epochs(axis, runs, label, style):
+    """A line of PSNR A over the images seen, averaged over seeds, from the first epoch."""
+    marker, line, colour = style
+    epochs = list(zip(*runs))[1:]
+    axis.plot([epoch[0]["images"] for epoch in epochs], [mean(each["psnr_a"] for each in epoch) for epoch in epochs],
+              marker, linestyle=line, color=colour, label=label)  # fmt: skip
+
+
+def finish(axis, columns=1):
+    """Names of the axes, and a legend below the lines."""
+    low, high = axis.get_ylim()
+    axis.set_ylim(low - 0.1 * (high - low) * (1 + -(-len(axis.get_lines()) // columns)), high)
     axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.set_xlabel("training images seen")
     axis.set_ylabel("PSNR A, dB")
-    axis.legend()
+    axis.legend(loc="lower right", ncols=columns, columnspacing=1, handlelength=2.2)
 
 
 def against(axis, points, label, style):
@@ -154,11 +159,14 @@ def plain_log(axis, base, ticks):
 
 def curves(root, axis):
     variants = finished(root, "s3-curves")[1]
-    over_epochs(axis, variants, {
-        "prescribed, ours": "prescribed, ours", "prescribed, torch": "the same in torch.nn",
-        "rednet of 9 channels, ours": "RED-Net, ours", "rednet of 9 channels, torch": "the same in torch.nn",
-    })  # fmt: skip
-    return "our blocks against torch.nn"
+    networks = [name.removesuffix(", ours") for name in variants if name.endswith(", ours")]
+    for network, style in zip(networks, STYLES):
+        over_epochs(axis, variants[f"{network}, torch"], None, ("s", "none", "0.45"))
+        axis.get_lines()[-1].set(markersize=5.5, markerfacecolor="none", markeredgewidth=0.6)
+        over_epochs(axis, variants[f"{network}, ours"], f"{pretty(network)}, ours", style)
+    axis.get_lines()[0].set_label("the same in torch.nn")
+    finish(axis)
+    return "our blocks and torch.nn's"
 
 
 def rates(root, axis):
@@ -195,7 +203,9 @@ def optimisers(root, axis):
         kind = "one cycle, clipped" if "clipped" in name else name.split()[0] if "cycle" not in name else None
         if kind and None not in psnrs(runs):
             best.setdefault(kind, []).append((mean(psnrs(runs)), name))
-    over_epochs(axis, variants, {max(each)[1]: kind for kind, each in best.items()})
+    for (kind, each), style in zip(best.items(), STYLES):
+        over_epochs(axis, variants[max(each)[1]], kind, style)
+    finish(axis, columns=2)
     return "optimisers, each at its better rate"
 
 

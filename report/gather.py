@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from experiments.declarations import declared
-from experiments.show import choose
+from experiments.show import checkerboard, choose
 from others import checkpoint, denoiser, denoiser_bonus, nn, simulation
 from others.nn import kernels, winograd
 from others.nn.summary import calls, count, receptive_field
@@ -243,7 +243,7 @@ def beside(root):
 def size(config, variants):
     """How long the runs of an experiment were, in words."""
     epochs, seeds = config["epochs"], len(next(iter(variants.values())))
-    length = f"{config['minutes']} minutes of one core" if config["minutes"] else (
+    length = f"{config['minutes']:g} minutes of one core" if config["minutes"] else (
         f"{epochs} epoch{'s' * (epochs != 1)} of {thousands(config['images'])} images")  # fmt: skip
     return length + (f", {seeds} seeds" if seeds > 1 else "")
 
@@ -285,12 +285,15 @@ def extremes(variants):
 
 
 def blocks(variants):
-    """Largest difference from torch over outputs and gradients of all blocks, by dtype."""
+    """Largest absolute differences from torch over all blocks, by dtype: of outputs and input gradients (`maps`), and of
+    parameters' gradients (`sums`)."""
     found = {}
     for name, (lines,) in variants.items():
-        dtype = name.rsplit(" ", 1)[1]
-        found.setdefault(dtype, []).append(max(last(lines, "differences").values()))
-    return {dtype: power_of_ten(max(each)) for dtype, each in found.items()} | {"count": str(len(found["float64"]))}
+        entry = found.setdefault(name.rsplit(" ", 1)[1], {"maps": [], "sums": []})
+        for what, value in last(lines, "differences").items():
+            entry["maps" if what in ("output", "grad_input") else "sums"].append(value)
+    ends = {dtype: {key: power_of_ten(max(values)) for key, values in entry.items()} for dtype, entry in found.items()}
+    return {**ends, "count": str(len(variants) // len(found))}
 
 
 def power_of_ten(value):
@@ -299,18 +302,21 @@ def power_of_ten(value):
 
 
 def curves(variants):
-    """Ours against torch from the same weights and batches: both ends, the largest distance, the ratio of times."""
-    found = {}
-    for name in (name.removesuffix(", ours") for name in variants if name.endswith("ours")):
+    """Ours and torch's from the same weights and batches: both ends, and the largest distance in any epoch."""
+    rows, starts = [], []
+    for name in (name.removesuffix(", ours") for name in variants if name.endswith(", ours")):
         ours, torchs = variants[f"{name}, ours"], variants[f"{name}, torch"]
-        pairs = [pair for a, b in zip(ours, torchs) for pair in zip(a, b)]
-        seconds = [sum(line["cpu_seconds"] for run in runs for line in run) for runs in (ours, torchs)]
-        found[name] = {
-            "ours": spread([last(run) for run in ours]), "torch": spread([last(run) for run in torchs]),
-            "apart": f"{max(abs(a['psnr_a'] - b['psnr_a']) for a, b in pairs):.3f}",
-            "times": f"{seconds[0] / seconds[1]:.2f}",
-        }  # fmt: skip
-    return {"networks": found, "apart": max(each["apart"] for each in found.values())}
+        apart = [abs(a["psnr_a"] - b["psnr_a"]) for one, other in zip(ours, torchs) for a, b in zip(one, other)]
+        ends = (spread([last(run) for run in runs]) for runs in (ours, torchs))
+        rows.append([pretty(name), *ends, f"{max(apart):.3f}"])
+        starts.append(apart[0])
+    return {"rows": rows, "start": power_of_ten(max(starts)) if max(starts) else "nothing"}
+
+
+def rates(variants):
+    """The smallest, the best and the largest learning rate, each with what it reached."""
+    ends = [(name.partition("=")[2], value) for name, value in finals(variants).items()]
+    return {"least": ends[0], "most": ends[-1], **extremes(variants)}
 
 
 def shapes(variants):
@@ -340,8 +346,17 @@ def targets(variants):
 
 
 def upsampling(variants):
-    grey = finals(variants, "flat_deviation")
-    return {"rows": [[pretty(name), value, grey[name]] for name, value in finals(variants).items()]}
+    """PSNR A, what a checkerboard adds to the error, in dB at periods of 2 and 4 pixels, and how uneven flat grey comes
+    back."""
+    grey, rows = finals(variants, "flat_deviation"), []
+    for name, value in finals(variants).items():
+        peaks = zip(*(checkerboard(last(lines, "spectrum")) for lines in variants[name]))
+        rows.append([pretty(name), value, *(signed(mean(peak)) for peak in peaks), grey[name]])
+    return {"rows": rows}
+
+
+def signed(value):
+    return f"{value:+.1f}".replace("-", "−")
 
 
 def images(variants):
@@ -367,7 +382,7 @@ SUMMARIES = {
     "s0-blocks": blocks,
     "s0-minutes": plainly,
     "s1-channels": plainly,
-    "s2-rates": plainly,
+    "s2-rates": rates,
     "s3-shapes": shapes,
     "s3-curves": curves,
     "s4-grid": grid,
