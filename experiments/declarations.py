@@ -184,7 +184,7 @@ EXPERIMENTS = {
     "s3-shapes": (s3_shapes, {"full": (50_000, 5, 10), "medium": (5_000, 1, 10), "small": (1_000, 1, 3)}),
     "s4-long": (s4_long, {"full": (50_000, 100, 1), "medium": (500, 100, 1), "small": (96, 100, 1)}),
 }
-QUICK = (32, 1, 1)
+QUICK = (16, 1, 1)
 BY_TIME = {"s0-minutes"}  # whose epochs are minutes
 SCALES = ("quick", "small", "medium", "full")
 

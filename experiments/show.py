@@ -133,8 +133,10 @@ def blocks(shown):
 
 def minutes(shown):
     published = {"prescribed": "15.97 (S0, full training)", "rednet of 9 channels": "23.6 (S0, 10 minutes of a GPU)"}
-    rows = [[name, *psnr(seeds), spread(last(seeds, "ensemble_a")), f"{seeds[0][-1]['images']:,}", published.get(name, "")]
-            for name, seeds in shown.runs.items()]  # fmt: skip
+    rows = []
+    for name, seeds in shown.runs.items():
+        images_seen = f"{seeds[0][-1]['images']:,}"
+        rows.append([name, *psnr(seeds), spread(last(seeds, "ensemble_a")), images_seen, published.get(name, "")])
     return table(rows, ["network", "PSNR A", "PSNR B", "A with self-ensemble", "images seen", "published"])
 
 
@@ -158,8 +160,8 @@ def rates(shown):
         rows, ["rate", "loss, first epoch", "loss, last", "step / weights after one epoch", "PSNR A", "PSNR B"]
     )
     return text + (
-        "\n\nThe loss is a mean over 3,072 values an image, so its gradient is small: `step / weights` is the rate times "
-        "the gradient's norm over the weights' norm. Published: S2 trained at 0.5, S4 at 0.1."
+        "\n\nThe loss is a mean over 3,072 values an image, so its gradient is small: `step / weights` is the rate "
+        "times the gradient's norm over the weights' norm. Published: S2 trained at 0.5, S4 at 0.1."
     )
 
 
@@ -190,8 +192,9 @@ def curves(shown):
         start = max(abs(a["psnr_a"] - b["psnr_a"]) for a, b in pairs if not a["epoch"])
         rows.append([network, psnr(ours)[0], psnr(torchs)[0], f"{start:.1e}", f"{decibel:.3f}", f"{loss:.1e}",
                      f"{cost(ours):.2f}", f"{cost(torchs):.2f}", f"{cost(ours) / cost(torchs):.2f}"])  # fmt: skip
-    text = table(rows, ["network", "PSNR A, ours", "torch", "largest difference before training, dB", "in any epoch, dB",
-                        "of the loss, relative", "CPU s per 1,000 images, ours", "torch", "ratio"])  # fmt: skip
+    text = table(rows, ["network", "PSNR A, ours", "torch", "largest difference before training, dB",
+                        "in any epoch, dB", "of the loss, relative", "CPU s per 1,000 images, ours", "torch",
+                        "ratio"])  # fmt: skip
     return text + (
         "\n\nTimes are processor time of one thread beside other work; `benchmarks/RESULTS.md` has measured ones. "
         "Published ratios: 6.2 (S0), 3.9 on a CPU and 2.2 on a GPU (S3)."
@@ -216,8 +219,10 @@ def long(shown):
 
 
 def plain_table(shown):
-    rows = [[name, *psnr(seeds), f"{trained(seeds)[-1]['loss']:.5f}" if trained(seeds) else "", f"{cost(seeds) or 0:.2f}"]
-            for name, seeds in shown.runs.items()]  # fmt: skip
+    rows = []
+    for name, seeds in shown.runs.items():
+        losses = [f"{line['loss']:.5f}" for line in trained(seeds)]
+        rows.append([name, *psnr(seeds), losses[-1] if losses else "", f"{cost(seeds) or 0:.2f}"])
     return table(rows, ["run", "PSNR A", "PSNR B", "loss, last epoch", "CPU s per 1,000 images"])
 
 
@@ -244,8 +249,9 @@ def upsampling(shown):
         ["upsampling", "PSNR A", "PSNR B", "error at period 2, dB", "error at period 4, dB", "flat grey, deviation"],
     )
     return text + (
-        "\n\nThe error's power at a period of 2 (or 4) pixels, over that at the neighbouring frequencies: what a checkerboard adds. "
-        "The last column is the standard deviation, in pixel values, of what a flat grey image comes back with."
+        "\n\nThe error's power at a period of 2 (or 4) pixels, over that at the neighbouring frequencies: what a "
+        "checkerboard adds. The last column is the standard deviation, in pixel values, of what a flat grey image comes "
+        "back with."
     )
 
 
@@ -298,8 +304,8 @@ def floor(shown):
         rows, ["run", "noise variance", "error against clean images", "predicted loss", "observed loss", "difference"]
     )
     return text + (
-        "\n\nThe variance is half the mean squared difference of the two noisy versions, the error is that of PSNR B on the "
-        "validation pairs; the observed loss is the mean of the last epoch, while the weights still changed."
+        "\n\nThe variance is half the mean squared difference of the two noisy versions, the error is that of PSNR B "
+        "on the validation pairs; the observed loss is the mean of the last epoch, while the weights still changed."
     )
 
 
@@ -516,6 +522,11 @@ SECTIONS = [
 ]
 
 
+HEAD = """\
+Made by `python -m experiments.show` from `logs/`; no result is typed by hand. PSNR in dB: A is the mean over images of
+each image's, B that of the mean error. Scales: see README.md. Published figures are their authors'."""
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(
         prog="experiments.show", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -524,9 +535,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     shown = {name: choose(name, args.out / "logs") for name in EXPERIMENTS}
     (args.out / "figures").mkdir(parents=True, exist_ok=True)
-    text = ["# Results of the experiments", "",
-            "Made by `python -m experiments.show` from `logs/`; nothing here is typed by hand. PSNR in dB: A is the mean over "
-            "images of each image's, B that of the mean error. Scales: see README.md. Published figures are their authors'."]  # fmt: skip
+    text = ["# Results of the experiments", "", HEAD]
     for section in SECTIONS:
         if found := shown[section.experiment]:
             text += ["", f"## {section.title}", "", found.note, "", section.text(found)]
