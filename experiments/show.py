@@ -250,8 +250,8 @@ def upsampling(shown):
     )
     return text + (
         "\n\nThe error's power at a period of 2 (or 4) pixels, over that at the neighbouring frequencies: what a "
-        "checkerboard adds. The last column is the standard deviation, in pixel values, of what a flat grey image comes "
-        "back with."
+        "checkerboard adds. The last column is the standard deviation, in pixel values, of a flat grey image "
+        "denoised."
     )
 
 
@@ -260,8 +260,8 @@ def checkerboard(power):
     neighbours, in dB. Frequencies are 0 to 16, cycles per 32 pixels."""
     power, found = torch.tensor(power), []
     for frequency, near in ((16, (14, 15)), (8, (6, 7, 9, 10))):
-        lines = power[frequency, 1:].mean() + power[1:, frequency].mean()
-        others = sum(power[i, 1:].mean() + power[1:, i].mean() for i in near) / len(near)
+        lines = power[frequency].mean() + power[:, frequency].mean()
+        others = sum(power[i].mean() + power[:, i].mean() for i in near) / len(near)
         found.append(10 * log10(float(lines / others)))
     return found
 
