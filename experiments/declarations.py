@@ -109,7 +109,8 @@ def s4_long():
 def targets():
     """Noise2Noise against clean targets, and the number of pairs: the same noisy inputs, network and steps."""
     for pairs, target in product((500, 2_000, 10_000, 50_000), ("noisy", "clean")):
-        yield f"pairs={pairs} {target}", {"data": "photos", "pairs": pairs, "targets": target}
+        changes = {"data": "photos", "pairs": pairs, "targets": target, "measure": ("floor",)}
+        yield f"pairs={pairs} {target}", changes
 
 
 def budget():
