@@ -288,8 +288,8 @@ def floor(shown):
             rows.append([name, *cells, f"{loss / (error + variance) - 1:+.1%}"])
     text = table(rows, ["run", "noise's variance", "error against clean", "predicted loss", "loss", "difference"])
     return text + (
-        "\n\nMean squared errors of 2,000 of the training images (500 where there are no more) after training. A loss below "
-        "the prediction is one that has learnt the noise of its targets."
+        "\n\nMean squared errors of 2,000 of the training images (500 where there are no more) after training. A loss "
+        "below the prediction is one that has learnt the noise of its targets."
     )
 
 
