@@ -51,7 +51,7 @@ weights: .venv/installed  ## train the shipped weights again: make weights PHOTO
 	$(TRAIN) rednet $(WEIGHTS) --epochs 15 --lr 2 --clip 0.01 --seed 1 --gaussian 0.1 --start out/1.pth $(SHIPPED) \
 		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))}"
 
-experiments: .venv/installed  ## run what is left of all experiments, draw their tables: [QUICK=1] [SCALE=small] [DATA=folder] [PHOTOS=folder] [JOBS=2]
+experiments: .venv/installed  ## run all experiments, draw tables and figures: [QUICK=1 | SCALE=small] [DATA=folder] [PHOTOS=folder] [JOBS=2]
 	$(BIN)/python -m experiments.run $(EXPERIMENTS)
 	$(BIN)/python -m experiments.show $(SHOWN)
 

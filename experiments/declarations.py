@@ -109,7 +109,8 @@ def s4_long():
 def targets():
     """Noise2Noise against clean targets, and the number of pairs: the same noisy inputs, network and steps."""
     for pairs, target in product((500, 2_000, 10_000, 50_000), ("noisy", "clean")):
-        yield f"pairs={pairs} {target}", {"data": "photos", "pairs": pairs, "targets": target}
+        changes = {"data": "photos", "pairs": pairs, "targets": target, "measure": ("floor",)}
+        yield f"pairs={pairs} {target}", changes
 
 
 def budget():
@@ -181,10 +182,10 @@ EXPERIMENTS = {
     "s4-grid": (s4_grid, {"full": (50_000, 20, 1), "medium": (1_000, 5, 1), "small": (256, 4, 1)}),
     "s1-channels": (s1_channels, {"full": (50_000, 30, 3), "medium": (5_000, 4, 1), "small": (1_000, 4, 1)}),
     "s0-minutes": (s0_minutes, {"full": (5_000, 10.0, 1), "medium": (5_000, 3.0, 1), "small": (1_000, 1.0, 1)}),
-    "s3-shapes": (s3_shapes, {"full": (50_000, 5, 10), "medium": (5_000, 1, 10), "small": (1_000, 1, 3)}),
+    "s3-shapes": (s3_shapes, {"full": (50_000, 5, 10), "medium": (5_000, 1, 10), "small": (2_000, 1, 10)}),
     "s4-long": (s4_long, {"full": (50_000, 100, 1), "medium": (500, 100, 1), "small": (96, 100, 1)}),
 }
-QUICK = (32, 1, 1)
+QUICK = (16, 1, 1)
 BY_TIME = {"s0-minutes"}  # whose epochs are minutes
 SCALES = ("quick", "small", "medium", "full")
 

@@ -178,7 +178,7 @@ def main(argv=None):
     args = arguments(argv)
     watching = {"tensorboard": args.tensorboard, "wandb": args.wandb}
     hooks.require(**watching)
-    most = 48 if args.scale == "quick" else None
+    most = 16 if args.scale == "quick" else None
     places = trials.Places(args.data, args.photos, None if most else args.cache, most)
     logs = args.out / "logs"
     logs.mkdir(parents=True, exist_ok=True)

@@ -102,11 +102,6 @@ def cost(seeds):
     return 1000 * seconds / images if images else None
 
 
-def clean_error(line):
-    """The mean squared error against clean images, which PSNR B is the logarithm of."""
-    return 10 ** (-line["psnr_b"] / 10)
-
-
 # ------------------------------------------------------------------------------------------------------- tables
 # Each takes what is shown of its experiment and gives Markdown.
 
@@ -133,8 +128,10 @@ def blocks(shown):
 
 def minutes(shown):
     published = {"prescribed": "15.97 (S0, full training)", "rednet of 9 channels": "23.6 (S0, 10 minutes of a GPU)"}
-    rows = [[name, *psnr(seeds), spread(last(seeds, "ensemble_a")), f"{seeds[0][-1]['images']:,}", published.get(name, "")]
-            for name, seeds in shown.runs.items()]  # fmt: skip
+    rows = []
+    for name, seeds in shown.runs.items():
+        images_seen = f"{seeds[0][-1]['images']:,}"
+        rows.append([name, *psnr(seeds), spread(last(seeds, "ensemble_a")), images_seen, published.get(name, "")])
     return table(rows, ["network", "PSNR A", "PSNR B", "A with self-ensemble", "images seen", "published"])
 
 
@@ -158,8 +155,8 @@ def rates(shown):
         rows, ["rate", "loss, first epoch", "loss, last", "step / weights after one epoch", "PSNR A", "PSNR B"]
     )
     return text + (
-        "\n\nThe loss is a mean over 3,072 values an image, so its gradient is small: `step / weights` is the rate times "
-        "the gradient's norm over the weights' norm. Published: S2 trained at 0.5, S4 at 0.1."
+        "\n\nThe loss is a mean over 3,072 values an image, so its gradient is small: `step / weights` is the rate "
+        "times the gradient's norm over the weights' norm. Published: S2 trained at 0.5, S4 at 0.1."
     )
 
 
@@ -190,8 +187,9 @@ def curves(shown):
         start = max(abs(a["psnr_a"] - b["psnr_a"]) for a, b in pairs if not a["epoch"])
         rows.append([network, psnr(ours)[0], psnr(torchs)[0], f"{start:.1e}", f"{decibel:.3f}", f"{loss:.1e}",
                      f"{cost(ours):.2f}", f"{cost(torchs):.2f}", f"{cost(ours) / cost(torchs):.2f}"])  # fmt: skip
-    text = table(rows, ["network", "PSNR A, ours", "torch", "largest difference before training, dB", "in any epoch, dB",
-                        "of the loss, relative", "CPU s per 1,000 images, ours", "torch", "ratio"])  # fmt: skip
+    text = table(rows, ["network", "PSNR A, ours", "torch", "largest difference before training, dB",
+                        "in any epoch, dB", "of the loss, relative", "CPU s per 1,000 images, ours", "torch",
+                        "ratio"])  # fmt: skip
     return text + (
         "\n\nTimes are processor time of one thread beside other work; `benchmarks/RESULTS.md` has measured ones. "
         "Published ratios: 6.2 (S0), 3.9 on a CPU and 2.2 on a GPU (S3)."
@@ -216,8 +214,10 @@ def long(shown):
 
 
 def plain_table(shown):
-    rows = [[name, *psnr(seeds), f"{trained(seeds)[-1]['loss']:.5f}" if trained(seeds) else "", f"{cost(seeds) or 0:.2f}"]
-            for name, seeds in shown.runs.items()]  # fmt: skip
+    rows = []
+    for name, seeds in shown.runs.items():
+        losses = [f"{line['loss']:.5f}" for line in trained(seeds)]
+        rows.append([name, *psnr(seeds), losses[-1] if losses else "", f"{cost(seeds) or 0:.2f}"])
     return table(rows, ["run", "PSNR A", "PSNR B", "loss, last epoch", "CPU s per 1,000 images"])
 
 
@@ -244,8 +244,9 @@ def upsampling(shown):
         ["upsampling", "PSNR A", "PSNR B", "error at period 2, dB", "error at period 4, dB", "flat grey, deviation"],
     )
     return text + (
-        "\n\nThe error's power at a period of 2 (or 4) pixels, over that at the neighbouring frequencies: what a checkerboard adds. "
-        "The last column is the standard deviation, in pixel values, of what a flat grey image comes back with."
+        "\n\nThe error's power at a period of 2 (or 4) pixels, over that at the neighbouring frequencies: what a "
+        "checkerboard adds. The last column is the standard deviation, in pixel values, of a flat grey image "
+        "denoised."
     )
 
 
@@ -254,8 +255,8 @@ def checkerboard(power):
     neighbours, in dB. Frequencies are 0 to 16, cycles per 32 pixels."""
     power, found = torch.tensor(power), []
     for frequency, near in ((16, (14, 15)), (8, (6, 7, 9, 10))):
-        lines = power[frequency, 1:].mean() + power[1:, frequency].mean()
-        others = sum(power[i, 1:].mean() + power[1:, i].mean() for i in near) / len(near)
+        lines = power[frequency].mean() + power[:, frequency].mean()
+        others = sum(power[i].mean() + power[:, i].mean() for i in near) / len(near)
         found.append(10 * log10(float(lines / others)))
     return found
 
@@ -277,29 +278,18 @@ def shipped(shown):
 
 
 def floor(shown):
-    """Of every run with noisy targets: what the loss should be, and what it is."""
+    """Of every run with noisy targets: what the loss should be, and what it is, on the same images."""
     rows = []
     for name, seeds in shown.runs.items():
-        end, variance = seeds[0][-1], seeds[0][0].get("noise_variance")
-        if variance is None or end["loss"] is None:
-            continue
-        error, predicted = clean_error(end), clean_error(end) + variance
-        rows.append(
-            [
-                name,
-                f"{variance:.5f}",
-                f"{error:.5f}",
-                f"{predicted:.5f}",
-                f"{end['loss']:.5f}",
-                f"{end['loss'] / predicted - 1:+.1%}",
-            ]
-        )
-    text = table(
-        rows, ["run", "noise variance", "error against clean images", "predicted loss", "observed loss", "difference"]
-    )
+        if name.endswith(" noisy") and last(seeds, "floor"):
+            loss, error, variance = (mean(found[key] for found in last(seeds, "floor"))
+                                     for key in ("loss", "error", "variance"))  # fmt: skip
+            cells = [f"{value:.5f}" for value in (variance, error, error + variance, loss)]
+            rows.append([name, *cells, f"{loss / (error + variance) - 1:+.1%}"])
+    text = table(rows, ["run", "noise's variance", "error against clean", "predicted loss", "loss", "difference"])
     return text + (
-        "\n\nThe variance is half the mean squared difference of the two noisy versions, the error is that of PSNR B on the "
-        "validation pairs; the observed loss is the mean of the last epoch, while the weights still changed."
+        "\n\nMean squared errors of 2,000 of the training images (500 where there are no more) after training. A loss "
+        "below the prediction is one that has learnt the noise of its targets."
     )
 
 
@@ -437,20 +427,21 @@ def spectrum_figure(shown, path):
 
 
 def floor_figure(shown, path):
-    """Loss, error against clean images, and their difference over a run, beside the variance predicted for it."""
-    name, seeds = max(shown.runs.items(), key=lambda item: last(item[1], "psnr_a") or [0])
-    lines, variance = trained(seeds), seeds[0][0]["noise_variance"]
-    x = [line["images"] / 1000 for line in lines]
-    figure, (axis,) = panels(5.2, 3.4)
-    draw(axis, {
-        "training loss, noisy targets": (x, [line["loss"] for line in lines]),
-        "predicted: error + noise variance": (x, [clean_error(line) + variance for line in lines]),
-        "error against clean images": (x, [clean_error(line) for line in lines]),
-    }, "thousand training images", "mean squared error")  # fmt: skip
-    axis.axhline(variance, color="0.5", linewidth=0.8)
-    axis.text(x[0], variance, "noise variance", fontsize=8, va="bottom")
-    axis.set_ylim(0)
-    axis.set_title(name, fontsize=9)
+    """The loss and what it should be, over the epochs, with the fewest and with the most images."""
+    names = [name for name in shown.runs if name.endswith(" noisy")]
+    figure, axes = panels(8.2, 3.6, 2)
+    for axis, name in zip(axes, (names[0], names[-1])):
+        lines = [line for line in trained(shown.runs[name]) if "floor" in line]
+        x, found = [line["images"] / 1000 for line in lines], [line["floor"] for line in lines]
+        draw(axis, {
+            "loss against noisy targets": (x, [f["loss"] for f in found]),
+            "predicted: error + variance": (x, [f["error"] + f["variance"] for f in found]),
+            "error against clean images": (x, [f["error"] for f in found]),
+        }, "thousand training images", "mean squared error")  # fmt: skip
+        axis.axhline(found[0]["variance"], color="0.5", linewidth=0.8)
+        axis.text(x[-1], found[0]["variance"], "noise's variance", fontsize=8, va="bottom", ha="right")
+        axis.set_ylim(0)
+        axis.set_title(name, fontsize=9)
     save(figure, path)
 
 
@@ -507,13 +498,18 @@ SECTIONS = [
     Section("s4-long", "S4: a hundred epochs", long, loss_and_psnr),
     Section("targets", "Noise2Noise against clean targets, and the number of images", targets, targets_figure),
     Section("budget", "2,000 noisy images spent in three ways", plain_table, loss_and_psnr),
-    Section("optimizers", "What the loss falls to", floor, floor_figure, "floor"),
+    Section("targets", "What the loss falls to", floor, floor_figure, "floor"),
     Section("optimizers", "Optimisers", plain_table, loss_and_psnr),
     Section("upsampling", "Transposed convolution against nearest + convolution", upsampling, spectrum_figure),
     Section("initialisations", "Initial weights", plain_table, loss_and_psnr),
     Section("precision", "bf16 against fp32", plain_table),
     Section("images", "Synthetic images against photographs as training data", images),
 ]
+
+
+HEAD = """\
+Made by `python -m experiments.show` from `logs/`; no result is typed by hand. PSNR in dB: A is the mean over images of
+each image's, B that of the mean error. Scales: see README.md. Published figures are their authors'."""
 
 
 def main(argv=None):
@@ -524,9 +520,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     shown = {name: choose(name, args.out / "logs") for name in EXPERIMENTS}
     (args.out / "figures").mkdir(parents=True, exist_ok=True)
-    text = ["# Results of the experiments", "",
-            "Made by `python -m experiments.show` from `logs/`; nothing here is typed by hand. PSNR in dB: A is the mean over "
-            "images of each image's, B that of the mean error. Scales: see README.md. Published figures are their authors'."]  # fmt: skip
+    text = ["# Results of the experiments", "", HEAD]
     for section in SECTIONS:
         if found := shown[section.experiment]:
             text += ["", f"## {section.title}", "", found.note, "", section.text(found)]

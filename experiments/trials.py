@@ -98,9 +98,10 @@ def training_scenes(config, places):
     count = min(config["pairs"], places.most or inf)
     if config["data"] == "course":
         return Scenes(tuple(version[:count] for version in course(places.course)), None)
-    make, with_clean = {"photos": photos, "generated": generated}[config["data"]], config["targets"] == "clean"
+    make = {"photos": photos, "generated": generated}[config["data"]]
+    with_clean = config["targets"] == "clean" or "floor" in config["measure"]
     versions = config["versions"]
-    images = make(places, count, versions, with_clean or config["data"] == "photos")  # there it costs nothing
+    images = make(places, count, versions, with_clean)
     return Scenes(tuple(images[:versions]), images[versions] if with_clean else None)
 
 
@@ -281,7 +282,7 @@ def epochs(run, places):
     validation = validation_pairs(places, "course" if places.course else "generated")
     first = {"epoch": 0, **measured(psnr(trainee, *validation))}
     if config["epochs"] == 0:
-        yield {**first, **extras(trainee, config, places, validation), "done": True}
+        yield {**first, **extras(config["measure"], trainee, places, validation, None), "done": True}
         return
     scenes = training_scenes(config, places)
     clean = config["targets"] == "clean"
@@ -319,7 +320,8 @@ def trained(trainee, scenes, config, places, validation):
             }
             return
         line |= measured(psnr(trainee, *validation), *times, loss=loss) | norms(trainee.pairs())
-        yield {**line, **(extras(trainee, config, places, validation) if line["done"] else {})}
+        wanted = config["measure"] if line["done"] else EACH_EPOCH.intersection(config["measure"])
+        yield {**line, **extras(wanted, trainee, places, validation, scenes)}
 
 
 class Progress:
@@ -365,22 +367,20 @@ def psnr(trainee, noisy, clean, **options):
     return metrics.psnr_a(output, clean), metrics.psnr_b(output, clean)
 
 
-def extras(trainee, config, places, validation):
-    """What `measure` asks for, of the trained network."""
-    return {
-        key: value for name in config["measure"] for key, value in MEASURES[name](trainee, places, validation).items()
-    }
+def extras(names, *of):
+    """What a run's `measure` asks for."""
+    return {key: value for name in names for key, value in MEASURES[name](*of).items()}
 
 
-def ensemble(trainee, places, validation):
+def ensemble(trainee, places, validation, scenes):
     return dict(zip(("ensemble_a", "ensemble_b"), psnr(trainee, *validation, self_ensemble=True)))
 
 
-def on_generated(trainee, places, validation):
+def on_generated(trainee, places, validation, scenes):
     return dict(zip(("generated_a", "generated_b"), psnr(trainee, *validation_pairs(places, "generated"))))
 
 
-def spectrum(trainee, places, validation):
+def spectrum(trainee, places, validation, scenes):
     """Mean power of the error at 17 x 17 frequencies, 0 to 1/2 cycle per pixel, in units of [0, 1]; and what a flat
     grey image comes back with in its middle: the standard deviation, in pixel values."""
     noisy, clean = validation
@@ -393,7 +393,16 @@ def spectrum(trainee, places, validation):
             "flat_deviation": float(flat.std((2, 3)).mean())}  # fmt: skip
 
 
-def pictures(trainee, places, validation, count=4):
+def floor(trainee, places, validation, scenes, count=2000):
+    """The mean squared error of training images against their noisy and their clean targets, and of these two: the
+    first is the sum of the others as long as the network does not know the noise of the targets."""
+    noisy, other = (version[:count] for version in scenes.versions[:2])
+    output, other, clean = (images.float() / 255 for images in (trainee.denoise(noisy), other, scenes.clean[:count]))
+    pairs = {"loss": (output, other), "error": (output, clean), "variance": (other, clean)}
+    return {"floor": {name: float((one - two).square().mean()) for name, (one, two) in pairs.items()}}
+
+
+def pictures(trainee, places, validation, scenes, count=4):
     """A few synthetic images: shape, and uint8 in base64."""
     noisy, clean = (images[:count] for images in validation_pairs(places, "generated"))
     denoised = trainee.denoise(noisy).round().to(torch.uint8)
@@ -402,4 +411,5 @@ def pictures(trainee, places, validation, count=4):
     return {"pictures": {"shape": list(noisy.shape), **coded}}
 
 
-MEASURES = {"ensemble": ensemble, "generated": on_generated, "spectrum": spectrum, "pictures": pictures}
+EACH_EPOCH = {"floor"}
+MEASURES = {"ensemble": ensemble, "floor": floor, "generated": on_generated, "spectrum": spectrum, "pictures": pictures}
