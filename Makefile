@@ -38,7 +38,7 @@ gradcheck: .venv/installed  ## check every block's gradients numerically
 
 bench: .venv/installed  ## time steps and predictions against torch.nn, write benchmarks/RESULTS*.md (20 min)
 	$(BIN)/python benchmarks/speed.py --fresh --scaling --seconds 1 --out benchmarks/RESULTS.md --figure docs/speed.png
-	$(BIN)/python benchmarks/speed.py --precision bf16 --batches 32 --seconds 1 --out benchmarks/RESULTS-bf16.md
+	$(BIN)/python benchmarks/speed.py --precision bf16 --fresh --seconds 1 --out benchmarks/RESULTS-bf16.md
 
 weights: .venv/installed  ## train the shipped weights again: make weights PHOTOS=folder [VAL=val_data.pkl] (hours)
 	mkdir -p out

@@ -25,7 +25,7 @@ from torch.nn.functional import fold, unfold
 from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from others import denoiser, denoiser_bonus, nn
+from others import denoiser, denoiser_bonus, figures, nn
 
 PRODUCTS = ("addmm", "mm", "bmm", "baddbmm")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -272,32 +272,20 @@ def median(values):
     return sorted(values)[len(values) // 2]
 
 
-def interleaved(functions, seconds):
-    """{name: median seconds}, the functions called in turn for about `seconds`."""
+def timed(functions, seconds):
+    """{name: median seconds}, the functions called in turn for about `seconds`, after three calls of each."""
     for function in functions.values():
-        for _ in range(2):
+        for _ in range(3):
             function()
     times = {name: [] for name in functions}
-    started = time.perf_counter()
-    while time.perf_counter() - started < seconds or len(times["ours"]) < 5:
+    started, rounds = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds or rounds < 5:
+        rounds += 1
         for name, function in functions.items():
             start = time.perf_counter()
             function()
             times[name].append(time.perf_counter() - start)
     return {name: median(values) for name, values in times.items()}
-
-
-def timed(function, seconds):
-    """Median seconds of the calls of a function during about `seconds`, after three calls."""
-    for _ in range(3):
-        function()
-    times = []
-    started = time.perf_counter()
-    while time.perf_counter() - started < seconds or len(times) < 5:
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return median(times)
 
 
 def memory(entry):
@@ -310,7 +298,7 @@ def timed_and_weighed(make, seconds):
     """Print what `timed` says of the function that make() gives, and the most memory that all of it took, MiB."""
     Path("/proc/self/clear_refs").write_text("5")
     before = memory("VmRSS")
-    print(timed(make(), seconds), memory("VmHWM") - before)
+    print(*timed({"": make()}, seconds).values(), memory("VmHWM") - before)
 
 
 def one_process(args):
@@ -337,7 +325,7 @@ def row(args, name, batch, training, precision):
     """One line of the table, as {column: value}."""
     functions = variants(name, shape_of(batch), training, PRECISIONS[precision])
     functions["products"] = products_of(functions["ours"])
-    times = interleaved(functions, args.seconds)
+    times = timed(functions, args.seconds)
     best = min(times["nchw"], times["channels_last"])
     cells = {
         "network": name,
@@ -432,14 +420,17 @@ def machine():
 
 
 def rates():
-    """What the matrix product that the rules allow reaches, and torch's convolution, in float32."""
+    """What the matrix product that the rules allow reaches, and torch's convolution, in fp32: a sentence."""
     a, b = torch.rand(4096, 1024), torch.rand(1024, 1024)
     image = torch.rand(32, 64, 32, 32).contiguous(memory_format=torch.channels_last)
     weight = torch.rand(64, 64, 3, 3).contiguous(memory_format=torch.channels_last)
-    product = 2 * 4096 * 1024 * 1024 / timed(lambda: a.mm(b), 1)
-    convolution = 2 * 32 * 32 * 32 * 64 * 64 * 9 / timed(lambda: torch.conv2d(image, weight, padding=1), 1)
-    return (f"Matrix product (4096 x 1024 x 1024) {product / 1e9:.0f} GFLOP/s, torch's convolution (64 to 64 channels, "
-            f"3 x 3, 32 images of 32 x 32) {convolution / 1e9:.0f} GFLOP/s.")  # fmt: skip
+    jobs = {"product": lambda: a.mm(b), "convolution": lambda: torch.conv2d(image, weight, padding=1)}
+    operations = {"product": 2 * 4096 * 1024 * 1024, "convolution": 2 * 32 * 32 * 32 * 64 * 64 * 9}
+    reached = {name: f"{operations[name] / taken / 1e9:.0f}" for name, taken in timed(jobs, 2).items()}
+    threads = torch.get_num_threads()
+    return (f"On {threads} thread{'s' * (threads > 1)} of this processor, in fp32, torch's matrix product runs at "
+            f"{reached['product']} GFLOP/s (4096 x 1024 x 1024), its convolution at {reached['convolution']} "
+            "(64 to 64 channels, 3 x 3, 32 images of 32 x 32).")  # fmt: skip
 
 
 def report(args, kept):
@@ -456,13 +447,9 @@ def report(args, kept):
 
 def figure(kept, path):
     """Bars of ours / torch and of the products' floor, float32 steps."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('the figure needs matplotlib: pip install "noise2noise-scratch[plots]"') from error
     rows = kept["fp32"]
     names = [f"{row['network']}, {row['']} {row['batch']}" for row in rows]
-    drawing = Figure(figsize=(7, 0.28 * len(rows) + 1), layout="constrained")
+    drawing = figures.figure_maker()(7, 0.28 * len(rows) + 1)
     axes = drawing.subplots()
     places = range(len(rows))
     axes.barh(places, [float(row["ours / torch"]) for row in rows], color="0.75", label="ours")

@@ -4,6 +4,7 @@ Pairs are (vertical, horizontal) as everywhere in torch. `Geometry` is all that 
 know besides the tensors and the size of what they are to make.
 """
 
+from functools import lru_cache
 from math import gcd
 from operator import index
 from typing import NamedTuple
@@ -71,7 +72,13 @@ class Phase(NamedTuple):
     padding: int
     dilation: int
 
+    def place(self, padding):
+        """Its taps among those of a window with this padding."""
+        start = padding - self.padding
+        return slice(start, start + span(self.kernel_size, self.dilation), self.dilation)
 
+
+@lru_cache(1024)
 def phases(size, kernel_size, stride, padding, dilation):
     """Split an axis of `size` positions into the `stride` sub-pixel phases of a transposed convolution.
 
@@ -91,7 +98,14 @@ def phases(size, kernel_size, stride, padding, dilation):
         flipped = slice(kernel_size - 1 - last, kernel_size if taps else 0, stride // common)
         count = (size - first + stride - 1) // stride
         found.append(Phase(first, count, flipped, len(taps), reach - q, dilation // common))
-    return found
+    return tuple(found)
+
+
+def window(axis):
+    """(taps, padding) of the smallest window without dilation that covers those of all `phases` of an axis."""
+    used = [phase for phase in axis if phase.kernel_size]
+    padding = max((phase.padding for phase in used), default=0)
+    return max((span(p.kernel_size, p.dilation) - p.padding for p in used), default=1) + padding, padding
 
 
 def overlap(tap, size, other_size, stride, padding, dilation, adjoint):

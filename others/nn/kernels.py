@@ -20,7 +20,7 @@ from math import prod
 from torch import empty
 
 from . import winograd
-from .geometry import Geometry, overlap, phases, span
+from .geometry import Geometry, overlap, phases, span, window
 from .windows import blocks, crop_or_pad, workspace
 
 
@@ -45,12 +45,12 @@ def scatter(y, weight, size, geometry, bias=None):
     weight = transpose(weight, geometry.groups).flip(2, 3)
     axes = zip(size, geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation)
     vertical, horizontal = (phases(*axis) for axis in axes)
-    joint = [joint_window(axis) for axis in (vertical, horizontal)]
-    if joint_pays(channels, joint, geometry):
-        return scatter_jointly(y, weight, size, geometry, (vertical, horizontal), joint, bias)
-    x = empty(y.shape[0], *size, channels, dtype=y.dtype, device=y.device)
     if geometry.stride == (1, 1):  # the only phase is x
+        x = empty(y.shape[0], *size, channels, dtype=y.dtype, device=y.device)
         return correlate_phase(x, y, weight, vertical[0], horizontal[0], geometry.groups, bias)
+    if phases_join(channels, vertical, horizontal, geometry):
+        return scatter_jointly(y, weight, vertical, horizontal, bias)[:, : size[0], : size[1]]
+    x = empty(y.shape[0], *size, channels, dtype=y.dtype, device=y.device)
     step_y, step_x = geometry.stride
     for rows in vertical:
         for cols in horizontal:
@@ -64,7 +64,7 @@ def scatter(y, weight, size, geometry, bias=None):
 
 def weight_gradient(x, y, geometry):
     """(N, H, W, C_in), (N, H', W', C_out) -> (C_out, C_in / groups, kh, kw), summed over the batch."""
-    if winograd.pays(x, y, geometry):
+    if winograd.pays(x, y.shape[1:], geometry):
         return winograd.weight_gradient(x, y, geometry)
     gradient = new_gradient(x, y, geometry)
     for x_block, (y_block,), shifted in column_blocks(x, (y,), geometry):
@@ -75,7 +75,7 @@ def weight_gradient(x, y, geometry):
 def correlate_and_gradient(x, weight, y, geometry):
     """correlate(x, weight) and weight_gradient(x, y), (N, H', W', C_out) both, from the same columns: what going
     backward through a transposed convolution takes."""
-    if winograd.pays(x, y, geometry):
+    if winograd.pays(x, y.shape[1:], geometry):
         return winograd.correlate_and_gradient(x, weight, y, geometry)
     gradient, matrix = new_gradient(x, y, geometry), as_matrix(weight, geometry.groups)
     result = empty(y.shape, dtype=x.dtype, device=x.device)
@@ -95,7 +95,7 @@ BLOCK_BYTES = 2**23  # of columns at a time, or one row of one image: they stay 
 
 def correlate_into(y, x, weight, geometry, bias):
     """y = `correlate` of x, where y is contiguous: columns and product, block by block, or `winograd` if it pays."""
-    if winograd.pays(x, y, geometry):
+    if winograd.pays(x, y.shape[1:], geometry):
         return winograd.correlate_into(y, x, weight, geometry, bias)
     matrix = as_matrix(weight, geometry.groups)
     if bias is not None:
@@ -176,7 +176,13 @@ def unfold_windows(x, size, geometry):
     rows = x.shape[0] * size[0] * size[1]
     if kh == kw == sy == sx == groups == 1 and x.is_contiguous():  # 1x1: the image is its own columns
         return windows.view(1, rows, channels)
-    return workspace("columns", windows.shape, x).copy_(windows).view(groups, rows, kh * kw * channels)
+    columns = workspace("columns", windows.shape, x)
+    if channels < FEW_CHANNELS:  # the copy's inner loop is too short: one along the image is faster
+        for to, source in zip(columns.unbind(4), windows.unbind(4)):
+            to.copy_(source)
+    else:
+        columns.copy_(windows)
+    return columns.view(groups, rows, kh * kw * channels)
 
 
 def as_matrix(weight, groups):
@@ -216,43 +222,34 @@ def correlate_phase(out, y, weight, rows, cols, groups, bias):
     return correlate_into(out, y, weight[:, :, rows.taps, cols.taps], geometry, bias)
 
 
-def joint_window(axis):
-    """(taps, padding) of the one window of stride 1 that covers those of all `phases` along an axis."""
-    used = [phase for phase in axis if phase.kernel_size]
-    padding = max((phase.padding for phase in used), default=0)
-    return max((span(p.kernel_size, p.dilation) - p.padding for p in used), default=1) + padding, padding
+def phases_join(channels, vertical, horizontal, geometry):
+    """Whether one product for all phases of a scatter is faster than one for each: if every phase uses every tap of
+    their common window, or for channels so few that the calls and the narrow products take longer than the zeros."""
+    taps = prod(window(axis)[0] * len(axis) for axis in (vertical, horizontal))
+    waste = taps / prod(geometry.kernel_size)
+    return geometry.groups == 1 and (waste == 1 or (channels < NARROW and waste < 2.5))
 
 
-def joint_pays(channels, joint, geometry):
-    """Whether one product for all phases, with zeros for the taps that a phase lacks, is faster than one for each:
-    if there are no such taps, or for channels so few that the product is slow for being narrow."""
-    most = prod(geometry.stride) * prod(taps for taps, _ in joint)
-    waste = most / prod(geometry.kernel_size)
-    return geometry.groups == 1 and geometry.stride != (1, 1) and (waste == 1 or channels < NARROW and waste < 2.5)
+def scatter_jointly(y, weight, vertical, horizontal, bias):
+    """`scatter` as one correlation whose channels are the phases, zero for the taps that a phase lacks, and are then
+    interleaved ("pixel shuffle", Shi et al. 2016, arXiv:1609.05158). `weight` is transposed and flipped.
 
-
-def scatter_jointly(y, weight, size, geometry, axes, joint, bias):
-    """`scatter` with the phases as channels of one correlation, which are then interleaved ("pixel shuffle", Shi et al.
-    2016, arXiv:1609.05158); `weight` is transposed and flipped."""
-    channels, (sy, sx) = weight.shape[0], geometry.stride
-    kernel = weight.new_zeros(sy, sx, channels, weight.shape[1], *(taps for taps, _ in joint))
-    for rows in axes[0]:
-        for cols in axes[1]:
-            y_taps, x_taps = (
-                slice(before - p.padding, before - p.padding + span(p.kernel_size, p.dilation), p.dilation)
-                for p, (_, before) in ((rows, joint[0]), (cols, joint[1]))
-            )
-            if rows.kernel_size and cols.kernel_size:
-                kernel[rows.first, cols.first, :, :, y_taps, x_taps] = weight[:, :, rows.taps, cols.taps]
-    counts = [-(-n // s) for n, s in zip(size, geometry.stride)]
-    phases_shape = (len(y), *counts, sy * sx * channels)
-    shape = Geometry(tuple(taps for taps, _ in joint), padding=tuple(before for _, before in joint))
-    bias = bias if bias is None else bias.repeat(sy * sx)
-    found = correlate_into(workspace("phase", phases_shape, y), y, kernel.flatten(0, 2), shape, bias)
-    x = empty(len(y), counts[0] * sy, counts[1] * sx, channels, dtype=y.dtype, device=y.device)
-    found = found.view(len(y), *counts, sy, sx, channels).transpose(2, 3)
+    The result's sizes are rounded up to multiples of the stride.
+    """
+    channels, n, strides = weight.shape[0], y.shape[0], (len(vertical), len(horizontal))
+    (high, top), (wide, left) = window(vertical), window(horizontal)
+    kernel = weight.new_zeros(*strides, channels, weight.shape[1], high, wide)
+    for rows in vertical:
+        for cols in horizontal:
+            place = kernel[rows.first, cols.first, :, :, rows.place(top), cols.place(left)]
+            place.copy_(weight[:, :, rows.taps, cols.taps])
+    size, around = (vertical[0].count, horizontal[0].count), Geometry((high, wide), padding=(top, left))
+    found = workspace("phases", (n, *size, prod(strides) * channels), y)
+    correlate_into(found, y, kernel.flatten(0, 2), around, bias if bias is None else bias.repeat(prod(strides)))
+    x = empty(n, *(count * stride for count, stride in zip(size, strides)), channels, dtype=y.dtype, device=y.device)
+    found = found.view(n, *size, *strides, channels).transpose(2, 3)
     x.view(found.shape).copy_(found)
-    return x[:, : size[0], : size[1]]
+    return x
 
 
 def multiply_first(a, weight, size, geometry, bias, adjoint):

@@ -82,11 +82,12 @@ class Module:
         return values
 
     def check_dtype(self, input):
-        """For layers with a weight: its dtype, or 16-bit floats for a 32-bit weight. Raises RuntimeError, as torch."""
+        """For layers with a weight and a description of the `expected` input: the weight's dtype, or 16-bit floats for
+        a 32-bit weight. Raises RuntimeError, as torch."""
         mixed = input.is_floating_point() and input.element_size() == 2 and self.weight.element_size() == 4
         if input.dtype != self.weight.dtype and not mixed:
-            raise RuntimeError(f"{self.name()}: expected input {self.expected()} of {self.weight.dtype} like the weight, "
-                               f"got {input.dtype}; convert the input or the layer with .to(dtype)")  # fmt: skip
+            raise RuntimeError(f"{self.name()}: expected input {self.expected()} of {self.weight.dtype} like the weight"
+                               f", got {input.dtype}; convert the input or the layer with .to(dtype)")  # fmt: skip
 
     # ----------------------------------------------------------------------------------------------- parameters
 

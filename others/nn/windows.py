@@ -1,5 +1,6 @@
 """What the ways of computing a convolution share: views of an image, blocks of work, and memory to work in."""
 
+from functools import cache
 from math import prod
 from threading import local
 
@@ -62,9 +63,21 @@ def workspace(name, shape, like):
     key = (name, like.dtype, like.device)
     size, buffer = prod(shape), _buffers.__dict__.get(key)
     if buffer is None or buffer.numel() < size or (buffer.is_inference() and not empty(0).is_inference()):
+        keep_freed_memory()
         _buffers.__dict__.pop(key, None)  # before the larger one is made
         buffer = _buffers.__dict__[key] = empty(size, dtype=like.dtype, device=like.device)
     return buffer[:size].view(shape)
+
+
+@cache
+def keep_freed_memory():
+    """Let the C library keep what is freed for the next allocation, once in a process: layers' outputs and gradients
+    come and go with every step, and mapped afresh they cost a page fault for every 4 KiB.
+
+    glibc does so for blocks up to the largest that it has mapped and got back, at most 32 MiB, and keeps up to twice
+    as much: one such block is asked for and given back, never touched. (mallopt(3), M_MMAP_THRESHOLD)
+    """
+    empty(2**23 - 2**14, device="cpu")
 
 
 def free_workspaces():

@@ -54,10 +54,10 @@ def tiling(size, geometry):
     return Tiling(taps, tile, points, tuple(-(-n // m) for n, m in zip(size, tile)))
 
 
-def pays(x, y, geometry):
-    """Whether this way from x to y or back is estimated to be the faster one: never for 16-bit numbers, which have no
-    digits to lose."""
-    return x.element_size() > 2 and cheaper(len(x), x.shape[3], y.shape[1:], geometry, WORTH)
+def pays(x, result, geometry):
+    """Whether this way from x to a result (H', W', C_out) or back is estimated to be the faster one: never for 16-bit
+    numbers, which have no digits to lose."""
+    return x.element_size() > 2 and cheaper(x.shape[0], x.shape[3], result, geometry, WORTH)
 
 
 @lru_cache(1024)
