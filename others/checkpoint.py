@@ -70,6 +70,8 @@ def read(path, advice="", mmap=False, old=False):
         return content
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    except PermissionError:
+        raise
     except Exception as error:
         damaged = " is damaged," if isinstance(error, zipfile.BadZipFile) and "CRC" in str(error) else ""
         raise CheckpointError(

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 
-from . import checkpoint, simulation
+from . import checkpoint, pictures, simulation
 from .simulation import CELL, SIZE
+
+BILINEAR = 2  # among Pillow's ways to resize
 
 
 def to_unit(pixels, device=None, dtype=torch.float32):
@@ -142,15 +144,11 @@ def photo_files(folder):
 
 
 def load_photo(file, smallest):
-    """uint8 (3, H, W), enlarged if a side is shorter than `smallest`. Needs Pillow."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError('reading photographs needs Pillow: pip install "noise2noise-scratch[images]"') from error
-    with Image.open(file) as image:
+    """uint8 (3, H, W), enlarged if a side is shorter than `smallest`. Raises as `pictures.read` does."""
+    with pictures.opened(file) as image:
         photo = image.convert("RGB")
     scale = smallest / min(photo.size)
     if scale > 1:
-        photo = photo.resize([max(smallest, round(n * scale)) for n in photo.size], Image.BILINEAR)
+        photo = photo.resize([max(smallest, round(n * scale)) for n in photo.size], BILINEAR)
     pixels = torch.frombuffer(bytearray(photo.tobytes()), dtype=torch.uint8)
     return pixels.view(photo.height, photo.width, 3).permute(2, 0, 1).contiguous()

@@ -28,12 +28,13 @@ class Noise(NamedTuple):
 
 
 def look(pixels, denoised):
-    """Pixels (1, 3, H, W) in 0-255 before and after -> Noise; None for a side below 32, too small to tell."""
-    if min(pixels.shape[2:]) < SMALLEST:
-        return None
+    """Pixels (1, 3, H, W) in 0-255 before and after -> Noise; None when there is nothing to tell it from: a side is
+    below 32, or less than a pixel value was taken away."""
     image, result = (each[0, :, :PART, :PART].float() for each in (pixels, denoised))
     taken = image - result
-    power = taken.pow(2).mean().clamp_min(1e-6)
+    power = taken.pow(2).mean()
+    if min(pixels.shape[2:]) < SMALLEST or power < 1:
+        return None
     products = (taken[:, 1:] * taken[:, :-1]).mean() + (taken[..., 1:] * taken[..., :-1]).mean()
     return Noise(
         float(products / 2 / power), float(taken.mean(0).pow(2).mean() / power), flat(taken, result), evenness(image)

@@ -172,6 +172,35 @@ print(peak() - before - picture.numel() * 4 / 2**20)
 """
 
 
+HUGE = """
+import sys, torch
+from Miniproject_2.model import Model
+from others import inference
+
+def memory(entry):
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith(entry)).split()[1]) / 1024
+
+model = Model("prescribed", device="cpu")
+model._build(channels=(4, 4))
+picture = torch.zeros(1, 3, 8192, 8192, dtype=getattr(torch, sys.argv[1])).random_(256)
+before = memory("VmRSS")
+result = model.predict(picture, on_tile=False)
+extra = memory("VmHWM") - before - result.numel() * 4 / 2**20
+corner = model.predict(picture[..., -260:, -260:].contiguous())
+print(extra, float((result[..., -200:, -200:] - corner[..., -200:, -200:]).abs().max()) / 255)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's account")
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+def test_8192_x_8192(run_python, kind):
+    """With the shipped networks' strides and few channels: the memory, and the corner against a prediction of its own.
+    (`benchmarks/large.py` measures the shipped networks.)"""
+    extra, difference = map(float, run_python(HUGE, Path(__file__).resolve().parents[1], kind).split())
+    assert extra < inference.MEMORY / 2**20 and difference < 1e-6
+
+
 def test_a_large_picture_needs_less_than_the_stated_memory(run_python):
     """Beyond the picture and the result: the same for 700 x 700 as for any larger one, all of which are tiled."""
     extra = float(run_python(MEMORY, Path(__file__).resolve().parents[1], 700))

@@ -1,6 +1,7 @@
 """The command line `noise2noise`, also `python -m others`: one file per command."""
 
 import argparse
+import os
 import sys
 
 from . import denoise, evaluate, export, info, simulate, train
@@ -13,6 +14,9 @@ def main(arguments=None):
     args = parser().parse_args(arguments)
     try:
         return args.run(args) or 0
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         problem = "interrupted; every file that was written is whole"
     except (OSError, ValueError, TypeError, RuntimeError, ImportError, MemoryError) as error:

@@ -12,6 +12,7 @@ and non-local means, wavelet and total-variation denoising are compared (--plain
 import csv
 import io
 import json
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -165,7 +166,8 @@ def write_results(args, scores, methods, shown):
         rows.writerows([score.image, score.method, f"{score.psnr:.4f}", score.ssim] for score in scores)
         write_text(args.csv, text.getvalue(), args.force)
     if args.json:
-        table = [{"image": s.image, "method": s.method, "psnr": s.psnr, "ssim": s.ssim} for s in scores]
+        summary = {method: {key: in_json(value) for key, value in row.items()} for method, row in summary.items()}
+        table = [{"image": s.image, "method": s.method, "psnr": in_json(s.psnr), "ssim": s.ssim} for s in scores]
         write_text(args.json, json.dumps({"means": summary, "images": table}, indent=1), args.force)
     ours = list(methods)[1]
     if args.figure:
@@ -173,9 +175,17 @@ def write_results(args, scores, methods, shown):
         with replacing(args.figure, args.force) as file:
             figures.comparison(file, *images)
     if args.gains:
-        before, after = ([s.psnr for s in scores if s.method == method] for method in ("noisy", ours))
+        columns = ([s.psnr for s in scores if s.method == method] for method in ("noisy", ours))
+        drawn = [pair for pair in zip(*columns) if all(map(math.isfinite, pair))]
+        if not drawn:
+            raise ValueError(f"{args.gains}: expected an image whose noisy version differs from the clean one")
         with replacing(args.gains, args.force) as file:
-            figures.gains(file, before, after)
+            figures.gains(file, *zip(*drawn))
+
+
+def in_json(number):
+    """JSON has no infinity, the PSNR of equal images."""
+    return number if number is None or math.isfinite(number) else None
 
 
 def write_text(path, text, force):

@@ -29,6 +29,7 @@ def run(args):
     check_new(args.onnx, args.force)
     network = load_model(args).network.to(device="cpu", dtype=torch.float32)
     made = onnx.build(network, f"{network.multiple=}: H and W are multiples of it")
+    print("Running the graph through onnx's reference evaluator ...", flush=True)
     worst = largest_difference(network, made)
     if not worst <= TOLERANCE:
         raise RuntimeError(

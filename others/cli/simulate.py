@@ -53,6 +53,7 @@ def run(args):
     if len(files) < 2:
         raise ValueError(f"{args.photos}: expected two photographs or more, one for validation; got {len(files)}")
     held = max(1, len(files) // 10)
+    print(f"Drawing {args.pairs:,} pairs and {args.images:,} images from {len(files):,} photographs ...", flush=True)
     pairs = versions(files[:-held], args.pairs, args, args.seed, clean=False)
     images = versions(files[-held:], args.images, args, args.seed + 1, clean=True)
     for target, tensors in zip(targets, (pairs, images)):

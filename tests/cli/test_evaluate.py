@@ -70,6 +70,22 @@ def test_the_courses_file_and_a_pair_of_pictures(here, course, folders):
     assert status == 0 and f"{psnr(course[0][2:3], course[1][2:3])[0]:.2f}" in table
 
 
+def test_equal_images(tmp_path, here, folders, save):
+    """PSNR is infinite: null in JSON, which strict readers take, and left out of the figure of gains."""
+    pytest.importorskip("matplotlib")
+    noisy, clean = folders
+    save(tmp_path / "some" / "0.png", clean[0].permute(1, 2, 0))
+    save(tmp_path / "some" / "1.png", noisy[1].permute(1, 2, 0))
+    for number in range(2):
+        save(tmp_path / "two" / f"{number}.png", clean[number].permute(1, 2, 0))
+    options = ["--plain", "--json", "t.json", "--gains", "gains.png"]
+    assert here("evaluate", "some", "two", *options)[0] == 0
+    found = json.loads((tmp_path / "t.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert found["images"][0]["psnr"] is None and found["means"]["noisy"]["psnr_a"] is None
+    status, _, stderr = here("evaluate", "two/0.png", "two/0.png", "--plain", "--gains", "other.png")
+    assert status == 1 and "differs from the clean" in stderr
+
+
 def test_without_scikit_image(here, course, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "skimage", None)
     status, table, _ = here("evaluate", "val_data.pkl")

@@ -63,7 +63,7 @@ def test_the_seed_decides(tmp_path, here, photos):
         (["missing", "out"], 1, "no folder missing"),
         (["empty", "out"], 1, "no photographs"),
         (["one", "out"], 1, "expected two photographs"),
-        (["bad", "out"], 1, "cannot identify"),
+        (["bad", "out"], 1, "not a picture"),
         (["photos", "photos/0.png"], 1, "0.png"),
         (["photos", "out", "--pairs", "0"], 2, "positive int"),
         (["photos", "out", "--sigma", "x"], 2, "positive float"),
