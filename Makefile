@@ -9,8 +9,8 @@ EXPERIMENTS = --scale $(if $(QUICK),quick,$(or $(SCALE),full)) --jobs $(or $(JOB
 	$(if $(DATA),--data $(DATA)) $(if $(PHOTOS),--photos $(PHOTOS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint conformance gradcheck bench weights experiments reliability fuzz nightly notebook wheel \
-	submission clean
+.PHONY: help demo test lint conformance gradcheck bench weights experiments reliability fuzz nightly notebook book \
+	report wheel submission clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,6 +28,10 @@ lint: .venv/installed  ## check the style
 
 conformance: .venv/installed  ## run PyTorch's own test inputs against the blocks, write CONFORMANCE.md
 	$(BIN)/python benchmarks/conformance.py
+
+book: .venv/installed  ## draw the pictures of docs/ and run the examples of its chapters
+	$(BIN)/python docs/pictures.py
+	$(BIN)/python -m pytest tests/test_book.py
 
 gradcheck: .venv/installed  ## check every block's gradients numerically
 	$(BIN)/python -m others.nn.gradcheck
@@ -51,7 +55,7 @@ experiments: .venv/installed  ## run all experiments, draw tables and figures: [
 	$(BIN)/python -m experiments.run $(EXPERIMENTS)
 	$(BIN)/python -m experiments.show $(SHOWN)
 
-reliability: .venv/installed  ## kill, flip, truncate, fuzz and soak at full length, write RELIABILITY.md (an hour or two)
+reliability: .venv/installed  ## kill, flip, truncate, fuzz and soak at full length, write RELIABILITY.md (goes on if stopped)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[fuzz]"
 	$(BIN)/python benchmarks/reliability.py
 
@@ -59,11 +63,14 @@ fuzz: .venv/installed  ## fuzz the readers of checkpoints, pairs and pictures fo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[fuzz]"
 	$(BIN)/python tests/fuzz/readers.py out/corpus -max_total_time=600 -rss_limit_mb=3000 -timeout=30
 
-nightly: .venv/installed  ## every block with 10,000 random arguments, sizes and values for each property
-	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/nn
+nightly: .venv/installed  ## 10,000 new random examples for each property of blocks, kernels and the command line
+	$(BIN)/python benchmarks/reliability.py --fresh properties
 
 notebook: .venv/installed  ## run notebooks/noise2noise.ipynb and keep its outputs
 	$(BIN)/python notebooks/execute.py
+
+report: .venv/installed  ## typeset Miniproject_2/Report_2.pdf from the logs
+	$(BIN)/python -m report.build
 
 wheel: .venv/installed  ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build

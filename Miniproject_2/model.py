@@ -5,6 +5,7 @@ inside this one.
 """
 
 import sys
+from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -33,6 +34,7 @@ prefer_our_others()
 from others import checkpoint, data, inference, training  # noqa: E402
 from others.nn import *  # noqa: E402, F403
 from others.nn import __all__ as blocks  # noqa: E402
+from others.progress import tiles  # noqa: E402
 
 __all__ = ["Model", *blocks]
 
@@ -105,7 +107,8 @@ class Model:
         workers: the processes that train together (`others.workers.joined`).
 
         Returns the list of records. Raises TypeError or ValueError for anything but two equal image tensors and
-        num_epochs >= 0, CheckpointError for a file of another training, OSError for one that cannot be written, and
+        num_epochs >= 0, CheckpointError for a file of another training, OSError for one that cannot be written or that
+        another process is writing (BlockingIOError), and
         `others.run.Diverged` when the loss explodes: the weights are then the best so far. Note: the loss against
         noisy targets goes to the clean error plus the variance of the target's noise, not to zero.
         """
@@ -136,12 +139,13 @@ class Model:
 
         Returns float32 pixels in [0, 255] of the same shape, on the device of the input. The input is not changed.
         self_ensemble averages over the 8 flips and quarter turns: a little better, eight times slower.
-        on_tile(done, total) is called after every piece that was denoised.
+        on_tile(done, total) is called after every piece that was denoised; None shows progress on stderr when it takes
+        longer than 2 seconds, False shows nothing.
         Raises TypeError or ValueError for anything but finite image tensors.
         """
         data.check_images(test_input, "Model.predict")
-        with torch.no_grad():
-            return inference.denoise(self.network, test_input, self.dtype, self_ensemble, on_tile=on_tile)
+        with torch.no_grad(), tiles("denoising") if on_tile is None else nullcontext(on_tile) as advance:
+            return inference.denoise(self.network, test_input, self.dtype, self_ensemble, on_tile=advance)
 
 
 def find_denoiser(name=None):

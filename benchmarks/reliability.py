@@ -1,27 +1,35 @@
-"""Run what shows that nothing breaks it, at full length, and write RELIABILITY.md: promise, test, count.
+"""Run what shows that nothing breaks it, at full length, and write RELIABILITY.md: promise, test, count, time.
 
-    python benchmarks/reliability.py [--fuzz-minutes 10] [--soak-minutes 30] [--examples 10000]
+    python benchmarks/reliability.py [PART ...] [--fresh] [--fuzz-minutes 10] [--soak-minutes 30] [--examples 10000]
 
-Everything runs at once but for the checks of the shipped Models, which come last: they time it. Exit status 1 when
-anything failed; the table then says so.
+Parts are test files, `properties`, `fuzz`, `soak` and `models`; without names all of them. Results are kept in
+out/reliability, a file for each: a part that has one is not run again, so that an interrupted run goes on, unless
+--fresh. The page is made of all results there are. Exit status 1 when anything failed or is missing; the page says so.
 """
 
 import argparse
+import base64
 import json
 import os
 import platform
 import re
+import resource
 import subprocess
 import sys
-import tempfile
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ["test_run.py", "test_hostile.py", "test_checkpoint.py", "test_distributed.py", "test_fuzz.py",
-         "test_check_denoiser.py"]  # fmt: skip
+RESULTS = ROOT / "out" / "reliability"
+FILES = {Path(file).stem: file for file in (
+    "tests/test_run.py", "tests/test_hostile.py", "tests/test_checkpoint.py", "tests/test_files.py",
+    "tests/test_distributed.py", "tests/test_fuzz.py", "tests/test_check_denoiser.py", "tests/cli/test_any_input.py",
+)}  # fmt: skip
+READERS = "weights", "pairs", "pictures"
+DENOISERS = "prescribed", "rednet"
 
 #: (promise, test file, the tests in it whose cases count; a count that a test tells comes instead)
 PROMISES = [
@@ -65,6 +73,13 @@ PROMISES = [
     ("3 processes, uneven and empty shares: the same; a killed rank ends the run within a minute and is named",
      "test_distributed", ["test_three_processes_and_a_death"]),
     ("A process that hangs is named within a minute", "test_distributed", ["test_a_process_that_hangs_is_named"]),
+    ("Two trainings never write one checkpoint: the second is refused, in words that name the file; a death frees it",
+     "test_files", ["test_a_second_training_is_refused_and_changes_nothing", "test_a_process_that_died_has_no_lock",
+                    "test_threads_exclude_each_other", "test_never_two_at_once",
+                    "test_weights_put_into_one_file_at_the_same_time_are_all_there",
+                    "test_an_interrupted_training_holds_no_lock_while_its_traceback_is_kept"]),
+    ("Any arguments, any files: exit status 0, 1 or 2, one line that says why, no traceback, inputs as they were",
+     "test_any_input", ["test_any_arguments", "test_any_content", "test_in_a_process_of_its_own"]),
     ("Random changes of right files, all readers: refused with an error, or read; nothing else happens", "test_fuzz",
      ["test_changed_files_are_refused_or_read"]),
     ("A Model that breaks a promise is caught by check_denoiser, in one line", "test_check_denoiser",
@@ -72,103 +87,206 @@ PROMISES = [
 ]  # fmt: skip
 
 
-def start(*command, **environment):
-    """A Python process, and the file that its output goes to: a pipe that nobody reads would stop it."""
-    output = tempfile.TemporaryFile("w+")  # noqa: SIM115
-    process = subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT,
-                               env={**os.environ, **environment})  # fmt: skip
-    return process, output
+# -------------------------------------------------------------------------------------------------------- running
 
 
-def ended(started):
-    """Wait for it. -> (whether it went well, its last lines)"""
-    process, output = started
-    process.wait()
-    output.seek(0)
-    return process.returncode == 0, output.read().strip().splitlines()[-30:]
+def parts(args):
+    """{part: the names of its results}; those of the properties are found by asking pytest."""
+    chosen = args.part or [*FILES, "fuzz", "models", "properties", "soak"]
+    for part in chosen:
+        if part == "properties":
+            yield from (f"property {node}" for node in properties())
+        elif part in ("fuzz", "models"):
+            yield from (f"{part} {which}" for which in {"fuzz": READERS, "models": DENOISERS}[part])
+        else:
+            yield part
 
 
-def run_tests(folder):
-    """All files at once. -> {(file, test): [outcome, ...]}, {(file, test): {what: count}}"""
-    told = folder / "counts"
-    told.touch()
-    running = [start("-m", "pytest", f"--junitxml={folder / file}.xml", f"tests/{file}", RELIABILITY=str(told))
-               for file in FILES]  # fmt: skip
-    for started in running:
-        ended(started)
-    outcomes, counts = {}, {}
-    for case in (case for file in FILES for case in ElementTree.parse(folder / f"{file}.xml").iter("testcase")):
-        key = case.get("classname").split(".")[-1], case.get("name").split("[")[0]
+def properties():
+    """The tests of hypothesis."""
+    command = [sys.executable, "-m", "pytest", "tests", "-m", "hypothesis", "--collect-only"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if "::" in line]
+
+
+def command(name, file, args):
+    """(arguments for Python, environment) of one result."""
+    kind, _, which = name.partition(" ")
+    if kind == "property":
+        environment = {"HYPOTHESIS_PROFILE": "nightly", "HYPOTHESIS_EXAMPLES": str(args.examples)}
+        return ["-m", "pytest", which, f"--junitxml={file}.xml"], environment
+    if kind == "fuzz":
+        seconds = int(60 * args.fuzz_minutes / len(READERS))
+        guided = ["corpus", f"-max_total_time={seconds}", "-rss_limit_mb=3000", "-timeout=120",
+                  f"-artifact_prefix={file}-"]  # fmt: skip
+        guided[0] = f"{file}.corpus"
+        return ["tests/fuzz/readers.py", "--reader", which, *(guided if atheris() else ["--seconds", str(seconds)])], {}
+    if kind == "models":
+        return ["-m", "others.check_denoiser", "Miniproject_2.model:Model", which], {}
+    if kind == "soak":
+        return ["tests/fuzz/soak.py", "--minutes", str(args.soak_minutes)], {}
+    return ["-m", "pytest", FILES[name], f"--junitxml={file}.xml"], {"RELIABILITY": f"{file}.counts"}
+
+
+def atheris():
+    return subprocess.run([sys.executable, "-c", "import atheris"], capture_output=True, check=False).returncode == 0
+
+
+def result_file(name):
+    return RESULTS / re.sub(r"[^\w.-]+", "_", name)
+
+
+def measure(name, args):
+    """Run it and keep what came of it."""
+    file = result_file(name)
+    for left in (f"{file}.xml", f"{file}.counts"):
+        Path(left).unlink(missing_ok=True)
+    arguments, environment = command(name, file, args)
+    started, before = time.time(), cpu_seconds()
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, errors="replace", check=False, env={**os.environ, **environment})  # fmt: skip
+    result = {
+        "name": name,
+        "revision": revision(),
+        "date": time.strftime("%Y-%m-%d", time.localtime(started)),
+        "seconds": time.time() - started,
+        "cpu": cpu_seconds() - before,
+        "status": done.returncode,
+        "lines": done.stdout.strip().splitlines()[-30:],
+        **junit(f"{file}.xml"),
+        "counts": told(f"{file}.counts"),
+    }
+    file.with_name(f"{file.name}.json").write_text(json.dumps(result, indent=1))
+    print(f"{name}: status {done.returncode}, {result['seconds']:.0f} s", flush=True)  # fmt: skip
+
+
+def cpu_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def revision():
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+def junit(path):
+    """{"tests": {name: [(outcome, seconds) of each case]}, "examples": those of hypothesis} from pytest's XML."""
+    tests, examples = {}, 0
+    for case in ElementTree.parse(path).iter("testcase") if Path(path).is_file() else ():
         bad = case.find("failure") is not None or case.find("error") is not None
-        outcomes.setdefault(key, []).append("skipped" if case.find("skipped") is not None else "failed" if bad else "")
-    for line in told.read_text().splitlines():
+        outcome = "skipped" if case.find("skipped") is not None else "failed" if bad else "passed"
+        tests.setdefault(case.get("name").split("[")[0], []).append((outcome, float(case.get("time"))))
+    for said in ElementTree.parse(path).iter("property") if tests else ():
+        if said.get("name").startswith("hypothesis-statistics"):
+            text = base64.b64decode(said.get("value")).decode()
+            examples += sum(map(int, re.findall(r"(\d+) passing", text)))
+    return {"tests": tests, "examples": examples}
+
+
+def told(path):
+    """{test: {what: how often}}"""
+    counts = {}
+    for line in Path(path).read_text().splitlines() if Path(path).is_file() else ():
         node, what, number = json.loads(line)
-        file, test = re.match(r".*?(\w+)\.py::(\w+)", node).groups()
-        counts.setdefault((file, test), {})[what] = number
-    return outcomes, counts
+        counts.setdefault(re.search(r"::(\w+)", node)[1], {})[what] = number
+    return counts
 
 
-def rows(outcomes, counts):
+# ------------------------------------------------------------------------------------------------------- the page
+
+
+def rows(results):
+    """(promise, test, count, minutes)"""
     for promise, file, tests in PROMISES:
-        found = [outcome for test in tests for outcome in outcomes.get((file, test), ["failed"])]
-        told = [f"{number:,} {what}" for test in tests for what, number in counts.get((file, test), {}).items()]
-        passed, failed = found.count(""), found.count("failed")
-        result = "; ".join(told) or f"{passed} case{'s' * (passed != 1)}"
-        yield promise, f"`tests/{file}.py`: {', '.join(tests)}", f"{result}{f'; {failed} FAILED' if failed else ''}"
+        yield promise, f"`{FILES[file]}`: {', '.join(tests)}", *tested(results.get(file), tests)
+    yield ("Every block, every kernel, any arguments, sizes and values: as torch, or the property that defines it",
+           "`make nightly`: all tests of hypothesis", *nightly(results))  # fmt: skip
+    for reader in READERS:
+        yield (f"Fuzzing the reader of {reader}", f"`tests/fuzz/readers.py --reader {reader}`",
+               *fuzzed(results.get(f"fuzz {reader}")))  # fmt: skip
+    yield "Train and predict in turns: memory flat to 1 %", "`tests/fuzz/soak.py`", *last_line(results.get("soak"))
+    for name in DENOISERS:
+        yield (f"Every check passes: the {name} network as shipped",
+               f"`python -m others.check_denoiser Miniproject_2.model:Model {name}`",
+               *last_line(results.get(f"models {name}")))  # fmt: skip
 
 
-def check_models():
-    for name in ("prescribed", "rednet"):
-        good, lines = ended(start("-m", "others.check_denoiser", "Miniproject_2.model:Model", name))
-        said = lines[-1] if good else "; ".join(lines)
-        yield f"check_denoiser on the {name} network as shipped", "`python -m others.check_denoiser`", said
+MISSING = "FAILED: not run", 0.0
 
 
-def fuzzing(started, minutes):
-    good, lines = ended(started)
-    done = next((line for line in reversed(lines) if line.startswith("Done") or "files tried" in line), "FAILED")
-    how = "atheris, guided by coverage" if done.startswith("Done") else "random changes"
-    result = f"{done}; {minutes / 60:.2f} hours, {how}" if good else f"FAILED: {lines[-1] if lines else ''}"
-    return "Fuzzing the checkpoint, pairs and picture readers", "`tests/fuzz/readers.py`", result
+def tested(result, tests):
+    if result is None:
+        return MISSING
+    cases = [case for test in tests for case in result["tests"].get(test, [("failed", 0.0)])]
+    counts = [f"{number:,} {what}" for test in tests for what, number in result["counts"].get(test, {}).items()]
+    passed, failed = ([outcome for outcome, _ in cases].count(which) for which in ("passed", "failed"))
+    said = "; ".join(counts) or f"{passed} case{'s' * (passed != 1)}"
+    return f"{said}{f'; {failed} FAILED' if failed else ''}", sum(seconds for _, seconds in cases) / 60
+
+
+def nightly(results):
+    found = [result for name, result in results.items() if name.startswith("property ")]
+    if not found:
+        return MISSING
+    failed = [result["name"].removeprefix("property ") for result in found if result["status"]]
+    examples, minutes = sum(result["examples"] for result in found), sum(result["seconds"] for result in found) / 60
+    said = f"{examples:,} examples of {len(found)} properties"
+    return f"{said}{'; FAILED: ' + ', '.join(failed) if failed else ''}", minutes
+
+
+def fuzzed(result):
+    if result is None:
+        return MISSING
+    lines = [line for line in result["lines"] if line.startswith("Done") or "files tried" in line]
+    if result["status"] or not lines:
+        return f"FAILED: {' '.join(result['lines'][-1:])}", result["seconds"] / 60
+    runs = re.search(r"\d+", lines[-1])[0]
+    how = "guided by coverage (atheris)" if lines[-1].startswith("Done") else "random changes of right files"
+    return f"{int(runs):,} inputs, {how}, nothing found", result["seconds"] / 60
+
+
+def last_line(result):
+    if result is None:
+        return MISSING
+    said = result["lines"][-1] if not result["status"] else f"FAILED: {'; '.join(result['lines'])}"
+    return said, result["seconds"] / 60
+
+
+def page(results):
+    dates = sorted({result["date"] for result in results.values()})
+    revisions = ", ".join(sorted({result["revision"] for result in results.values()}))
+    cpu, clock = (sum(result[key] for result in results.values()) / 3600 for key in ("cpu", "seconds"))
+    about = (
+        f"Python {platform.python_version()}, torch {torch.__version__}, {platform.system()}, {os.cpu_count()} cores; "
+        f"{' to '.join(dates[:1] + dates[1:][-1:])}, revision {revisions}. All of it took {cpu:.1f} hours of one core. "
+        f"The minutes are those of the clock, {clock:.1f} hours in all; where the machine did other work at the same "
+        "time, they are more than was needed."
+    )
+    lines = ["# Reliability", "", "Each promise, the test that shows it, and how often it was tried. Written by "
+             "`make reliability`; the same tests run with smaller counts in `make test`.", "", about, "",
+             "| promise | test | count | minutes |", "|---|---|---|---|"]  # fmt: skip
+    for promise, test, said, minutes in rows(results):
+        lines.append(f"| {promise} | {test} | {said} | {minutes:.1f} |")
+    return "\n".join(lines) + "\n"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fuzz-minutes", type=float, default=10)
+    parser.add_argument("part", nargs="*", choices=[*FILES, "properties", "fuzz", "soak", "models"])
+    parser.add_argument("--fresh", action="store_true", help="forget the results of these parts")
+    parser.add_argument("--fuzz-minutes", type=float, default=10, help="for all readers together")
     parser.add_argument("--soak-minutes", type=float, default=30)
-    parser.add_argument("--examples", type=int, default=10_000, help="of hypothesis, for each property")
+    parser.add_argument("--examples", type=int, default=10_000, help="for each property")
     parser.add_argument("--out", type=Path, default=ROOT / "RELIABILITY.md")
     args = parser.parse_args()
-    seconds = int(60 * args.fuzz_minutes)
-    guided = subprocess.run([sys.executable, "-c", "import atheris"], capture_output=True, check=False).returncode == 0
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        how = [folder / "corpus", f"-max_total_time={seconds}", "-rss_limit_mb=3000", "-timeout=30",
-               f"-artifact_prefix={folder}/"] if guided else ["--seconds", seconds]  # fmt: skip
-        fuzz = start("tests/fuzz/readers.py", *how)
-        soak = start("tests/fuzz/soak.py", "--minutes", args.soak_minutes)
-        properties = start("-m", "pytest", "tests/nn/test_any_block.py", HYPOTHESIS_PROFILE="nightly",
-                           HYPOTHESIS_EXAMPLES=str(args.examples))  # fmt: skip
-        table = list(rows(*run_tests(folder)))
-        table.append(("Every block, random arguments, sizes and values: as torch, or its numerical gradient",
-                      "`tests/nn/test_any_block.py`",
-                      f"{max(200, args.examples):,} examples a property: {ended(properties)[1][-1]}"))  # fmt: skip
-        table.append(fuzzing(fuzz, args.fuzz_minutes))
-        good, lines = ended(soak)
-        table.append(("Train and predict in turns: memory flat to 1 %", "`tests/fuzz/soak.py`",
-                      f"{'' if good else 'FAILED: '}{lines[-1]}"))  # fmt: skip
-    table += check_models()  # its clock wants the machine for itself
-    args.out.write_text(page(table))
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for name in parts(args):
+        if args.fresh or not result_file(name).with_name(f"{result_file(name).name}.json").is_file():
+            measure(name, args)
+    results = {result["name"]: result for result in map(json.loads, map(Path.read_text, RESULTS.glob("*.json")))}
+    args.out.write_text(page(results))
     return 1 if "FAILED" in args.out.read_text() else 0
-
-
-def page(table):
-    lines = ["# Reliability", "", "Each promise, the test that shows it, and how often it was tried. Written by "
-             "`make reliability`; the same tests run with smaller counts in `make test`.", "",
-             f"Python {platform.python_version()}, torch {torch.__version__}, {platform.system()}, "
-             f"threads: {torch.get_num_threads()}.", "",
-             "| promise | test | count |", "|---|---|---|"]  # fmt: skip
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in table)]) + "\n"
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def main():
     if args.start:
         start = checkpoint.load_denoiser(args.start, args.denoiser)
         grow(model, start, args.arguments)
-    else:
+    elif args.arguments:
         model._build(**args.arguments)
     changed = {"lr": args.lr, "clip": args.clip, "batch_size": args.batch_size}
     recipe = model.recipe()._replace(seed=args.seed, **{k: v for k, v in changed.items() if v is not None})

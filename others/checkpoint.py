@@ -1,13 +1,13 @@
 """Files of weights: written atomically, read without running code, verified before use."""
 
 import io
-import os
 import pickletools
-import tempfile
 import zipfile
 from pathlib import Path
 
 import torch
+
+from .files import locked, replacing
 
 FORMAT = 1  # what `save` writes
 READABLE = (1,)  # formats of all released versions
@@ -23,24 +23,12 @@ class CheckpointError(RuntimeError):
 
 
 def save(path, content):
-    """Write `content` (tensors, numbers, strings, dicts and lists of them) to `path`, whole or not at all.
-
-    The bytes go to a temporary file in the same folder, reach the disk, and take the place of `path` in one step;
-    on any exception the temporary file is removed and what was at `path` stays.
-    """
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save({"format": FORMAT, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        load(temporary)  # what cannot be read back must not take the old file's place
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    """Write `content` (tensors, numbers, strings, dicts and lists of them) to `path`, whole or not at all, as
+    `replacing` does; only what can be read back takes the place of what was there."""
+    with replacing(path, force=True, make_folder=False) as file:
+        torch.save({"format": FORMAT, **content}, file)
+        file.flush()
+        load(file.name)
 
 
 def load(path):
@@ -148,15 +136,16 @@ def check_content(content, size):
             waiting += value
 
 
-def save_denoiser(path, name, arguments, network, info):
-    """Put the weights of one architecture into `path`, beside those of the others already there.
+def save_denoiser(path, name, arguments, network, info, alone=False):
+    """Put the weights of one architecture into `path`, beside those of the others already there, or `alone`.
 
     arguments: the constructor's, plain values. info: where the weights come from (data, recipe, figures, date).
     """
     path = Path(path)
-    denoisers = load(path)["denoisers"] if path.exists() else {}
     state = {key: value.float().cpu().clone() for key, value in network.state_dict().items()}
-    save(path, {"denoisers": {**denoisers, name: {"arguments": arguments, "state": state, "info": info}}})
+    with locked(None if alone else path, patience=60.0):  # another architecture may be put into it at the same time
+        others = load(path)["denoisers"] if path.exists() and not alone else {}
+        save(path, {"denoisers": {**others, name: {"arguments": arguments, "state": state, "info": info}}})
 
 
 def load_denoiser(path, name, expected=None):

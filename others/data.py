@@ -32,7 +32,8 @@ def check_images(images, what):
                          "a single image needs a first dimension of 1")  # fmt: skip
     if images.dtype == torch.bool or images.is_complex():
         raise TypeError(f"{what}: expected uint8 or floating point in 0-255, got {images.dtype}")
-    if images.is_floating_point() and not images.isfinite().all():
+    extremes = images.aminmax() if images.is_floating_point() and images.numel() else ()  # NaN if there is one
+    if not all(extreme.isfinite() for extreme in extremes):
         raise ValueError(f"{what}: expected finite values in 0-255, got NaN or infinity")
 
 

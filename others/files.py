@@ -1,9 +1,21 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and one writer at a time."""
 
+import errno
 import os
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+    import msvcrt
+
+TAKEN = errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK  # how systems say that another holds a lock
+WAIT = 0.05  # seconds between two tries
 
 
 def check_new(path, force=False):
@@ -13,7 +25,7 @@ def check_new(path, force=False):
 
 
 @contextmanager
-def replacing(path, force=False):
+def replacing(path, force=False, make_folder=True):
     """with replacing(path) as file: a binary file that becomes `path` when the block ends well.
 
     The bytes go to a temporary file in the same folder (made if need be), reach the disk, and take their place in one
@@ -22,7 +34,8 @@ def replacing(path, force=False):
     """
     path = Path(path)
     check_new(path, force)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if make_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     try:
@@ -36,3 +49,73 @@ def replacing(path, force=False):
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+@contextmanager
+def locked(path, patience=0.0):
+    """with locked(path): no other process or thread that asks so writes `path`. Nothing for a path of None.
+
+    An advisory lock on PATH.lock, which is there meanwhile; the system releases it however the process ends. What a
+    process that was killed left of `replacing(path)` is removed. Raises BlockingIOError if somebody else has the lock
+    for more than `patience` seconds. Where no lock can be made (the folder is missing or cannot be written to, or the
+    file system knows no locks) there is none.
+    """
+    file = path and acquire(Path(f"{path}.lock"), patience)
+    if file is False:
+        raise BlockingIOError(f"{path}: another training is writing this file; wait for it, or choose another file")
+    if not file:
+        yield
+        return
+    try:
+        for left in Path(path).parent.glob(f".{escape(Path(path).name)}.{'?' * 8}"):
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        release(file)
+
+
+def acquire(path, patience):
+    """The open and locked file, False if somebody else has it, None where nothing can be locked."""
+    while True:
+        try:
+            file = open(path, "a")  # noqa: SIM115
+        except OSError:
+            return None
+        try:
+            lock(file)
+            if still_there(file):
+                return file
+            file.close()
+        except OSError as error:
+            file.close()
+            if error.errno not in TAKEN:
+                return None
+            if patience <= 0:
+                return False
+            patience -= WAIT
+            time.sleep(WAIT)
+
+
+def lock(file):
+    """Lock an open file until it is closed. Raises OSError if somebody else has it."""
+    if fcntl:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    else:
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+
+
+def still_there(file):
+    """Whether an open file was not removed by the one who had it locked before."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(file.name))
+    except FileNotFoundError:
+        return False
+
+
+def release(file):
+    """Remove it while it is locked; Windows removes only what is closed, and nothing that somebody else has opened."""
+    if not fcntl:
+        file.close()
+    with suppress(OSError):
+        os.unlink(file.name)
+    file.close()

@@ -1,68 +1,73 @@
-"""What the noise of a picture looks like, estimated from the picture alone."""
+"""Whether a picture's noise is that which the shipped weights were trained on, from the picture and its denoised form.
+
+That noise is one pixel drawn for each cell of a finer picture: independent from pixel to pixel, nearly the same for the
+three channels, none in flat areas, strong at edges and in texture. The thresholds were chosen on photographs with that
+noise, with others and with none, and measured on others (`benchmarks/noise_check.py`).
+"""
 
 from typing import NamedTuple
 
-BLOCK = 8  # pixels; statistics are taken block by block
-# Between the values for subsampled photographs and for photographs with Gaussian or Poisson noise, or none at all.
-GRAIN = 3.0  # pixel values in the flattest blocks
-EVEN = 0.58
-COLOURED = 0.5
-SMOOTH = -0.08
+PART = 1024  # rows and columns of a large picture are enough
+SMALLEST = 32  # of a side, to tell
+BLOCK = 8
+STRUCTURE = -0.085
+COLOURED = 0.75
+FLAT, EVEN = 0.6, 0.65
 
 
 class Noise(NamedTuple):
-    """flat: standard deviation, in pixel values, in the flattest tenth of the blocks; evenness: that over the median
-    block's, 1 for noise that is the same everywhere. grey: share of the noise of those blocks that the channels have in
-    common, 1 when they change together, 1/3 when each by itself. neighbours: correlation of successive differences
-    along rows and columns, -1/2 for white noise, towards 1 for a smooth picture."""
+    """neighbours: correlation of neighbouring pixels in what was taken away: below 0 for independent noise, of which a
+    denoiser leaves what varies slowly, above for structure. grey: share of it that the three channels have in common,
+    1/3 when each varies by itself. flat: its power in the flattest tenth of the picture over that everywhere. evenness:
+    noise in the flattest tenth of the blocks over that in the median block, of the picture itself."""
 
+    neighbours: float
+    grey: float
     flat: float
     evenness: float
-    grey: float
-    neighbours: float
 
 
-def look(pixels):
-    """Pixels (1, 3, H, W) in 0-255 -> Noise; None for a picture too small to tell (a side below 32)."""
-    if min(pixels.shape[2:]) < 4 * BLOCK:
+def look(pixels, denoised):
+    """Pixels (1, 3, H, W) in 0-255 before and after -> Noise; None for a side below 32, too small to tell."""
+    if min(pixels.shape[2:]) < SMALLEST:
         return None
-    image = pixels[0, :, :1024, :1024].float()  # of a large picture a part will do
-    residual = second_difference(second_difference(image).mT).mT
-    power, common = blocks(residual.pow(2).mean(0)), blocks(residual.mean(0).pow(2))
-    flattest = power.argsort()[: max(1, len(power) // 10)]
-    flat, middle = (float(each.clamp_min(1e-6).sqrt()) for each in (power[flattest].mean(), power.median()))
-    shared = float(common[flattest].sum() / power[flattest].sum().clamp_min(1e-6))
-    grey = image.mean(0)
-    return Noise(flat, flat / middle, shared, (correlation(grey) + correlation(grey.mT)) / 2)
+    image, result = (each[0, :, :PART, :PART].float() for each in (pixels, denoised))
+    taken = image - result
+    power = taken.pow(2).mean().clamp_min(1e-6)
+    products = (taken[:, 1:] * taken[:, :-1]).mean() + (taken[..., 1:] * taken[..., :-1]).mean()
+    return Noise(
+        float(products / 2 / power), float(taken.mean(0).pow(2).mean() / power), flat(taken, result), evenness(image)
+    )
 
 
-def second_difference(image):
-    return image[..., 2:] - 2 * image[..., 1:-1] + image[..., :-2]
+def flat(taken, result):
+    """Power (with half a pixel value added, for pictures without noise) where the result's gradient is least."""
+    down, right = result[:, 2:, 1:-1] - result[:, :-2, 1:-1], result[:, 1:-1, 2:] - result[:, 1:-1, :-2]
+    order = (down.pow(2) + right.pow(2)).mean(0).flatten().argsort()
+    power = taken.pow(2).mean(0)[1:-1, 1:-1].flatten()
+    return float((power[order[: len(order) // 10]].mean() + 0.5) / (power.mean() + 0.5))
 
 
-def blocks(squares):
-    """(H, W) -> the noise variance of each block: of white noise, the two second differences make 36 times as much.
-    (Immerkaer 1996)"""
-    return squares.unfold(0, BLOCK, BLOCK).unfold(1, BLOCK, BLOCK).mean((2, 3)).flatten() / 36
+def evenness(image):
+    blocks = detail(image).pow(2).mean((0, 3, 4)).flatten()
+    least = blocks.sort().values[: max(1, len(blocks) // 10)].mean()
+    return float((least.clamp_min(1e-4) / blocks.median().clamp_min(1e-4)).sqrt())
 
 
-def correlation(image):
-    """Of each difference of neighbours in a row with the next one."""
-    step = image[:, 1:] - image[:, :-1]
-    power = step.pow(2).mean()
-    return float((step[:, 1:] * step[:, :-1]).mean() / power) if power > 0 else 1.0
+def detail(image):
+    """The second differences along both axes, in blocks: (..., H, W) -> (..., rows of blocks, columns, 8, 8). Of white
+    noise they have 36 times the variance, of flat areas and slopes nothing. (Immerkaer 1996)"""
+    for _ in range(2):
+        image = (image[..., 2:] - 2 * image[..., 1:-1] + image[..., :-2]).mT
+    return image.unfold(-2, BLOCK, BLOCK).unfold(-2, BLOCK, BLOCK)
 
 
 def unlike_training(noise):
-    """How the noise differs from that which the shipped weights were trained on, or None.
-
-    That noise is one pixel drawn for each cell of a finer picture: independent from pixel to pixel, the same for the
-    three channels, none in flat areas, strong at edges and in texture.
-    """
+    """How the noise differs from that which the shipped weights were trained on, or None."""
     if noise is None:
         return None
-    if noise.flat > GRAIN and (noise.grey < COLOURED or noise.evenness > EVEN):
+    if noise.grey < COLOURED or (noise.flat > FLAT and noise.evenness > EVEN):
         return "flat areas are noisy too, as from a camera's sensor"
-    if noise.neighbours > SMOOTH:
+    if noise.neighbours > STRUCTURE:
         return "neighbouring pixels vary together: nearly clean, or smoothed by a camera, JPEG or resizing"
     return None

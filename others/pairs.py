@@ -6,9 +6,10 @@ teaches blur; a pair of equal pictures, or with the same noise in both, teaches 
 
 import torch
 
+from .noise import BLOCK, detail
+
 FAR = 0.75  # pixels of shift from which a pair counts as not aligned
 COMMON = 0.7  # share of the noise in flat blocks from which two pictures count as sharing it
-BLOCK = 8
 
 
 class Patches:
@@ -96,16 +97,9 @@ def low_pass(shape):
 def shared_noise(first, second):
     """The correlation of the two pictures' finest detail in the flattest blocks, where it is noise: 0 for independent
     noise, 1 for the same. 0 when there is no noise in flat blocks."""
-    details = [fine(image) for image in (first, second)]
+    details = [detail(image) for image in (first, second)]
     power = details[0].pow(2).mean((2, 3)) + details[1].pow(2).mean((2, 3))
     flattest = power.flatten().argsort()[: max(1, power.numel() // 10)]
-    one, two = (detail.flatten(2).flatten(0, 1)[flattest] for detail in details)
+    one, two = (blocks.flatten(2).flatten(0, 1)[flattest] for blocks in details)
     size = (one.pow(2).mean() * two.pow(2).mean()).sqrt()
     return float((one * two).mean() / size) if size > 1 else 0.0
-
-
-def fine(image):
-    """The second difference along both axes, in blocks: (H, W) -> (rows of blocks, columns, 8, 8)."""
-    rows = image[2:] - 2 * image[1:-1] + image[:-2]
-    both = rows[:, 2:] - 2 * rows[:, 1:-1] + rows[:, :-2]
-    return both.unfold(0, BLOCK, BLOCK).unfold(1, BLOCK, BLOCK)

@@ -1,9 +1,11 @@
 """Picture files in and out: PNG, JPEG, BMP, WebP and TIFF, 8 and 16 bit, with what the file says about them.
 
-A page is a tensor (H, W, C), uint8 or uint16; C is 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA. Needs Pillow, and tifffile
-for TIFF: the extra `images`.
+A page is a tensor (H, W, C), uint8 or uint16, or floating point from a TIFF; C is 1 grey, 2 grey and alpha, 3 RGB,
+4 RGBA. Needs Pillow, and tifffile for TIFF: the extra `images`.
 """
 
+import io
+import logging
 import re
 import struct
 import warnings
@@ -29,7 +31,14 @@ FORMATS = {
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how such files begin: both byte orders, and BigTIFF
 LARGEST = 178_956_970  # pixels of a page: where Pillow stops too, for larger ones are mostly made to fill the memory
+BAND = 64  # rows that are worked on at once, for results that need no other copy of the picture
 ORIENTATION = 274  # the tag, in EXIF data and in TIFF
+XMP = 700
+SEPARATED = 5  # a TIFF's photometric interpretation: inks
+KEPT_BY_PILLOW = ("icc_profile", "exif", "dpi", "xmp", "comment")
+# Tags of a TIFF that stay true of its denoised pixels: names, makers, dates, XMP, rights, IPTC; GeoTIFF's and GDAL's.
+KEPT_TAGS = (269, 271, 272, ORIENTATION, 285, 306, 315, XMP, 33432, 33723, 33550, 33922, 34264, 34735, 34736, 34737,
+             42112, 42113)  # fmt: skip
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 INSTALL = '{} needs {}: pip install "noise2noise-scratch[images]"'
 
@@ -40,11 +49,13 @@ class PictureError(ValueError):
 
 class Picture(NamedTuple):
     """`pages` can be gone through once: a page is read when it is asked for. `about` is what goes into the new file as
-    it came: icc_profile, exif, dpi, duration, loop, and for TIFF the arguments of tifffile's writer, page by page."""
+    it came: icc_profile, exif, dpi, xmp, comment, duration, loop, chunks of a PNG, and for TIFF the arguments of
+    tifffile's writer, page by page. `note` says what cannot stay as it is."""
 
     format: str
     pages: Iterable
     about: dict
+    note: str = ""
 
 
 def picture_files(folder):
@@ -53,26 +64,56 @@ def picture_files(folder):
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
-def white(dtype):
-    """The value of white: 255 or 65535."""
-    return 65535 if dtype == torch.uint16 else 255
+def span(page):
+    """The values of black and white: 0 and 255 or 65535; of floating point 0 and 1, or the page's own extremes where
+    they lie beyond."""
+    if not page.is_floating_point():
+        return 0, 65535 if page.dtype == torch.uint16 else 255
+    least, greatest = colours_of(page).aminmax()
+    return min(0.0, float(least)), max(1.0, float(greatest))
+
+
+def colours_of(page):
+    """(H, W, C) without alpha."""
+    return page[..., : 3 if page.shape[2] > 2 else 1]
 
 
 def to_pixels(page):
-    """(H, W, C) -> the colours as pixels (1, 3, H, W) in 0-255: uint8, or float32 for 16 bits. Grey is repeated."""
-    colours = page[..., : 3 if page.shape[2] > 2 else 1].permute(2, 0, 1).unsqueeze(0)
-    if page.dtype == torch.uint16:
-        colours = colours.to(torch.float32) / 257
+    """(H, W, C) -> the colours as pixels (1, 3, H, W) in 0-255: uint8, or float32 for others. Grey is repeated."""
+    colours = colours_of(page).permute(2, 0, 1).unsqueeze(0)
+    if page.dtype != torch.uint8:
+        black, white = span(page)
+        colours = colours.to(torch.float32, copy=True).sub_(black).mul_(255 / (white - black))
     return colours.expand(1, 3, -1, -1)
 
 
 def with_colours(page, pixels):
     """A page like `page`, its alpha included, with the colours of `pixels` (1, 3, H, W) in 0-255."""
-    colours = pixels[0].permute(1, 2, 0)
-    if page.shape[2] < 3:
-        colours = colours.mean(2, keepdim=True)
-    made = (colours * (white(page.dtype) / 255)).round().to(page.dtype)
-    return torch.cat((made, page[..., made.shape[2] :]), 2)
+    made, (black, white) = page.clone(), span(page)
+    for new, colours in zip(colours_of(made).split(BAND), pixels[0].permute(1, 2, 0).split(BAND)):
+        if new.shape[2] == 1:
+            colours = colours.mean(2, keepdim=True)
+        values = colours * ((white - black) / 255) + black
+        new.copy_(values if page.is_floating_point() else values.round())
+    return made
+
+
+def beside(left, right, about):
+    """Two pages in one that shows `left` on the left, also where the EXIF orientation has the rows and columns of the
+    file shown from another side. (EXIF 2.32, 4.6.4: which side the first row and the first column are on)"""
+    first, second = (right, left) if orientation(about) in (2, 3, 6, 7) else (left, right)
+    return torch.cat((first, second), 0 if orientation(about) > 4 else 1)
+
+
+def orientation(about):
+    """1 for a picture that is shown as it is stored, up to 8 for the others."""
+    if "exif" not in about:
+        return 1
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif.load(about["exif"])
+    return exif.get(ORIENTATION, 1)
 
 
 # ------------------------------------------------------------------------------------------------------- reading
@@ -92,14 +133,41 @@ def read(path):
         if file.read(4) in TIFF:
             return read_tiff(path)
     with opened(path) as image:
-        format = image.format
-        about = {key: image.info[key] for key in ("icc_profile", "exif", "dpi") if image.info.get(key)}
+        phone = image.format == "MPO"  # a JPEG with more inside: a depth map, a preview, a second eye's view
+        format = "JPEG" if phone else image.format
         if format not in FORMATS.values():
             raise PictureError(f"{path}: expected PNG, JPEG, TIFF, BMP or WebP, got {format}")
-        frames = getattr(image, "n_frames", 1)
+        about = {key: image.info[key] for key in KEPT_BY_PILLOW if image.info.get(key)}
+        if format == "PNG":
+            about["chunks"] = png_chunks(image)
+        frames = 1 if phone else getattr(image, "n_frames", 1)
+        mode = image.mode
     if frames > 1:
         about |= {"duration": durations(path, frames), "loop": image.info.get("loop", 0)}
-    return Picture(format, (pillow_page(path, frame) for frame in range(frames)), about)
+    picture = Picture(format, (pillow_page(path, frame) for frame in range(frames)), about)
+    return in_rgb(picture) if mode == "CMYK" else picture
+
+
+def in_rgb(picture):
+    """What a picture is that was CMYK: the colour profile was for inks."""
+    about = {key: value for key, value in picture.about.items() if key != "icc_profile"}
+    return picture._replace(about=about, note="CMYK became RGB (sRGB)")
+
+
+def png_chunks(image):
+    """[(name, content, whether after the pixels)]: texts, and how colours are meant. (PNG 3, 11.3)"""
+    from PIL.PngImagePlugin import PngInfo
+
+    chunks, meant = PngInfo(), image.info
+    for key, text in image.text.items():
+        if key != "XML:com.adobe.xmp":
+            chunks.add_text(key, text)
+    for name, key, form in ((b"gAMA", "gamma", ">I"), (b"cHRM", "chromaticity", ">8I"), (b"sRGB", "srgb", "B")):
+        if key in meant:
+            values = meant[key] if isinstance(meant[key], tuple) else (meant[key],)
+            scale = 1 if key == "srgb" else 100_000
+            chunks.add(name, struct.pack(form, *(round(value * scale) for value in values)))
+    return chunks.chunks
 
 
 @contextmanager
@@ -131,7 +199,7 @@ def pillow_page(path, frame=0):
         image.seek(frame)
         size, raw = image.size, raw_mode(image)
         if not re.fullmatch(r"(RGBA?|LA);16[BLN]", raw):
-            return eight_bits(path, image)
+            return as_pillow_reads(path, image)
     if raw.startswith("LA"):
         halves = decoded(path, frame, size, "RGBA").view(*size[::-1], 2, 2)  # upper, lower byte of grey, of alpha
         return joined(halves[..., 0], halves[..., 1])
@@ -164,24 +232,46 @@ def from_bytes(data, dtype, width, height):
     return torch.frombuffer(bytearray(data), dtype=dtype).view(height, width, -1)
 
 
-def eight_bits(path, image):
-    """(H, W, C) of what Pillow reads well: everything of 8 bits, and grey of 16."""
+def as_pillow_reads(path, image):
+    """(H, W, C) of what Pillow reads well: everything of 8 bits, grey of 16 and of floating point."""
     if image.mode.startswith("I;16"):
         values = from_bytes(image.tobytes(), torch.uint8, *image.size).view(*image.size[::-1], 1, 2)
         low, high = (1, 0) if image.mode.endswith("B") else (0, 1)
         return joined(values[..., high], values[..., low])
+    if image.mode == "F":
+        return finite(path, from_bytes(image.tobytes(), torch.float32, *image.size))
     if image.mode not in MODES.values():
         image = converted(path, image)
     return from_bytes(image.tobytes(), torch.uint8, *image.size)
+
+
+def finite(path, page):
+    """The page, of floating point. Raises PictureError for NaN and infinity."""
+    if not all(extreme.isfinite() for extreme in page.aminmax()):
+        raise PictureError(f"{path}: expected numbers in every pixel, got NaN or infinity; replace them first")
+    return page
 
 
 def converted(path, image):
     """Palettes and the like as the mode that holds the same colours."""
     transparent = "transparency" in image.info or image.mode in ("PA", "RGBa", "La")
     colours = {"1": "L", "P": "RGB", "PA": "RGB", "RGBX": "RGB", "RGBa": "RGB", "La": "L", "YCbCr": "RGB"}
+    if image.mode == "CMYK":
+        return from_cmyk(image)
     if image.mode not in colours:
         raise PictureError(f"{path}: expected grey or RGB of 8 or 16 bits, got {image.mode}; convert it first")
     return image.convert(colours[image.mode] + "A" * transparent)
+
+
+def from_cmyk(image):
+    """Inks as sRGB: as the file's colour profile says, or each ink taken from its light."""
+    from PIL import ImageCms
+
+    profile = io.BytesIO(image.info.get("icc_profile") or b"")
+    try:
+        return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return image.convert("RGB")
 
 
 def durations(path, frames):
@@ -203,6 +293,7 @@ def tifffile_module():
         import tifffile
     except ImportError as error:
         raise ImportError(INSTALL.format("TIFF", "tifffile")) from error
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it finds in a damaged file is no news
     return tifffile
 
 
@@ -227,15 +318,17 @@ def tiff_pages(path):
 
 def plain(page):
     """Whether tifffile reads the page by itself: grey or RGB, uncompressed or deflated."""
-    return page.photometric in (0, 1, 2) and page.compression in (1, 8, 32946)
+    return page.photometric in (0, 1, 2) and page.compression in (1, 8, 32946) and page.predictor in (1, 2)
 
 
 def tiff_page(path, page):
     """One page through tifffile -> (H, W, C)."""
-    if page.dtype is None or page.dtype.name not in ("uint8", "uint16") or page.samplesperpixel > 4:
+    kinds = ("uint8", "uint16", "float16", "float32", "float64")
+    if page.dtype is None or page.dtype.name not in kinds or page.samplesperpixel > 4:
         found = f"{page.samplesperpixel} channels of {page.dtype}"
-        raise PictureError(f"{path}: expected grey or RGB of 8 or 16 bits, got {found}; convert it first")
+        raise PictureError(f"{path}: expected grey or RGB of 8 or 16 bits or floating point, got {found}; convert it")
     pixels = torch.from_numpy(page.asarray())
+    pixels = finite(path, pixels) if pixels.is_floating_point() else pixels
     separate = page.samplesperpixel > 1 and page.planarconfig == 2
     pixels = pixels.permute(1, 2, 0) if separate else pixels
     return pixels.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
@@ -243,23 +336,40 @@ def tiff_page(path, page):
 
 def read_tiff(path):
     with opened_tiff(path) as tiff:
+        check_chain(path, tiff)
         about = [page_about(page) for page in tiff.pages]
         shapes = [(page.imagelength, page.imagewidth) for page in tiff.pages]
+        inked = any(page.photometric == SEPARATED for page in tiff.pages)
     if not about or any(0 in shape for shape in shapes):
         raise PictureError(f"{path}: damaged or incomplete TIFF (no pages, or empty ones)")
     if max(height * width for height, width in shapes) > LARGEST:
         raise PictureError(f"{path}: more than {LARGEST:,} pixels; cut it into parts")
-    return Picture("TIFF", tiff_pages(path), {"tiff": about, **outside_tiff(about[0])})
+    picture = Picture("TIFF", tiff_pages(path), {"tiff": about, **outside_tiff(about[0])})
+    return in_rgb(picture) if inked else picture
+
+
+def check_chain(path, tiff):
+    """Raise PictureError if a page names an earlier one as its successor, which would make the file endless."""
+    seen = set()
+    for page in tiff.pages:
+        if page.offset in seen:
+            raise PictureError(f"{path}: damaged or incomplete TIFF (its pages go in a circle)")
+        seen.add(page.offset)
 
 
 def outside_tiff(about):
-    """What other formats keep of a TIFF: the colour profile and the orientation."""
+    """What other formats keep of a TIFF: the colour profile, the resolution, XMP and the orientation."""
     kept = {"icc_profile": about["iccprofile"]} if "iccprofile" in about else {}
-    if "extratags" in about:
+    if about.get("resolutionunit") == 2:
+        kept["dpi"] = about["resolution"]
+    tags = {tag[0]: tag[3] for tag in about["extratags"]}
+    if XMP in tags:
+        kept["xmp"] = tags[XMP]
+    if ORIENTATION in tags:
         from PIL import Image
 
         exif = Image.Exif()
-        exif[ORIENTATION] = about["extratags"][0][3]
+        exif[ORIENTATION] = tags[ORIENTATION]
         kept["exif"] = exif.tobytes()
     return kept
 
@@ -273,13 +383,18 @@ def page_about(page):
     if "XResolution" in tags and "YResolution" in tags:
         about["resolution"] = tuple(a / max(1, b) for a, b in (tags["XResolution"], tags["YResolution"]))
         about["resolutionunit"] = tags.get("ResolutionUnit", 2)
-    if isinstance(tags.get("InterColorProfile"), bytes):
+    if isinstance(tags.get("InterColorProfile"), bytes) and page.photometric != SEPARATED:
         about["iccprofile"] = tags["InterColorProfile"]
-    if "Orientation" in tags:
-        about["extratags"] = [(ORIENTATION, "H", 1, int(tags["Orientation"]), True)]
-    if isinstance(tags.get("ImageDescription"), str) and tags["ImageDescription"].isascii():
-        about["description"] = tags["ImageDescription"]
+    for argument, name in (("description", "ImageDescription"), ("software", "Software")):
+        if isinstance(tags.get(name), str):
+            about[argument] = tags[name].encode()
+    kept = [tag for tag in page.tags.values() if tag.code in KEPT_TAGS]
+    about["extratags"] = [(tag.code, int(tag.dtype), tag.count, encoded(tag.value), True) for tag in kept]
     return about
+
+
+def encoded(value):
+    return value.encode() if isinstance(value, str) else value
 
 
 # ------------------------------------------------------------------------------------------------------- writing
@@ -290,7 +405,7 @@ def write(path, picture, force=False):
 
     Raises FileExistsError if `path` exists, unless `force`; PictureError if the format cannot hold the picture.
     """
-    writers = {"TIFF": write_tiff, "PNG": write_png}
+    writers = {"TIFF": write_tiff, "PNG": write_png, "BMP": write_bmp}
     with replacing(path, force) as file:
         writers.get(picture.format, write_pillow)(file, picture, path)
 
@@ -308,24 +423,20 @@ def write_tiff(file, picture, path):
 
 
 def from_pillow(about):
-    """What a TIFF keeps of a picture that was none: colour profile, resolution, orientation."""
-    from PIL import Image
-
+    """What a TIFF keeps of a picture that was none: colour profile, resolution, orientation, XMP."""
     kept = {"iccprofile": about["icc_profile"]} if "icc_profile" in about else {}
     if "dpi" in about:
         kept |= {"resolution": tuple(map(float, about["dpi"])), "resolutionunit": 2}
-    exif = Image.Exif()
-    exif.load(about.get("exif", b""))
-    if ORIENTATION in exif:
-        kept["extratags"] = [(ORIENTATION, "H", 1, exif[ORIENTATION], True)]
-    return kept
+    tags = [(ORIENTATION, "H", 1, orientation(about), True)] if orientation(about) != 1 else []
+    tags += [(XMP, "B", len(about["xmp"]), about["xmp"], True)] if "xmp" in about else []
+    return {**kept, "extratags": tags}
 
 
 def write_png(file, picture, path):
     """Pillow writes 8 bits, grey of 16 too; colours of 16 bits, which it does not have, are written here."""
     pages = iter(picture.pages)
     first = next(pages)
-    if first.dtype == torch.uint8:
+    if first.dtype != torch.uint16:
         return write_pillow(file, picture._replace(pages=[first, *pages]), path)
     if next(pages, None) is not None:
         raise PictureError(f"{path}: several pages of 16 bits fit into a TIFF, not into a PNG")
@@ -344,19 +455,32 @@ def chunk(name, content):
 
 
 def png_about(about):
-    """The chunks of the colour profile, the resolution (per metre) and the EXIF data. (PNG 3, 11.3)"""
+    """The chunks of the colour profile, the resolution (per metre), the EXIF data and texts. (PNG 3, 11.3)"""
     if "icc_profile" in about:
         yield b"iCCP", b"icc\0\0" + zlib.compress(about["icc_profile"])
     if "dpi" in about:
         yield b"pHYs", struct.pack(">IIB", *(round(float(value) / 0.0254) for value in about["dpi"]), 1)
     if "exif" in about:
         yield b"eXIf", about["exif"].removeprefix(b"Exif\0\0")
+    for name, content, _ in png_info(about).chunks:
+        yield name, content
+
+
+def png_info(about):
+    """Pillow's list of the chunks that it does not write by itself."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.chunks = list(about.get("chunks", ()))
+    if "xmp" in about:
+        info.add_itxt("XML:com.adobe.xmp", about["xmp"])
+    return info
 
 
 def deflated(page):
     """The compressed rows of a 16-bit page, each as its difference from the row above (PNG's filter 2)."""
     compressor, above = zlib.compressobj(), None
-    for band in page.split(64):
+    for band in page.split(BAND):
         numbers = band.to(torch.int32).flatten(1)
         rows = torch.stack((numbers // 256, numbers % 256), 2).flatten(1)  # upper byte first
         before = torch.cat((torch.zeros_like(rows[:1]) if above is None else above, rows[:-1]))
@@ -370,10 +494,23 @@ def to_bytes(page):
     return page.contiguous().numpy().tobytes()
 
 
+def write_bmp(file, picture, path):
+    """Pillow writes BMP without alpha; pixels of 32 bits with masks that name it are written here, from the bottom up.
+    (BITMAPFILEHEADER and BITMAPV4HEADER of Windows)"""
+    pages = list(picture.pages)
+    if len(pages) > 1 or pages[0].shape[2] in (1, 3):
+        return write_pillow(file, picture._replace(pages=pages), path)
+    pixels = to_bytes(eight_bits(pages[0], path)[..., [2, 1, 0, 3] if pages[0].shape[2] == 4 else [0, 0, 0, 1]].flip(0))
+    height, width = pages[0].shape[:2]
+    file.write(struct.pack("<2sIII", b"BM", 122 + len(pixels), 0, 122))
+    file.write(struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, len(pixels), 0, 0, 0, 0))
+    file.write(struct.pack("<4I4s48x", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs") + pixels)
+
+
 def write_pillow(file, picture, path):
     """8 bits, through Pillow. JPEG and WebP at quality 95."""
     images = [as_image(page, picture.format, path) for page in picture.pages]
-    about = {key: value for key, value in picture.about.items() if key != "tiff"}
+    about = {key: value for key, value in picture.about.items() if key not in ("tiff", "chunks")}
     if len(images) > 1:
         if picture.format not in ("PNG", "WEBP"):
             raise PictureError(f"{path}: {len(images)} pages fit into TIFF, PNG or WebP, not into {picture.format}")
@@ -382,6 +519,8 @@ def write_pillow(file, picture, path):
         about = {key: value for key, value in about.items() if key not in ("duration", "loop")}
     if picture.format in ("JPEG", "WEBP"):
         about["quality"] = 95
+    if picture.format == "PNG":
+        about["pnginfo"] = png_info(picture.about)
     images[0].save(file, format=picture.format, **about)
 
 
@@ -389,9 +528,14 @@ def as_image(page, format, path):
     """(H, W, C) -> Pillow's image of 8 bits."""
     from PIL import Image
 
-    if page.shape[2] in (2, 4) and format in ("JPEG", "BMP"):
-        raise PictureError(f"{path}: {format} keeps no alpha channel; choose PNG, WebP or TIFF")
-    if page.dtype == torch.uint16:
-        page = (page.to(torch.float32) / 257).round().to(torch.uint8)
+    if page.shape[2] in (2, 4) and format == "JPEG":
+        raise PictureError(f"{path}: JPEG keeps no alpha channel; choose PNG, WebP or TIFF")
     height, width, channels = page.shape
-    return Image.frombytes(MODES[channels], (width, height), to_bytes(page))
+    return Image.frombytes(MODES[channels], (width, height), to_bytes(eight_bits(page, path)))
+
+
+def eight_bits(page, path):
+    """A page of 16 bits rounded to 8."""
+    if page.is_floating_point():
+        raise PictureError(f"{path}: floating point fits into a TIFF alone; choose a name in .tif")
+    return (page.to(torch.float32) / 257).round().to(torch.uint8) if page.dtype == torch.uint16 else page

@@ -5,7 +5,6 @@ import shutil
 import signal
 import threading
 import time
-from glob import escape
 from math import inf, isfinite
 from pathlib import Path
 from warnings import warn
@@ -66,7 +65,10 @@ class Run:
         if not self.total_steps:
             self.total_steps = len(self.batches()) * self.epochs
         if self.schedule is None and self.total_steps:
-            self.schedule = OneCycleLR(self.optimizer, self.recipe.lr, max(2, self.total_steps), pct_start=0.1)
+            self.schedule = self.one_cycle()
+
+    def one_cycle(self):
+        return OneCycleLR(self.optimizer, self.recipe.lr, max(2, self.total_steps), pct_start=0.1)
 
     def batches(self):
         """The indices (n,) of each minibatch that this epoch still has."""
@@ -132,8 +134,6 @@ class Run:
         """Go on from the file at `path`, if there is one; all processes from what rank 0 has."""
         state = None
         if self.path and self.workers.rank == 0:
-            for left in self.path.parent.glob(f".{escape(self.path.name)}.*"):  # by a process killed while it wrote
-                left.unlink(missing_ok=True)
             state = self.read() if self.path.exists() else self.state_dict()
         elif self.workers.size > 1 and self.workers.rank == 0:
             state = self.state_dict()
@@ -202,7 +202,7 @@ class Run:
             self.best = {name: value.clone() for name, value in state["best"].items()}
             self.optimizer.load_state_dict(state["optimizer"])
             if state["schedule"]:
-                self.schedule = OneCycleLR(self.optimizer, self.recipe.lr, max(2, self.total_steps), pct_start=0.1)
+                self.schedule = self.one_cycle()
                 self.schedule.load_state_dict(state["schedule"])
             self.network.load_state_dict(state["weights"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:

@@ -44,13 +44,15 @@ def subsample_photo(photo, crops, size, cell, generator):
     return versions
 
 
+def random_crop(photo, side, generator):
+    """(3, H, W) -> (3, side, side)"""
+    top, left = (int(torch.randint(n - side + 1, (), generator=generator)) for n in photo.shape[1:])
+    return photo[:, top : top + side, left : left + side]
+
+
 def average_photo(photo, crops, size, cell, generator):
     """Random crops without noise: uint8 (3, H, W) -> float32 pixels (crops, 3, size, size)."""
-    side, clean = size * cell, []
-    for _ in range(crops):
-        top, left = (int(torch.randint(n - side + 1, (), generator=generator)) for n in photo.shape[1:])
-        clean.append(cell_means(photo[:, top : top + side, left : left + side], cell))
-    return torch.stack(clean)
+    return torch.stack([cell_means(random_crop(photo, size * cell, generator), cell) for _ in range(crops)])
 
 
 def cell_means(photo, cell):

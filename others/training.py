@@ -1,13 +1,16 @@
 """The training loop: shuffled minibatches, one record per epoch; and two ways to watch it."""
 
+from contextlib import closing
 from typing import NamedTuple
 
 import torch
 
 from .data import to_unit
+from .files import locked
 from .inference import denoise, extend, transform
 from .metrics import psnr_a
 from .nn import MSE
+from .progress import progress
 from .run import Held, Run
 from .workers import ALONE
 
@@ -56,30 +59,37 @@ def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32, on
     SIGINT and SIGTERM then wait for the end of the minibatch and for the file. workers: the processes among which
     every minibatch is shared out.
 
-    Raises `run.Diverged` when the loss is lost, CheckpointError for a file that does not fit, OSError for one that
-    cannot be written before the first step or after the last (in between, a warning).
+    Raises `run.Diverged` when the loss is lost, CheckpointError for a file that does not fit, BlockingIOError for one
+    that another training is writing, OSError for one that cannot be written before the first step or after the last
+    (in between, a warning).
     """
     fresh = pairs if callable(pairs) else lambda epoch: pairs
-    run = Run(network, pairs, epochs, recipe, dtype, checkpoint, workers)
-    while run.epoch < epochs:
-        first, second = fresh(run.epoch)
-        with Held(checkpoint is not None) as signals:
-            run.begin(len(first))
-            network.train()
-            for index in run.batches():
-                mine = workers.share(index)
-                batch = augment(first[mine], second[mine], run.generator)
-                run.advance(train_step(network, run.optimizer, *batch, recipe, dtype, workers), len(index))
-                if on_step:
-                    on_step(run.done, run.total_steps)
-                if signals.came:
-                    run.check_weights()
-                    run.save()
-                    signals.deliver()
-            network.eval()
-            loss, seconds = run.finish()
-            psnr = validate(network, *validation) if validation else None
-        yield Record(run.epoch, epochs, loss, seconds, len(first) / seconds, psnr)
+    with locked(None if workers.rank else checkpoint):
+        run = Run(network, pairs, epochs, recipe, dtype, checkpoint, workers)
+        while run.epoch < epochs:
+            yield train_epoch(run, *fresh(run.epoch), validation, dtype, on_step)
+
+
+def train_epoch(run, first, second, validation=None, dtype=torch.float32, on_step=None):
+    """One epoch of a `Run`, or what is left of it, on pairs of pixels (N, 3, H, W). -> its record"""
+    network, workers = run.network, run.workers
+    with Held(run.path is not None) as signals:
+        run.begin(len(first))
+        network.train()
+        for index in run.batches():
+            mine = workers.share(index)
+            batch = augment(first[mine], second[mine], run.generator)
+            run.advance(train_step(network, run.optimizer, *batch, run.recipe, dtype, workers), len(index))
+            if on_step:
+                on_step(run.done, run.total_steps)
+            if signals.came:
+                run.check_weights()
+                run.save()
+                signals.deliver()
+        network.eval()
+        loss, seconds = run.finish()
+        psnr = validate(network, *validation) if validation else None
+    return Record(run.epoch, run.epochs, loss, seconds, len(first) / seconds, psnr)
 
 
 def train_step(network, optimizer, input, target, recipe, dtype=torch.float32, workers=ALONE):
@@ -149,12 +159,14 @@ def validate(network, noisy, clean):
 
 
 def collect(records, callback=None):
-    """Run the training; callback(record) after every epoch unless it is None or False. -> list of records"""
+    """Run the training, a generator of records; callback(record) after every epoch unless it is None or False.
+    -> list of records"""
     done = []
-    for record in records:
-        done.append(record)
-        if callback:
-            callback(record)
+    with closing(records):  # however it ends, the checkpoint is free for another training
+        for record in records:
+            done.append(record)
+            if callback:
+                callback(record)
     return done
 
 
@@ -175,14 +187,5 @@ def show(run, heading=""):
     tqdm is installed. -> list of records"""
     if heading:
         print(heading, flush=True)
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return collect(run(), lambda record: print(record, flush=True))
-    with tqdm(unit="batch", desc="training", mininterval=0.5) as bar:
-
-        def advance(done, total):
-            bar.total = total
-            bar.update(done - bar.n)  # more than one when it went on from a checkpoint
-
-        return collect(run(on_step=advance), lambda record: bar.write(str(record)))
+    with progress(unit="batch", desc="training", mininterval=0.5) as (advance, write):
+        return collect(run(on_step=advance), lambda record: write(str(record)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from others import denoiser, distributed, workers
+from others import checkpoint, cli, denoiser, workers
 from others.nn import SGD
 from others.training import Recipe, fit, train_step
 from others.workers import ALONE, Workers
@@ -204,16 +204,17 @@ def test_a_broken_group_names_who_is_silent(monkeypatch):
 
 
 def test_the_command_alone(small, tmp_path, pixels, capsys):
-    """Without torchrun, the same command trains in one process, and goes on where it was."""
+    """Without torchrun, the same command trains in one process."""
     torch.save([pixels(6, 3, 8, 8), pixels(6, 3, 8, 8, seed=1)], tmp_path / "train_data.pkl")
     torch.save([pixels(2, 3, 8, 8), pixels(2, 3, 8, 8, seed=1)], tmp_path / "val_data.pkl")
-    command = ["Miniproject_2.model:Model", "rednet", "--data", str(tmp_path), "--epochs", "2",
-               "--checkpoint", str(tmp_path / "training.pth"), "--out", str(tmp_path / "weights.pth")]  # fmt: skip
-    distributed.main(command)
+    command = ["train", "--denoiser", "rednet", "--data", str(tmp_path), "--epochs", "2", "--resume",
+               "-o", str(tmp_path / "weights.pth")]  # fmt: skip
+    assert cli.main(command) == 0
     assert "epoch 2/2" in capsys.readouterr().out
-    saved = distributed.checkpoint.load_denoiser(tmp_path / "weights.pth", "rednet")
-    assert saved["info"] == {"epochs": 2, "pairs": 6, "processes": 1}
-    distributed.main(command)
-    again = distributed.checkpoint.load_denoiser(tmp_path / "weights.pth", "rednet")
+    saved = checkpoint.load_denoiser(tmp_path / "weights.pth", "rednet")
+    assert (saved["info"]["epochs"], saved["info"]["processes"]) == ("2 of 2", 1)
+    assert "6 pairs of" in saved["info"]["data"]
+    assert cli.main(command) == 1
+    again = checkpoint.load_denoiser(tmp_path / "weights.pth", "rednet")
     assert all(torch.equal(again["state"][name], value) for name, value in saved["state"].items())
     assert "epoch" not in capsys.readouterr().out

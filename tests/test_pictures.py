@@ -11,12 +11,13 @@ from others import pictures
 
 Image = pytest.importorskip("PIL.Image")
 tifffile = pytest.importorskip("tifffile")
+WHITE = {torch.uint8: 255, torch.uint16: 65535}
 DEPTHS = pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16], ids=str)
 
 
 def page_of(channels, dtype, height=37, width=53):
     generator = torch.Generator().manual_seed(channels)
-    return torch.randint(pictures.white(dtype) + 1, (height, width, channels), generator=generator).to(dtype)
+    return torch.randint(WHITE[dtype] + 1, (height, width, channels), generator=generator).to(dtype)
 
 
 def written(path, *pages, **about):
@@ -161,18 +162,153 @@ def test_a_cut_off_file_is_damaged(tmp_path, suffix):
 
 
 def test_other_kinds_of_pictures_are_refused(tmp_path):
-    Image.new("CMYK", (4, 4)).save(tmp_path / "x.jpg")
-    tifffile.imwrite(tmp_path / "x.tif", page_of(1, torch.uint8).float().numpy())
+    tifffile.imwrite(tmp_path / "x.tif", page_of(1, torch.uint8).to(torch.int32).numpy())
+    tifffile.imwrite(tmp_path / "y.tif", torch.tensor([[0.0, float("nan")]]).numpy())
     Image.new("L", (4, 4)).save(tmp_path / "x.gif")
-    for name, found in (("x.jpg", "CMYK"), ("x.tif", "float32"), ("x.gif", "GIF")):
+    Image.new("LAB", (4, 4)).save(tmp_path / "z.tif")
+    for name, found in (("x.tif", "int32"), ("y.tif", "NaN"), ("x.gif", "GIF"), ("z.tif", "LAB")):
         with pytest.raises(pictures.PictureError, match=f"{name}: expected .*{found}"):
             list(pictures.read(tmp_path / name).pages)
 
 
-@pytest.mark.parametrize("name", ["x.jpg", "x.bmp"])
-def test_alpha_does_not_get_lost_silently(tmp_path, name):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_floating_point_keeps_its_range_and_type(tmp_path, channels, dtype):
+    generator = torch.Generator().manual_seed(0)
+    for low, high in ((0, 1), (0.2, 0.4), (-3, 5), (0, 60_000)):
+        page = (low + (high - low) * torch.rand(7, 9, channels, generator=generator)).to(dtype)
+        (got,) = pictures.read(written(tmp_path / "x.tif", page)).pages
+        assert got.dtype == dtype and torch.equal(got, page)
+        pixels = pictures.to_pixels(got)
+        assert float(pixels.min()) >= 0 and float(pixels.max()) <= 255.01
+        again = pictures.with_colours(got, pixels)
+        assert again.dtype == dtype and (again - page).abs().max() <= 2e-3 * max(1, high)
+        if (low, high) == (0.2, 0.4):  # as in 8 bits: 1 is white
+            assert torch.allclose(pixels[0, 0], page[..., 0].float() * 255)
+        (tmp_path / "x.tif").unlink()
+    with pytest.raises(pictures.PictureError, match="TIFF alone"):
+        written(tmp_path / "x.png", page)
+
+
+def test_floating_point_in_other_compressions(tmp_path):
+    values = torch.rand(20, 30)
+    Image.fromarray(values.numpy()).save(tmp_path / "x.tif", compression="tiff_lzw")
+    assert torch.equal(next(pictures.read(tmp_path / "x.tif").pages)[..., 0], values)
+
+
+@pytest.mark.parametrize("profile", [None, b"none that can be read"])
+@pytest.mark.parametrize("name", ["x.jpg", "x.tif"])
+def test_inks_become_light(tmp_path, name, profile):
+    """Cyan takes red away, black all of it."""
+    image = Image.new("CMYK", (16, 8))
+    image.paste((255, 0, 0, 0), (0, 0, 8, 8))
+    image.paste((0, 0, 0, 255), (8, 0, 16, 8))
+    image.save(tmp_path / name, icc_profile=profile, **({"quality": 100} if name == "x.jpg" else {}))
+    picture = pictures.read(tmp_path / name)
+    (page,) = picture.pages
+    expected = torch.tensor([[0, 255, 255], [0, 0, 0]]).repeat_interleave(8, 0).expand(8, -1, -1)
+    assert (page.to(torch.int32) - expected).abs().max() < 8
+    assert picture.note and "icc_profile" not in picture.about
+    again = pictures.read(written(tmp_path / f"new-{name}", page, **picture.about))
+    assert next(again.pages).shape == (8, 16, 3) and not again.note
+
+
+def test_a_phones_jpeg_with_a_second_picture_inside(tmp_path):
+    image = Image.new("RGB", (16, 8), (200, 100, 50))
+    image.save(tmp_path / "x.jpg", format="MPO", save_all=True, append_images=[Image.new("RGB", (4, 4))])
+    picture = pictures.read(tmp_path / "x.jpg")
+    assert picture.format == "JPEG" and [page.shape for page in picture.pages] == [(8, 16, 3)]
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_bmp_keeps_alpha(tmp_path, channels):
+    page = page_of(channels, torch.uint8)
+    (got,) = pictures.read(written(tmp_path / "x.bmp", page)).pages
+    grey = page[..., [0, 0, 0, 1]] if channels == 2 else page
+    assert same(got, grey)
+
+
+@DEPTHS
+def test_texts_and_the_meaning_of_colours_are_kept_in_png(tmp_path, dtype):
+    """What Pillow finds in a file of its own and in the file that was written after it, Pillow's own checks passed."""
+    info = pytest.importorskip("PIL.PngImagePlugin").PngInfo()
+    info.add_text("Author", "A. Uthor")
+    info.add_itxt("Title", "größer als µ")
+    info.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta/>")
+    info.add(b"gAMA", struct.pack(">I", 100_000))
+    info.add(b"cHRM", struct.pack(">8I", *range(10_000, 90_000, 10_000)))
+    Image.new("I;16" if dtype == torch.uint16 else "RGB", (4, 4)).save(tmp_path / "x.png", pnginfo=info)
+    picture = pictures.read(tmp_path / "x.png")
+    pages = [page_of(3, dtype)] if dtype == torch.uint16 else picture.pages
+    with (
+        Image.open(tmp_path / "x.png") as before,
+        Image.open(written(tmp_path / "y.png", *pages, **picture.about)) as new,
+    ):
+        assert new.text == before.text and len(new.text) == 3
+        for key in ("gamma", "chromaticity", "xmp"):
+            assert new.info[key] == before.info[key]
+        new.load()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_xmp_goes_into_every_format(tmp_path, suffix):
+    xmp = b"<x:xmpmeta>who, where</x:xmpmeta>"
+    source = written(tmp_path / f"x{suffix}", page_of(3, torch.uint8), xmp=xmp)
+    picture = pictures.read(source)
+    page = next(picture.pages)
+    for other in (".jpg", ".png", ".webp", ".tif"):
+        about = picture.about if suffix == other else {k: v for k, v in picture.about.items() if k != "tiff"}
+        with Image.open(written(tmp_path / f"y{other}", page, **about)) as image:
+            assert image.info["xmp"] == xmp
+
+
+def test_comments_of_a_jpeg_are_kept(tmp_path):
+    path = written(tmp_path / "x.jpg", page_of(3, torch.uint8), comment=b"a fine day")
+    with Image.open(written(tmp_path / "y.jpg", *pictures.read(path).pages, **pictures.read(path).about)) as image:
+        assert image.info["comment"] == b"a fine day"
+
+
+def test_what_a_tiff_says_about_itself_is_kept(tmp_path):
+    """Names, dates, place on earth; a description in any letters; the size of its pixels."""
+    tags = [(315, 2, 6, b"Someone", True), (700, 1, 4, b"<x/>", True), (33550, 12, 3, (10.0, 10.0, 0.0), True),
+            (34735, 3, 4, (1, 1, 0, 7), True)]  # fmt: skip
+    options = {"extratags": tags, "description": "Länge 3 µm".encode(), "software": "Own", "metadata": None}
+    tifffile.imwrite(
+        tmp_path / "x.tif", page_of(1, torch.uint16).numpy(), resolution=(20, 30), resolutionunit=3, **options
+    )
+    picture = pictures.read(tmp_path / "x.tif")
+    again = written(tmp_path / "y.tif", *picture.pages, **picture.about)
+    found = []
+    for path in (tmp_path / "x.tif", again):
+        with tifffile.TiffFile(path) as tiff:
+            names = ("Artist", "XMP", "ModelPixelScaleTag", "GeoKeyDirectoryTag", "ImageDescription", "Software",
+                     "XResolution", "YResolution", "ResolutionUnit")  # fmt: skip
+            found.append([tiff.pages[0].tags[name].value for name in names])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_side_by_side_as_it_is_shown(number):
+    """Whatever the orientation, against Pillow's way of turning pictures upright."""
+    from PIL import ImageOps
+
+    exif = Image.Exif()
+    exif[pictures.ORIENTATION] = number
+    left, right = page_of(3, torch.uint8), page_of(3, torch.uint8) // 2
+
+    def shown(page):
+        image = pictures.as_image(page, "PNG", "")
+        image.getexif()[pictures.ORIENTATION] = number
+        upright = ImageOps.exif_transpose(image)
+        return torch.tensor(list(upright.tobytes())).view(upright.height, upright.width, 3)
+
+    both = pictures.beside(left, right, {"exif": exif.tobytes()} if number > 1 else {})
+    assert torch.equal(shown(both), torch.cat((shown(left), shown(right)), 1))
+
+
+def test_alpha_does_not_get_lost_silently(tmp_path):
     with pytest.raises(pictures.PictureError, match="keeps no alpha"):
-        written(tmp_path / name, page_of(4, torch.uint8))
+        written(tmp_path / "x.jpg", page_of(4, torch.uint8))
     assert list(tmp_path.iterdir()) == []
 
 

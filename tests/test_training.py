@@ -350,8 +350,8 @@ RECORDS = [training.Record(epoch, 2, 0.5, 1.0, 10.0, None) for epoch in (1, 2)]
 
 def test_collect_calls_back_after_every_epoch():
     seen = []
-    assert training.collect(iter(RECORDS), seen.append) == RECORDS == seen
-    assert training.collect(iter(RECORDS), False) == RECORDS
+    assert training.collect((record for record in RECORDS), seen.append) == RECORDS == seen
+    assert training.collect((record for record in RECORDS), False) == RECORDS
 
 
 def test_steps_are_counted_over_all_epochs(pixels):

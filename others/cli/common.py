@@ -1,7 +1,5 @@
-"""What several commands share: the model and its options, progress, pixels of picture files."""
+"""What several commands share: the model and its options, pixels of picture files."""
 
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -39,26 +37,14 @@ def load_model(args):
     return model
 
 
-@contextmanager
-def progress(title):
-    """with progress(title) as advance: advance(done, total) shows tqdm's bar after 2 seconds, if tqdm is installed."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        yield None
-        return
-    with tqdm(desc=title, delay=2, unit="tile", leave=False, disable=not sys.stderr.isatty()) as bar:
-
-        def advance(done, total):
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield advance
-
-
 def first_page(path):
-    """The colours of a picture's first page as pixels (1, 3, H, W) in 0-255: uint8, or float32 for 16 bits."""
-    return pictures.to_pixels(next(iter(pictures.read(path).pages)))
+    """The colours of a picture's first page as pixels (1, 3, H, W) in 0-255: uint8, or float32 for others. Raises
+    PictureError for floating point beyond 0 to 1: pictures that are compared need one scale."""
+    page = next(iter(pictures.read(path).pages))
+    if page.is_floating_point() and pictures.span(page) != (0, 1):
+        low, high = pictures.span(page)
+        raise pictures.PictureError(f"{path}: expected floating point within 0 to 1, got {low:g} to {high:g}; scale it")
+    return pictures.to_pixels(page)
 
 
 def as_uint8(pixels):

@@ -17,11 +17,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from .. import noise, pictures
 from ..files import check_new
-from .common import add_model_arguments, load_model, progress
+from ..progress import tiles
+from .common import add_model_arguments, load_model
 
 ADVICE = "train on noisy pairs of your own (noise2noise train --help), then denoise with --weights"
 
@@ -138,26 +137,25 @@ def denoise_file(model, job, args, hints):
 
     def pages():
         for number, page in enumerate(picture.pages):
+            pixels = pictures.to_pixels(page)
+            with tiles(job.source.name) as advance:
+                denoised = model.predict(pixels, args.self_ensemble, advance)
             if not number and not args.weights:
-                note(hints, page, job.source)
-            clean = denoise_page(model, page, args.self_ensemble, job.source.name)
+                note(hints, noise.look(pixels, denoised), job.source)
+            clean = pictures.with_colours(page, denoised)
             if args.compare:
-                compared.append(torch.cat((page.to(torch.int32), clean.to(torch.int32)), 1).to(page.dtype))
+                compared.append(pictures.beside(page, clean, picture.about))
             yield clean
 
     pictures.write(job.target, picture._replace(format=format, pages=pages()), args.force)
     if args.compare:
         pictures.write(job.comparison, picture._replace(format=format, pages=compared), args.force)
+    if picture.note:
+        print(f"note: {job.source}: {picture.note}", file=sys.stderr)
     print(f"{job.source} -> {', '.join(map(str, outputs))} ({time.perf_counter() - started:.1f} s)", flush=True)
 
 
-def note(hints, page, source):
-    hint = noise.unlike_training(noise.look(pictures.to_pixels(page)))
+def note(hints, seen, source):
+    hint = noise.unlike_training(seen)
     if hint:
         hints.setdefault(hint, []).append(source)
-
-
-def denoise_page(model, page, self_ensemble=False, title=""):
-    """(H, W, C) -> the same with its colours denoised; grey is denoised as three equal channels and averaged."""
-    with progress(title) as advance:
-        return pictures.with_colours(page, model.predict(pictures.to_pixels(page), self_ensemble, on_tile=advance))

@@ -19,7 +19,7 @@ import torch
 
 from .. import baselines, data, figures, metrics, pictures
 from ..files import check_new, replacing
-from .common import add_model_arguments, first_page, load_model, progress
+from .common import add_model_arguments, first_page, load_model
 
 SHOWN = 6  # images in the figure
 LISTED = 40  # images in the printed table
@@ -56,7 +56,7 @@ def run(args):
     pairs, model = load_pairs(args), load_model(args)
     if args.figure or args.gains:
         figures.figure_maker()  # say what is missing before the work
-    methods = {"noisy": lambda pixels: pixels.float(), model.module.NAME: predictor(model, args)}
+    methods = {"noisy": torch.Tensor.float, model.module.NAME: lambda pixels: model.predict(pixels, args.self_ensemble)}
     library = baselines.available()
     methods |= {} if args.plain or not library else baselines.METHODS
     scores, shown = measure(pairs, methods, library)
@@ -64,14 +64,6 @@ def run(args):
     if not library:
         print(f"Without SSIM and comparison: {baselines.INSTALL}")
     write_results(args, scores, methods, shown)
-
-
-def predictor(model, args):
-    def predict(pixels):
-        with progress("denoising") as advance:
-            return model.predict(pixels, args.self_ensemble, on_tile=advance)
-
-    return predict
 
 
 def load_pairs(args):

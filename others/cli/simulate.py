@@ -68,17 +68,12 @@ def versions(files, count, args, seed, clean):
     photos = [data.load_photo(file, side) for file in files]
     made = [torch.empty(count, 3, simulation.SIZE, simulation.SIZE, dtype=torch.uint8) for _ in range(2)]
     for i in range(count):
-        crop = random_crop(photos[i % len(photos)], side, generator)
-        mean = simulation.average_photo(crop, 1, simulation.SIZE, args.cell, generator)[0]
+        crop = simulation.random_crop(photos[i % len(photos)], side, generator).contiguous()
+        mean = simulation.cell_means(crop, args.cell)
         pair = noisy_pair(crop, mean, args, generator)
         for version, image in zip(made, (pair[0], mean) if clean else pair):
             version[i] = image.round().clamp(0, 255).to(torch.uint8)
     return tuple(made)
-
-
-def random_crop(photo, side, generator):
-    top, left = (int(torch.randint(n - side + 1, (), generator=generator)) for n in photo.shape[1:])
-    return photo[:, top : top + side, left : left + side].contiguous()
 
 
 def noisy_pair(crop, mean, args, generator):

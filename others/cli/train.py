@@ -5,12 +5,17 @@ examples:
   noise2noise train --burst scenes -o own.pth --epochs 10 --validate noisy clean --csv log.csv --curve curve.png
   noise2noise train --data data -o own.pth            with data/train_data.pkl, and data/val_data.pkl if it is there
   noise2noise train -o demo.pth                       on generated pictures, to see it work
-  torchrun --nproc-per-node 4 -m others train --data data -o own.pth --resume       in four processes
+  torchrun --nproc-per-node 4 --max-restarts 3 -m others train --data data -o own.pth --resume     in four processes
   noise2noise denoise photo.png --weights own.pth
 
 --pairs takes two folders with pictures of the same names: two noisy pictures of each scene. --burst takes a folder with
 a folder for each scene, of two shots or more; or files named SCENE_1.png, SCENE_2.png ... The pictures are held in
-memory; patches are cut from them anew in each epoch.
+memory; patches are cut from them anew in each epoch. The pixels of --data are read from the disk as they are used, so
+the file may be larger than the memory.
+
+Under torchrun every minibatch is shared out among the processes; the weights are those that one process would get, up
+to the rounding of sums. When a process dies torchrun ends the others, names its rank, and with --max-restarts starts
+all again: with --resume they go on to the bits of a training without the accident.
 
 What to expect of the loss: it is measured against noisy pictures, so it falls to the error against clean ones PLUS the
 variance of the target's noise, and stays there. That is Noise2Noise, not a failure; only --validate shows the gain.
@@ -21,17 +26,18 @@ same command goes on where it was interrupted, to the weights of a training that
 import contextlib
 import csv
 import io
-import os
 import re
 import signal
 import sys
 import time
+import zipfile
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
 
 from .. import checkpoint, data, figures, pairs, pictures, training
-from ..files import check_new, replacing
+from ..files import check_new, locked, replacing
 from ..workers import joined
 from .common import add_model_arguments, first_page, new_model
 from .evaluate import matched
@@ -80,8 +86,29 @@ def run_in(group, args):
     recipe = model.recipe()._replace(seed=args.seed)
     recipe = recipe._replace(lr=args.lr) if args.lr else recipe
     print(f"Training {model.module.NAME!r} on {described}.")
-    train(group, args, model, source, recipe, validation, described)
+    fit = partial(training.fit, model.network, source, args.epochs, recipe, validation, model.dtype,
+                  checkpoint=state_file(args) if args.resume else None, workers=group)  # fmt: skip
+    with torch.no_grad(), as_interrupt(signal.SIGTERM):
+        if group.rank:
+            with contextlib.suppress(KeyboardInterrupt):
+                training.collect(fit())
+        else:
+            about = {"data": described, "recipe": recipe._asdict(), "processes": group.size}
+            heading = training.expectation(*(source(0) if callable(source) else source))
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            with locked(args.out):
+                train(args, model, fit, heading, about)
     print(f"{args.out}: use it with noise2noise denoise PICTURE --weights {args.out}")
+
+
+@contextlib.contextmanager
+def as_interrupt(number):
+    """The signal raises KeyboardInterrupt, as Ctrl-C does."""
+    handler = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, handler)
 
 
 def starting_model(args):
@@ -94,18 +121,15 @@ def starting_model(args):
     return model
 
 
-def train(group, args, model, source, recipe, validation, described):
+def train(args, model, fit, heading, about):
     """Run the epochs; after each of them, and when interrupted, write what there is."""
     started, records = time.perf_counter(), earlier_records(args)
     parent = start_of(args, model)
 
     def save():
-        if group.rank:
-            return
         info = {
             "date": time.strftime("%Y-%m-%d"),
-            "data": described,
-            "recipe": recipe._asdict(),
+            **about,
             "epochs": f"{records[-1].epoch if records else 0} of {args.epochs}",
             "minutes": round((time.perf_counter() - started) / 60, 1),
             "torch": str(torch.__version__),
@@ -113,38 +137,24 @@ def train(group, args, model, source, recipe, validation, described):
         }
         if records and records[-1].psnr is not None:
             info["psnr_a"] = records[-1].psnr
-        write_weights(args.out, model, info)
+        checkpoint.save_denoiser(args.out, model.module.NAME, model.network.arguments, model.network, info, alone=True)
 
-    def keep(record):
-        records.append(record)
-        save()
-        if not group.rank:
+    def saved(on_step=None):
+        for record in fit(on_step=on_step):
+            records.append(record)
+            save()
             report(args, records)
-
-    def observed(on_step=None):
-        state = state_file(args) if args.resume else None
-        fit = training.fit(model.network, source, args.epochs, recipe, validation, model.dtype, on_step, state, group)
-        for record in fit:
-            keep(record)
             yield record
 
-    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with torch.no_grad():
-            if group.rank:
-                training.collect(observed())
-            else:
-                training.show(observed, training.expectation(*(source(0) if callable(source) else source)))
+        training.show(saved, heading)
     except KeyboardInterrupt:
         model.network.eval()
         save()
         print(f"\nInterrupted: {args.out} holds what was learnt so far.")
         return
-    finally:
-        signal.signal(signal.SIGTERM, handler)
     save()
-    if not group.rank:
-        state_file(args).unlink(missing_ok=True)
+    state_file(args).unlink(missing_ok=True)
 
 
 def state_file(args):
@@ -156,15 +166,6 @@ def start_of(args, model):
     """Where the weights that the training starts from come from."""
     path = args.weights or (Path(data.__file__).parents[1] / "Miniproject_2" / "bestmodel.pth")
     return checkpoint.load_denoiser(path, model.module.NAME)["info"] if args.weights or args.from_shipped else {}
-
-
-def write_weights(path, model, info):
-    """Replace `path` in one step by a file with these weights alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    checkpoint.save_denoiser(fresh, model.module.NAME, model.network.arguments, model.network, info)
-    os.replace(fresh, path)
 
 
 def earlier_records(args):
@@ -200,8 +201,10 @@ def report(args, records):
 def load_source(args):
     """(pairs for training.fit, what they are in words)."""
     if args.data:
-        first, second = data.load_pairs(args.data / "train_data.pkl")
-        return (first, second), f"{len(first):,} pairs of {args.data / 'train_data.pkl'}"
+        file = args.data / "train_data.pkl"
+        mapped = file.is_file() and zipfile.is_zipfile(file)  # torch before 1.6 wrote no zips
+        first, second = data.load_pairs(file, mmap=mapped)
+        return (first, second), f"{len(first):,} pairs of {file}"
     if not (args.pairs or args.burst):
         count = min(args.count, GENERATED["pairs"])
         print(f"Generating {count:,} pairs ...", flush=True)
@@ -209,7 +212,8 @@ def load_source(args):
     scenes = load_scenes(scene_files(args), args.unchecked)
     patches = pairs.Patches(list(scenes.values()), args.count, args.patch, args.seed)
     shots = sum(map(len, scenes.values()))
-    return patches, f"{args.count:,} patches of {patches.size} x {patches.size} an epoch from {shots} pictures of " \
+    once = lru_cache(maxsize=1)(patches)  # the heading and the training both ask for the first epoch's
+    return once, f"{args.count:,} patches of {patches.size} x {patches.size} an epoch from {shots} pictures of " \
                     f"{len(scenes)} scenes"  # fmt: skip
 
 

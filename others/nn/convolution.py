@@ -46,13 +46,15 @@ class Convolution(Module):
 
     def check(self, input):
         """Raise RuntimeError, as torch does, for an input this layer cannot take."""
-        expected = f"{self.name()}: expected input (N, {self.in_channels}, H, W) or ({self.in_channels}, H, W)"
         if input.dim() not in (3, 4) or input.shape[-3] != self.in_channels or 0 in input.shape[-2:]:
-            raise RuntimeError(f"{expected}, got {tuple(input.shape)}")
-        self.check_dtype(input, expected)
+            raise RuntimeError(f"{self.name()}: expected input {self.expected()}, got {tuple(input.shape)}")
+        self.check_dtype(input)
         if self.bias is not None and (self.bias.dtype, *self.bias.shape) != (self.weight.dtype, self.out_channels):
             raise RuntimeError(f"{self.name()}: expected bias ({self.out_channels},) of {self.weight.dtype} like the "
                                f"weight, got {tuple(self.bias.shape)} of {self.bias.dtype}")  # fmt: skip
+
+    def expected(self):
+        return f"(N, {self.in_channels}, H, W) or ({self.in_channels}, H, W)"
 
     def check_size(self, size, input):
         if min(size) < 1:

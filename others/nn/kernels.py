@@ -45,6 +45,9 @@ def scatter(y, weight, size, geometry, bias=None):
     weight = transpose(weight, geometry.groups).flip(2, 3)
     axes = zip(size, geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation)
     vertical, horizontal = (phases(*axis) for axis in axes)
+    joint = [joint_window(axis) for axis in (vertical, horizontal)]
+    if joint_pays(channels, joint, geometry):
+        return scatter_jointly(y, weight, size, geometry, (vertical, horizontal), joint, bias)
     x = empty(y.shape[0], *size, channels, dtype=y.dtype, device=y.device)
     if geometry.stride == (1, 1):  # the only phase is x
         return correlate_phase(x, y, weight, vertical[0], horizontal[0], geometry.groups, bias)
@@ -78,7 +81,7 @@ def correlate_and_gradient(x, weight, y, geometry):
     result = empty(y.shape, dtype=x.dtype, device=x.device)
     for x_block, (y_block, out), shifted in column_blocks(x, (y, result), geometry):
         columns = unfold_windows(x_block, out.shape[1:3], shifted)
-        multiply(columns, matrix, by_group(out, geometry.groups), beta=0)
+        write_product(out, columns, matrix, beta=0)
         add_product(gradient, y_block, columns)
     return result, as_weight(gradient, geometry)
 
@@ -86,6 +89,7 @@ def correlate_and_gradient(x, weight, y, geometry):
 # -------------------------------------------------------------------------------------------------------- helpers
 
 FEW_CHANNELS = 8  # fewer result channels than this: shifted additions are faster than so narrow a product
+NARROW = 16  # columns of a product's result: a multiple of this many is fastest
 BLOCK_BYTES = 2**23  # of columns at a time, or one row of one image: they stay in the cache
 
 
@@ -98,8 +102,19 @@ def correlate_into(y, x, weight, geometry, bias):
         y.copy_(bias)
     for x_block, (out,), shifted in column_blocks(x, (y,), geometry):
         columns = unfold_windows(x_block, out.shape[1:3], shifted)
-        multiply(columns, matrix, by_group(out, geometry.groups), beta=0 if bias is None else 1)
+        write_product(out, columns, matrix, beta=0 if bias is None else 1)
     return y
+
+
+def write_product(out, columns, matrix, beta):
+    """out (N, H', W', C_out) = beta * out + columns matrix, where beta is 0 or 1 and the matrix `as_matrix` makes."""
+    groups, _, width = matrix.shape
+    if width * groups == out.shape[3]:
+        return multiply(columns, matrix, by_group(out, groups), beta)
+    wide = workspace("wide", (1, columns.shape[1], width), out)
+    multiply(columns, matrix, wide, beta=0)
+    wide = wide.view(*out.shape[:3], width)[..., : out.shape[3]]
+    out.add_(wide) if beta else out.copy_(wide)
 
 
 def by_group(y, groups):
@@ -118,7 +133,9 @@ def multiply(a, b, out, beta):
 def new_gradient(x, y, geometry):
     """Zeros (groups, C_out / groups, kh * kw * C_in / groups) to sum a weight's gradient in, 32 bits for 16-bit y."""
     groups, (kh, kw) = geometry.groups, geometry.kernel_size
-    zeros = y.new_zeros(groups, y.shape[3] // groups, kh * kw * x.shape[3] // groups)
+    rows, columns = y.shape[3] // groups, kh * kw * x.shape[3] // groups
+    turned = groups == 1 and columns % NARROW and (rows % NARROW == 0 or rows > columns)
+    zeros = y.new_zeros(groups, columns, rows).transpose(1, 2) if turned else y.new_zeros(groups, rows, columns)
     return zeros.float() if zeros.element_size() == 2 else zeros
 
 
@@ -163,8 +180,18 @@ def unfold_windows(x, size, geometry):
 
 
 def as_matrix(weight, groups):
-    """(C_out, C_in / groups, kh, kw) -> (groups, kh * kw * C_in / groups, C_out / groups), rows in columns' order."""
-    return split(weight, groups).permute(0, 3, 4, 2, 1).reshape(groups, -1, weight.shape[0] // groups)
+    """(C_out, C_in / groups, kh, kw) -> (groups, kh * kw * C_in / groups, C_out / groups), rows in columns' order.
+
+    Without groups, columns of zeros are added up to a multiple of `NARROW` unless C_out is one of 8: the product of an
+    odd width takes up to four times as long.
+    """
+    width = weight.shape[0] // groups
+    matrix = split(weight, groups).permute(0, 3, 4, 2, 1).reshape(groups, -1, width)
+    if groups > 1 or width % 8 == 0:
+        return matrix
+    wide = matrix.new_zeros(1, matrix.shape[1], width + -width % NARROW)
+    wide[..., :width] = matrix
+    return wide
 
 
 def transpose(weight, groups):
@@ -187,6 +214,45 @@ def correlate_phase(out, y, weight, rows, cols, groups, bias):
         groups=groups,
     )
     return correlate_into(out, y, weight[:, :, rows.taps, cols.taps], geometry, bias)
+
+
+def joint_window(axis):
+    """(taps, padding) of the one window of stride 1 that covers those of all `phases` along an axis."""
+    used = [phase for phase in axis if phase.kernel_size]
+    padding = max((phase.padding for phase in used), default=0)
+    return max((span(p.kernel_size, p.dilation) - p.padding for p in used), default=1) + padding, padding
+
+
+def joint_pays(channels, joint, geometry):
+    """Whether one product for all phases, with zeros for the taps that a phase lacks, is faster than one for each:
+    if there are no such taps, or for channels so few that the product is slow for being narrow."""
+    most = prod(geometry.stride) * prod(taps for taps, _ in joint)
+    waste = most / prod(geometry.kernel_size)
+    return geometry.groups == 1 and geometry.stride != (1, 1) and (waste == 1 or channels < NARROW and waste < 2.5)
+
+
+def scatter_jointly(y, weight, size, geometry, axes, joint, bias):
+    """`scatter` with the phases as channels of one correlation, which are then interleaved ("pixel shuffle", Shi et al.
+    2016, arXiv:1609.05158); `weight` is transposed and flipped."""
+    channels, (sy, sx) = weight.shape[0], geometry.stride
+    kernel = weight.new_zeros(sy, sx, channels, weight.shape[1], *(taps for taps, _ in joint))
+    for rows in axes[0]:
+        for cols in axes[1]:
+            y_taps, x_taps = (
+                slice(before - p.padding, before - p.padding + span(p.kernel_size, p.dilation), p.dilation)
+                for p, (_, before) in ((rows, joint[0]), (cols, joint[1]))
+            )
+            if rows.kernel_size and cols.kernel_size:
+                kernel[rows.first, cols.first, :, :, y_taps, x_taps] = weight[:, :, rows.taps, cols.taps]
+    counts = [-(-n // s) for n, s in zip(size, geometry.stride)]
+    phases_shape = (len(y), *counts, sy * sx * channels)
+    shape = Geometry(tuple(taps for taps, _ in joint), padding=tuple(before for _, before in joint))
+    bias = bias if bias is None else bias.repeat(sy * sx)
+    found = correlate_into(workspace("phase", phases_shape, y), y, kernel.flatten(0, 2), shape, bias)
+    x = empty(len(y), counts[0] * sy, counts[1] * sx, channels, dtype=y.dtype, device=y.device)
+    found = found.view(len(y), *counts, sy, sx, channels).transpose(2, 3)
+    x.view(found.shape).copy_(found)
+    return x[:, : size[0], : size[1]]
 
 
 def multiply_first(a, weight, size, geometry, bias, adjoint):

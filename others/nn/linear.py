@@ -24,10 +24,12 @@ class Linear(Module):
 
     def check(self, input):
         """Raise RuntimeError, as torch does, for an input this layer cannot take."""
-        expected = f"{self.name()}: expected input (*, {self.in_features})"
         if input.dim() == 0 or input.shape[-1] != self.in_features:
-            raise RuntimeError(f"{expected}, got {tuple(input.shape)}")
-        self.check_dtype(input, expected)
+            raise RuntimeError(f"{self.name()}: expected input {self.expected()}, got {tuple(input.shape)}")
+        self.check_dtype(input)
+
+    def expected(self):
+        return f"(*, {self.in_features})"
 
     def forward(self, input):
         self.check(input)

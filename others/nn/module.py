@@ -81,12 +81,12 @@ class Module:
         values, self.saved = self.recall(), None
         return values
 
-    def check_dtype(self, input, expected):
+    def check_dtype(self, input):
         """For layers with a weight: its dtype, or 16-bit floats for a 32-bit weight. Raises RuntimeError, as torch."""
         mixed = input.is_floating_point() and input.element_size() == 2 and self.weight.element_size() == 4
         if input.dtype != self.weight.dtype and not mixed:
-            raise RuntimeError(f"{expected} of {self.weight.dtype} like the weight, got {input.dtype}; "
-                               "convert the input or the layer with .to(dtype)")  # fmt: skip
+            raise RuntimeError(f"{self.name()}: expected input {self.expected()} of {self.weight.dtype} like the weight, "
+                               f"got {input.dtype}; convert the input or the layer with .to(dtype)")  # fmt: skip
 
     # ----------------------------------------------------------------------------------------------- parameters
 

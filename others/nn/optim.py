@@ -136,7 +136,7 @@ class SGD(Optimizer):
                 state["velocity"].mul_(momentum).add_(gradient, alpha=1 - group["dampening"])
             velocity = state["velocity"]
             gradient = gradient.add(velocity, alpha=momentum) if group["nesterov"] else velocity
-        parameter.sub_(gradient * float(group["lr"]))
+        parameter.add_(gradient, alpha=-float(group["lr"]))
 
 
 class Adam(Optimizer):

@@ -20,10 +20,12 @@ def crop_or_pad(x, start, size):
     padded = workspace("padded", (x.shape[0], height, width, x.shape[3]), x)
     first_y, first_x = lo_y - top, lo_x - left
     last_y, last_x = first_y + inside.shape[1], first_x + inside.shape[2]
-    padded[:, :first_y].zero_()
-    padded[:, last_y:].zero_()
-    padded[:, first_y:last_y, :first_x].zero_()
-    padded[:, first_y:last_y, last_x:].zero_()
+    for margin in (slice(0, first_y), slice(last_y, height)):
+        if margin.start < margin.stop:
+            padded[:, margin].zero_()
+    for margin in (slice(0, first_x), slice(last_x, width)):
+        if margin.start < margin.stop:
+            padded[:, first_y:last_y, margin].zero_()
     padded[:, first_y:last_y, first_x:last_x] = inside
     return padded
 
@@ -37,6 +39,9 @@ def blocks(x, outputs, geometry, row_bytes, block_bytes, step=1):
     n, height = outputs[0].shape[:2]
     rows = min(height, max(1, block_bytes // (step * max(1, row_bytes))) * step)
     images = max(1, block_bytes // max(1, row_bytes * height))
+    if 0 < n <= images and rows == height:
+        yield x, outputs, geometry
+        return
     (stride, _), (padding, side) = geometry.stride, geometry.padding
     for i in range(0, n, images):
         for row in range(0, height, rows):
@@ -51,16 +56,15 @@ def workspace(name, shape, like):
     """An uninitialised tensor of this shape, of the dtype and device of `like`, that this thread uses again and again.
 
     Freshly mapped memory costs a page fault for every 4 KiB, more than the copy into it. What is in a workspace is
-    valid until the next request of that name, or `free_workspaces`. Inference mode has its own, since its tensors
-    cannot be written outside.
+    valid until the next request of that name, or `free_workspaces`. One made in inference mode, whose tensors cannot
+    be written outside, is replaced there.
     """
-    key = (name, like.dtype, like.device, empty(0).is_inference())
-    size = prod(shape)
-    buffers = _buffers.__dict__
-    if key not in buffers or buffers[key].numel() < size:
-        buffers.pop(key, None)  # before the larger one is made
-        buffers[key] = empty(size, dtype=like.dtype, device=like.device)
-    return buffers[key][:size].view(shape)
+    key = (name, like.dtype, like.device)
+    size, buffer = prod(shape), _buffers.__dict__.get(key)
+    if buffer is None or buffer.numel() < size or (buffer.is_inference() and not empty(0).is_inference()):
+        _buffers.__dict__.pop(key, None)  # before the larger one is made
+        buffer = _buffers.__dict__[key] = empty(size, dtype=like.dtype, device=like.device)
+    return buffer[:size].view(shape)
 
 
 def free_workspaces():

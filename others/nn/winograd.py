@@ -55,23 +55,32 @@ def tiling(size, geometry):
 
 
 def pays(x, y, geometry):
-    """Whether this way from x to y or back is estimated to be the faster one.
+    """Whether this way from x to y or back is estimated to be the faster one: never for 16-bit numbers, which have no
+    digits to lose."""
+    return x.element_size() > 2 and cheaper(len(x), x.shape[3], y.shape[1:], geometry, WORTH)
+
+
+@lru_cache(1024)
+def cheaper(images, channels, result, geometry, worth):
+    """Whether the estimated cost for images of so many channels, `result` = (H', W', C_out), is below `worth` times
+    the plain way's.
 
     The cost for an image is multiplications + MOVE * numbers moved (per tile: the image copied and transformed,
     products, results; one estimate for all maps). Never with groups or dilation, a kernel no larger than the stride,
-    more than 3 taps (too many digits lost), or 16-bit numbers (none to lose).
+    or more than 3 taps (too many digits lost).
     """
-    taps, tile, points, count = tiling(y.shape[1:3], geometry)
-    if geometry.groups > 1 or geometry.dilation != (1, 1) or x.element_size() < 4 or max(taps) not in (2, 3):
+    *size, out = result
+    taps, tile, points, count = tiling(size, geometry)
+    if geometry.groups > 1 or geometry.dilation != (1, 1) or max(taps) not in (2, 3):
         return False
-    tile, points, count, out = prod(tile), prod(points), prod(count), y.shape[3]
-    channels = x.shape[3] * prod(geometry.stride)
+    tile, points, count = prod(tile), prod(points), prod(count)
+    plain = prod(size) * prod(geometry.kernel_size) * channels * (out + MOVE)
+    channels *= prod(geometry.stride)
     moved = 2 * points * (channels + out) + tile * out
     transformed = points * (points * channels + tile * out)
     tiles = count * (points * channels * out + transformed + MOVE * moved)
-    weight = MOVE * points * channels * out / max(1, len(x))  # transformed once for all images
-    plain = prod(y.shape[1:3]) * prod(geometry.kernel_size) * x.shape[3] * (out + MOVE)
-    return tiles + weight < WORTH * plain
+    weight = MOVE * points * channels * out / max(1, images)  # transformed once for all images
+    return tiles + weight < worth * plain
 
 
 def correlate_into(y, x, weight, geometry, bias):

@@ -12,6 +12,7 @@ from Miniproject_2.model import Model
 from others import checkpoint, cli, pictures
 
 ROOT = Path(__file__).resolve().parents[2]
+WHITE = {torch.uint8: 255, torch.uint16: 65535}
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def picture():
         rows, columns = torch.arange(height).view(-1, 1, 1) / height, torch.arange(width).view(1, -1, 1) / width
         shade = (rows + columns * torch.rand(channels, generator=generator)) / 2
         noisy = shade + 0.05 * torch.randn(height, width, channels, generator=generator)
-        return (noisy.clamp(0, 1) * pictures.white(dtype)).round().to(dtype)
+        return (noisy.clamp(0, 1) * WHITE[dtype]).round().to(dtype)
 
     return make
 

@@ -86,6 +86,12 @@ def test_course_data_and_generated(tmp_path, here, monkeypatch, small):
     assert status == 0 and "4 generated pairs" in stdout
 
 
+def test_data_of_torch_before_1_6_are_read(tmp_path, here, weights):
+    torch.save(data.generated_pairs(4), tmp_path / "train_data.pkl", _use_new_zipfile_serialization=False)
+    status, stdout, stderr = here("train", "--data", tmp_path, "-o", "own.pth", "--epochs", 1, "--weights", weights)
+    assert status == 0 and "4 pairs of" in stdout, stderr
+
+
 def test_the_seed_decides(folders, here, small):
     found = []
     for name, seed in (("1.pth", 1), ("2.pth", 1), ("3.pth", 2)):
@@ -96,35 +102,38 @@ def test_the_seed_decides(folders, here, small):
     assert all(equal[0]) and not any(equal[1])
 
 
-def test_interrupted_training_keeps_what_was_learnt(folders, environment, weights):
+@pytest.fixture
+def interrupted(folders, environment):
+    """interrupted(*options): exit status and stdout of `train -o own.pth`, sent SIGINT after its second epoch."""
+
+    def run(*options):
+        command = [sys.executable, "-u", "-m", "others", "train", "-o", "own.pth", *map(str, options)]
+        running = subprocess.Popen(
+            command, cwd=folders, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        for line in running.stdout:
+            if line.startswith("epoch 2/"):
+                break
+        running.send_signal(signal.SIGINT)
+        stdout, _ = running.communicate(timeout=60)
+        return running.returncode, stdout
+
+    return run
+
+
+def test_interrupted_training_keeps_what_was_learnt(folders, interrupted, weights):
     """SIGINT after the first epoch: status 0, whole weights."""
-    command = [sys.executable, "-u", "-m", "others", "train", "--pairs", "a", "b", "-o", "own.pth", "--weights"]
-    command += [str(weights), "--epochs", "1000", "--count", "8", "--patch", "32"]
-    running = subprocess.Popen(
-        command, cwd=folders, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    for line in running.stdout:
-        if line.startswith("epoch 2/"):
-            break
-    running.send_signal(signal.SIGINT)
-    stdout, _ = running.communicate(timeout=60)
-    assert running.returncode == 0 and "Interrupted: own.pth" in stdout
+    options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 1000, "--count", 8, "--patch", 32]
+    status, stdout = interrupted(*options)
+    assert status == 0 and "Interrupted: own.pth" in stdout
     epochs = checkpoint.load_denoiser(folders / "own.pth", "prescribed")["info"]["epochs"]
     assert 2 <= int(epochs.split()[0]) < 1000
 
 
-def test_resumed_training_ends_as_if_never_interrupted(folders, environment, noise2noise, weights):
+def test_resumed_training_ends_as_if_never_interrupted(folders, interrupted, noise2noise, weights):
     options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 30, "--count", 32, "--patch", 32]
     options += ["--csv", "log.csv", "--resume"]
-    command = [sys.executable, "-u", "-m", "others", "train", "-o", "own.pth", *map(str, options)]
-    running = subprocess.Popen(
-        command, cwd=folders, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    for line in running.stdout:
-        if line.startswith("epoch 2/"):
-            break
-    running.send_signal(signal.SIGINT)
-    assert "Interrupted" in running.communicate(timeout=60)[0]
+    assert "Interrupted" in interrupted(*options)[1]
     assert (folders / "own.pth.state").is_file()
     before = len((folders / "log.csv").read_text().splitlines())
     assert before < 31
@@ -137,6 +146,23 @@ def test_resumed_training_ends_as_if_never_interrupted(folders, environment, noi
     assert whole.returncode == 0, whole.stderr
     states = [checkpoint.load_denoiser(folders / name, "prescribed")["state"] for name in ("own.pth", "whole.pth")]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_two_trainings_of_one_file_at_once(folders, environment, noise2noise, weights):
+    """The second is told which file, and the first goes on."""
+    options = ["--pairs", "a", "b", "--weights", weights, "--count", 8, "--patch", 32, "--epochs", 1000]
+    command = [sys.executable, "-u", "-m", "others", "train", "-o", "own.pth", *map(str, options)]
+    first = subprocess.Popen(command, cwd=folders, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        while not first.stdout.readline().startswith("epoch 1/"):
+            pass
+        done = noise2noise("train", "-o", "own.pth", *options, "--force")
+        assert done.returncode == 1
+        assert "train: own.pth: another training is writing this file; wait" in done.stderr.splitlines()[-1]
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.communicate()
 
 
 def test_two_processes_write_one_file(folders, environment, weights, noise2noise):

@@ -1,7 +1,7 @@
 """Fuzz the readers of files that others send: checkpoints, pickles of pairs, pictures.
 
-    python tests/fuzz/readers.py [CORPUS] [-max_total_time=600] ...     coverage-guided, with atheris
-    python tests/fuzz/readers.py --seconds 60                          without it: random changes of right files
+    python tests/fuzz/readers.py [--reader pictures] [CORPUS] [-max_total_time=600] ...     guided by coverage: atheris
+    python tests/fuzz/readers.py [--reader pictures] --seconds 60       without it: random changes of right files
 
 A reader may refuse a file with its error, or read it. Any other exception, a warning, a file written, a process
 started by what it reads, and memory without bounds are findings; `FINDINGS` keeps those of the past.
@@ -12,19 +12,19 @@ import io
 import os
 import pickle
 import random
+import struct
 import sys
 import tempfile
 import time
 import warnings
 import zipfile
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from others import checkpoint, data
+from others import checkpoint, data, pictures
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
 FILE = FOLDER / "sent"
@@ -69,20 +69,34 @@ def read_mapped():
 
 
 def read_picture():
-    import_module("others.pictures").read(FILE)
+    """All pages to the last pixel."""
+    for page in pictures.read(FILE).pages:
+        pictures.to_pixels(page).float().mean()
 
 
-TARGETS = [
-    (read_weights, bytes), (read_weights, file_of), (read_pairs, bytes), (read_pairs, file_of), (read_mapped, file_of),
-]  # fmt: skip
-if find_spec("others.pictures"):
-    TARGETS += [(read_picture, bytes)] * 2
+#: A TIFF of 2 x 2 grey pixels whose only page is its own successor.
+TAGS = {256: 2, 257: 2, 258: 8, 259: 1, 262: 1, 273: 110, 278: 2, 279: 4}
+ENTRIES = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in TAGS.items())
+CIRCLE = b"II*\0\x08\0\0\0" + struct.pack("<H", len(TAGS)) + ENTRIES + struct.pack("<I", 8) + b"1234"
+
+#: {reader: [(function, what wraps the bytes into a file)]}
+READERS = {
+    "weights": [(read_weights, bytes), (read_weights, file_of)],
+    "pairs": [(read_pairs, bytes), (read_pairs, file_of), (read_mapped, file_of)],
+}
+if find_spec("PIL"):
+    from PIL import Image
+
+    pictures.LARGEST = Image.MAX_IMAGE_PIXELS = 2**20  # so that memory without bounds shows
+    READERS["pictures"] = [(read_picture, bytes)]
+TARGETS = [target for targets in READERS.values() for target in targets]
 
 
-def one(content):
+def one(content, targets=None):
     """The first byte chooses the reader; the rest is the file, or the pickle in it. -> whether it was read"""
     global watching
-    read, wrap = TARGETS[content[0] % len(TARGETS)] if content else TARGETS[0]
+    targets = targets or TARGETS
+    read, wrap = targets[content[0] % len(targets)] if content else targets[0]
     FILE.write_bytes(wrap(content[1:]))
     watching = True
     try:
@@ -97,15 +111,16 @@ def one(content):
     return True
 
 
-def seeds():
+def seeds(targets=None):
     """Right files of every kind, for a start."""
+    targets = targets or TARGETS
     numbers = torch.arange(10.0)
     entry = {"arguments": {"channels": (1, 2)}, "state": {"0.weight": numbers}, "info": {"loss": 0.5}}
     images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    for number, (read, wrap) in enumerate(TARGETS):
+    for number, (read, wrap) in enumerate(targets):
         content = {"format": 1, "denoisers": {"prescribed": entry}} if read is read_weights else (images, images)
         if read is read_picture:
-            yield from (bytes([number]) + picture for picture in pictures())
+            yield from (bytes([number]) + picture for picture in small_pictures())
             continue
         zipped, old = io.BytesIO(), io.BytesIO()
         torch.save(content, zipped)
@@ -119,17 +134,23 @@ def seeds():
     yield bytes([1]) + pickle.dumps({"format": 1, "denoisers": {}}, 2)
 
 
-def pictures():
-    """Small pictures of every format that Pillow writes here."""
-    if not find_spec("PIL"):
-        return
-    from PIL import Image
-
-    for mode, format in (("RGB", "PNG"), ("P", "PNG"), ("I;16", "PNG"), ("L", "JPEG"), ("RGB", "TIFF"), ("P", "GIF"),
-                         ("RGB", "BMP"), ("RGB", "WEBP")):  # fmt: skip
+def small_pictures():
+    """One of every kind that is read here: formats, depths, channels, palettes, pages, compressions."""
+    for mode, format in (("RGB", "PNG"), ("P", "PNG"), ("I;16", "PNG"), ("LA", "PNG"), ("L", "JPEG"), ("RGB", "JPEG"),
+                         ("RGB", "TIFF"), ("P", "GIF"), ("RGB", "BMP"), ("P", "BMP"), ("RGB", "WEBP"),
+                         ("RGBA", "WEBP")):  # fmt: skip
         buffer = io.BytesIO()
         Image.new(mode, (5, 4)).save(buffer, format)
         yield buffer.getvalue()
+    pages = [torch.full((4, 5, channels), 40_000, dtype=torch.uint16) for channels in (3, 4, 1)]
+    for format in ("PNG", "TIFF"):
+        buffer = io.BytesIO()
+        kept = pages if format == "TIFF" else pages[:1]
+        getattr(pictures, f"write_{format.lower()}")(buffer, pictures.Picture(format, kept, {"dpi": (72, 72)}), FILE)
+        yield buffer.getvalue()
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 8)).save(buffer, "TIFF", compression="tiff_lzw")
+    yield buffer.getvalue()
 
 
 def changed(content, generator):
@@ -153,14 +174,14 @@ def changed(content, generator):
     return bytes(content)
 
 
-def mutate(seconds=float("inf"), tries=float("inf"), seed=0):
+def mutate(seconds=float("inf"), tries=float("inf"), seed=0, targets=None):
     """Read changed files until the time or the number of tries is over. -> tries, how many were read"""
-    generator, start, stop = random.Random(seed), list(seeds()), time.monotonic() + seconds
+    generator, start, stop = random.Random(seed), list(seeds(targets)), time.monotonic() + seconds
     done = read = 0
     while done < tries and time.monotonic() < stop:
         content = changed(generator.choice(start), generator)
         try:
-            read += one(content)
+            read += one(content, targets)
         except BaseException as error:
             raise AssertionError(f"{type(error).__name__}: {error}; from {content!r}") from error
         done += 1
@@ -170,27 +191,34 @@ def mutate(seconds=float("inf"), tries=float("inf"), seed=0):
 #: What fuzzing found, and what it is now.
 FINDINGS = [
     b"\1" + b"\x80\x63}q\0.",  # torch warned about pickle protocol 99 instead of refusing it
+    bytes([len(TARGETS) - 1]) + CIRCLE,  # a TIFF whose page is its own successor kept the reader busy for ever
 ]
 
 
 def main():
-    if "--seconds" in sys.argv:
-        parser = argparse.ArgumentParser(description=__doc__)
-        parser.add_argument("--seconds", type=float, required=True)
-        parser.add_argument("--seed", type=int, default=0)
-        args = parser.parse_args()
-        tries, read = mutate(args.seconds, seed=args.seed)
-        print(f"{tries} files tried, {read} of them read, no finding")
-        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reader", choices=READERS, help="this one alone")
+    parser.add_argument("--seconds", type=float, help="without atheris")
+    parser.add_argument("--seed", type=int, default=0)
+    args, rest = parser.parse_known_args()
+    targets = READERS.get(args.reader, TARGETS)
+    if args.seconds is None:
+        return guided([sys.argv[0], *rest], targets)
+    tries, read = mutate(args.seconds, seed=args.seed, targets=targets)
+    print(f"{tries} files tried, {read} of them read, no finding")
+
+
+def guided(arguments, targets):
+    """libFuzzer's loop, with its arguments."""
     try:
         import atheris
     except ImportError as error:
         raise ImportError('fuzzing with coverage needs atheris: pip install "noise2noise-scratch[fuzz]"; '
                           "or give --seconds") from error  # fmt: skip
-    corpus = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), None)
+    corpus = next((argument for argument in arguments[1:] if not argument.startswith("-")), None)
     if corpus:
         os.makedirs(corpus, exist_ok=True)
-        for number, content in enumerate([*seeds(), *FINDINGS]):
+        for number, content in enumerate([*seeds(targets), *FINDINGS]):
             Path(corpus, f"seed {number}").write_bytes(content)
     names = ("others.checkpoint", "others.data", "others.pictures", "pickletools", "zipfile",
              "torch._weights_only_unpickler", "torch.serialization", "torch._utils")  # fmt: skip
@@ -199,7 +227,7 @@ def main():
         for function in vars(module).values() if module else ():
             if getattr(function, "__module__", None) == name and hasattr(function, "__code__"):
                 atheris.instrument_func(function)
-    atheris.Setup(sys.argv, one)
+    atheris.Setup(arguments, lambda content: one(content, targets))
     atheris.Fuzz()
 
 

@@ -1,0 +1,102 @@
+"""Time and memory of predictions on large images, each in a process of its own; written to benchmarks/LARGE.md.
+
+python benchmarks/large.py [--sides 4096 8192] [--threads 1]
+
+The memory is the most that the process held during the prediction (VmHWM of Linux), less what it held before (the
+interpreter, torch, the weights and the image) and the result, float32 (1, 3, side, side). The last lines are those of
+`noise2noise denoise` on a PNG of 8 bits, from reading to writing, less the picture's bytes and the result's.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+PREDICT = """
+import sys, time, torch
+from Miniproject_2.model import Model
+from others import inference
+
+def memory(entry):
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith(entry)).split()[1]) / 1024
+
+name, side = sys.argv[1], int(sys.argv[2])
+model = Model(name, device="cpu")
+model.load_pretrained_model()
+model.predict(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+image = torch.empty(1, 3, side, side).random_(256)
+open("/proc/self/clear_refs", "w").write("5")
+before, start = memory("VmRSS"), time.perf_counter()
+result = model.predict(image)
+print(time.perf_counter() - start, memory("VmHWM") - before - result.numel() * 4 / 2**20)
+"""
+
+DENOISE = """
+import resource, subprocess, sys
+sys.exit(subprocess.run([sys.executable, "-m", "others", "denoise", *sys.argv[1:]], stdout=2).returncode or
+         print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024))
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sides", type=int, nargs="+", default=[4096, 8192])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "LARGE.md")
+    args = parser.parse_args()
+    rows = []
+    for side in args.sides:
+        for name in ("prescribed", "rednet"):
+            seconds, extra = python(args.threads, PREDICT, name, side)
+            rows.append((f"`predict`, {name}", f"{side} x {side}, float32", f"{seconds:.0f}", f"{extra:.0f}"))
+            show(args, rows)
+        idle = denoised(args.threads, 8)[1]
+        seconds, peak = denoised(args.threads, side)
+        extra = peak - idle - 5 * 3 * side**2 / 2**20  # 8 bits read, 32 bits of the result
+        rows.append(("`noise2noise denoise`, prescribed", f"{side} x {side}, PNG", f"{seconds:.0f}", f"{extra:.0f}"))
+        show(args, rows)
+
+
+def python(threads, script, *arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return [float(number) for number in done.stdout.split()]
+
+
+def denoised(threads, side):
+    """(seconds, peak MiB) of the command on a smooth picture with noise."""
+    import torch
+
+    from others import pictures
+
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "x.png"
+        shade = torch.arange(side).view(1, side, 1).mul(200).div(side).to(torch.uint8)
+        page = torch.randint(0, 40, (side, side, 3), dtype=torch.uint8) + shade
+        pictures.write(source, pictures.Picture("PNG", [page], {}))
+        del page
+        start = time.perf_counter()
+        (peak,) = python(threads, DENOISE, source)
+        return time.perf_counter() - start, peak
+
+
+def show(args, rows):
+    about = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(": ")[1] for line in about if line.startswith("model name")), "")
+    lines = [f"# Large images\n\n`benchmarks/large.py`, {args.threads} thread(s) of {cpu.strip()}.\n"]
+    table = [("what", "image", "seconds", "MiB beside image and result"), ("---",) * 4, *rows]
+    lines += ["| " + " | ".join(row) + " |" for row in table]
+    args.out.write_text("\n".join(lines) + "\n")
+    print("  ".join(rows[-1]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

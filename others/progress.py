@@ -1,0 +1,50 @@
+"""How far something is: tqdm's bar where tqdm is installed."""
+
+import sys
+import time
+from contextlib import contextmanager
+from functools import partial
+
+PATIENCE = 2  # seconds that a prediction may take without a word
+
+
+@contextmanager
+def progress(**options):
+    """with progress(...) as (advance, write): advance(done, total) moves tqdm's bar, made with these options, and
+    write(text) prints a line above it. Without tqdm advance is None, and write prints."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield None, partial(print, flush=True)
+        return
+    with tqdm(**options) as bar:
+
+        def advance(done, total):
+            bar.total = total
+            bar.update(done - bar.n)  # more than one when it went on from a checkpoint
+
+        yield advance, bar.write
+
+
+@contextmanager
+def tiles(title):
+    """with tiles(title) as advance: advance(done, total) shows on stderr, from 2 seconds on, the tiles that are done
+    and the time left: in tqdm's bar, or without tqdm in a line at 2, 4, 8 ... seconds."""
+    pause = 0.1 if sys.stderr.isatty() else 5  # a log file or a notebook keeps what a terminal overwrites
+    with progress(desc=title, delay=PATIENCE, unit="tile", leave=False, mininterval=pause) as (advance, _):
+        yield advance or lines(title)
+
+
+def lines(title):
+    """advance(done, total) that writes a line whenever twice the time has passed."""
+    started, due = time.monotonic(), PATIENCE
+
+    def advance(done, total):
+        nonlocal due
+        passed = time.monotonic() - started
+        if passed >= due and done < total:
+            due = 2 * passed
+            left = passed * (total - done) / done
+            print(f"{title}: {done} of {total} tiles, {left:.0f} s left", file=sys.stderr, flush=True)
+
+    return advance
