@@ -301,16 +301,21 @@ def panels(width, height, count=1):
     return figure, figure.subplots(1, count, squeeze=False)[0]
 
 
-def draw(axis, curves_, xlabel, ylabel, **legend):
+def draw(axis, lines, xlabel, ylabel):
     """Lines that differ without colour: {label: (x, y)}."""
-    for i, (label, (x, y)) in enumerate(curves_.items()):
+    for i, (label, (x, y)) in enumerate(lines.items()):
         line, marker, grey = STYLES[i % len(STYLES)]
-        axis.plot(x, y, line, marker=marker, color=grey, markersize=4, linewidth=1.2, label=label)
+        style = {"marker": marker, "markersize": 4, "markevery": max(1, len(x) // 15)}
+        axis.plot(x, y, line, color=grey, linewidth=1.2, label=label, **style)
     axis.set_xlabel(xlabel)
     axis.set_ylabel(ylabel)
     axis.grid(color="0.9", linewidth=0.6)
-    if len(curves_) > 1:
-        axis.legend(fontsize=8, **legend)
+
+
+def legend(figure, axis, columns=4):
+    """One legend above all panels, where it hides nothing."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize=8, frameon=False)
 
 
 def save(figure, path):
@@ -325,12 +330,12 @@ def over_images(seeds, field):
 
 def loss_and_psnr(shown, path):
     """Two panels, a line for each run."""
-    figure, (left, right) = panels(8.2, 3.6, 2)
+    figure, (left, right) = panels(8.2, 3.9, 2)
     for axis, field, label in ((left, "loss", "training loss"), (right, "psnr_a", "validation PSNR A, dB")):
         lines = {name: over_images(seeds, field) for name, seeds in shown.runs.items()}
         draw(axis, {name: line for name, line in lines.items() if line[0]}, "thousand training images", label)
     left.set_yscale("log")
-    left.get_legend().remove()
+    legend(figure, right, 3)
     save(figure, path)
 
 
@@ -409,20 +414,27 @@ def targets_figure(shown, path):
             y.append(mean(values))
     draw(axis, lines, "training images", "validation PSNR A, dB")
     axis.set_xscale("log")
+    x = sorted({n for line in lines.values() for n in line[0]})
+    axis.set_xticks(x, [f"{n:,}" for n in x])
+    axis.minorticks_off()
+    axis.legend()
     save(figure, path)
 
 
 def spectrum_figure(shown, path):
-    found = {name: seeds[0][-1]["spectrum"] for name, seeds in shown.runs.items() if "spectrum" in seeds[0][-1]}
-    figure, axes = panels(2.5 * len(found), 2.9, len(found))
-    decibels = {name: torch.tensor(power).clamp_min(1e-12).log10().mul(10) for name, power in found.items()}
-    low, high = min(d.min().item() for d in decibels.values()), max(d.max().item() for d in decibels.values())
-    for axis, (name, image) in zip(axes, decibels.items()):
-        drawn = axis.imshow(image.tolist(), cmap="gray", vmin=low, vmax=high, origin="lower", extent=(0, 0.5, 0, 0.5))
-        axis.set_title(name, fontsize=9)
-        axis.set_xlabel("cycles per pixel, along rows")
-    axes[0].set_ylabel("along columns")
-    figure.colorbar(drawn, ax=list(axes), label="error power, dB")
+    """The error's power over spatial frequency, the mean of rows and columns; and over that of the last network."""
+    found = {name: torch.tensor(seeds[0][-1]["spectrum"]) for name, seeds in shown.runs.items()}
+    decibels = {name: 10 * (power.mean(0) + power.mean(1)).div(2).log10() for name, power in found.items()}
+    frequency, reference = [i / 32 for i in range(17)], list(decibels)[-1]
+    figure, (left, right) = panels(8.2, 3.9, 2)
+    draw(left, {name: (frequency, power.tolist()) for name, power in decibels.items()},
+         "cycles per pixel", "power of the error, dB")  # fmt: skip
+    draw(right, {name: (frequency, (power - decibels[reference]).tolist()) for name, power in decibels.items()},
+         "cycles per pixel", f"over that of {reference}, dB")  # fmt: skip
+    for axis in (left, right):
+        for period in (4, 2):
+            axis.axvline(1 / period, color="0.8", linewidth=3, zorder=0)
+    legend(figure, left)
     save(figure, path)
 
 
@@ -442,6 +454,7 @@ def floor_figure(shown, path):
         axis.text(x[-1], found[0]["variance"], "noise's variance", fontsize=8, va="bottom", ha="right")
         axis.set_ylim(0)
         axis.set_title(name, fontsize=9)
+    legend(figure, axes[0], 3)
     save(figure, path)
 
 
@@ -453,14 +466,14 @@ def rates_figure(shown, path):
         "thousand training images",
         "validation PSNR A, dB",
     )
-    left.legend(fontsize=7, ncols=2)
     ends = [
         (seeds[0][0]["config"]["optimizer"]["lr"], mean(last(seeds, "psnr_a")))
         for seeds in shown.runs.values()
         if last(seeds, "psnr_a")
     ]
-    draw(right, {"": zip(*ends)}, "rate of plain SGD", "PSNR A at the end, dB")
+    draw(right, {"": tuple(zip(*ends))}, "rate of plain SGD", "PSNR A at the end, dB")
     right.set_xscale("log")
+    legend(figure, left)
     save(figure, path)
 
 

@@ -293,10 +293,24 @@ def test_the_spectrum_finds_a_checkerboard():
         trainee = types.SimpleNamespace(
             denoise=lambda images, k=strength: images + k * board[: images.shape[2], : images.shape[3]]
         )
-        found = trials.spectrum(trainee, FEW, (noisy, clean))
+        found = trials.spectrum(trainee, FEW, (noisy, clean), None)
         assert show.checkerboard(found["spectrum"])[0] == pytest.approx(decibel, abs=0.8)
         assert abs(show.checkerboard(found["spectrum"])[1]) < 1
         assert found["flat_deviation"] == pytest.approx(2 * strength, rel=0.01)
+
+
+def test_the_floor_of_a_network_that_finds_the_clean_image_is_the_noise(pixels):
+    clean = pixels(6, 3, 8, 8)
+    noisy = [(clean.float() + 10 * torch.randn(clean.shape)).clamp(0, 255) for _ in range(2)]
+    found = trials.floor(types.SimpleNamespace(denoise=lambda images: clean), FEW, None, trials.Scenes(noisy, clean))[
+        "floor"
+    ]
+    assert found["error"] == 0 and found["loss"] == pytest.approx(found["variance"], rel=1e-6)
+    assert found["variance"] == pytest.approx((noisy[1] - clean).div(255).square().mean().item(), rel=1e-5)
+    same = trials.floor(types.SimpleNamespace(denoise=lambda images: noisy[1]), FEW, None, trials.Scenes(noisy, clean))[
+        "floor"
+    ]
+    assert same["loss"] == 0 and same["error"] == pytest.approx(found["variance"], rel=1e-6)
 
 
 # --------------------------------------------------------------------------------------------------------- hooks
@@ -306,6 +320,25 @@ def test_a_hook_that_is_not_installed_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(hooks, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="--wandb needs wandb: pip install wandb"):
         run.main(["s2-rates", "--scale", "quick", "--out", str(tmp_path), "--wandb", "denoiser"])
+
+
+def test_lines_go_to_tensorboard(tmp_path, monkeypatch):
+    written, folders = [], []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            folders.append(folder)
+
+        def add_scalar(self, name, value, step):
+            written.append((name, step))
+
+        def close(self):
+            folders.append("closed")
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=SummaryWriter))
+    run.perform((short(), FEW, tmp_path / "log.jsonl", {"tensorboard": "board"}))
+    assert folders == ["board/s2-rates/lr=0.01, seed 0, quick", "closed"]
+    assert ("psnr_a", 0) in written and ("loss", 1) in written and ("loss", 0) not in written
 
 
 def test_lines_go_to_the_hooks(tmp_path, monkeypatch):
