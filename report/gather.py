@@ -285,8 +285,8 @@ def extremes(variants):
 
 
 def blocks(variants):
-    """Largest absolute differences from torch over all blocks, by dtype: of outputs and input gradients (`maps`), and of
-    parameters' gradients (`sums`)."""
+    """Largest absolute differences from torch over all blocks, by dtype: of outputs and input gradients (`maps`), and
+    of parameters' gradients (`sums`)."""
     found = {}
     for name, (lines,) in variants.items():
         entry = found.setdefault(name.rsplit(" ", 1)[1], {"maps": [], "sums": []})
