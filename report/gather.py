@@ -41,7 +41,7 @@ def numbers(root=ROOT):
     return {
         "quality": quality(root),
         "speed": {name: speed(root, f"benchmarks/RESULTS{end}.md") for name, end in PRECISIONS.items()},
-        "epochs": {row[0]: row[1:] for row in table(root, "README.md", "before", "after")},
+        "epochs": epochs(root),
         "conformance": conformance(root),
         "reliability": reliability(root),
         "weights": {name: weights(root, name) for name in NETWORKS},
@@ -129,6 +129,7 @@ def speed(root, file):
     steps = [cells for cells in rows if cells[""] == "step"]
     ratios = sorted((float(cells["ours / torch"]), cells["network"]) for cells in steps)
     gains = sorted(float(cells["unfold / ours"]) for cells in steps)
+    share, network = min((100 / float(cells["ours / products"]), cells["network"]) for cells in steps)
     shipped = {name: [cells["ours / torch"] for cells in steps if cells["network"] == f"shipped {title}"]
                for name, title in TITLES.items()}  # fmt: skip
     if not all(shipped.values()):
@@ -138,8 +139,17 @@ def speed(root, file):
         "least": [f"{ratios[0][0]:.2f}", ratios[0][1]], "most": [f"{ratios[-1][0]:.2f}", ratios[-1][1]],
         "steps": str(len(ratios)), "level": str(sum(ratio <= 1 for ratio, _ in ratios)), "shipped": shipped,
         "batches": list(dict.fromkeys(cells["batch"] for cells in steps)),
-        "unfold": [f"{gains[0]:.1f}", f"{gains[-1]:.1f}"],
+        "unfold": [f"{gains[0]:.1f}", f"{gains[-1]:.1f}"], "share": [f"{share:.0f}", network],
     }  # fmt: skip
+
+
+def epochs(root):
+    """[what was trained, PSNR A before, after, time] of each row of README's table, as benchmarks/epoch.py prints it or
+    with fewer columns."""
+    found = []
+    for *what, before, after, time in table(root, "README.md", "before", "after"):
+        found.append([", ".join(filter(None, what)), before, after, time if time.endswith("s") else f"{time} s"])
+    return found
 
 
 def conformance(root):
@@ -285,8 +295,8 @@ def extremes(variants):
 
 
 def blocks(variants):
-    """Largest absolute differences from torch over all blocks, by dtype: of outputs and input gradients (`maps`), and of
-    parameters' gradients (`sums`)."""
+    """Largest absolute differences from torch over all blocks, by dtype: of outputs and input gradients (`maps`), and
+    of parameters' gradients (`sums`)."""
     found = {}
     for name, (lines,) in variants.items():
         entry = found.setdefault(name.rsplit(" ", 1)[1], {"maps": [], "sums": []})
@@ -335,14 +345,16 @@ def deviation(runs):
 
 
 def targets(variants):
-    """Noisy and clean targets with all pairs, and the floor of the loss: predicted, and observed in the last epoch."""
+    """Noisy and clean targets with all pairs; the loss after training and what it should be, on the same images."""
     found = average(variants)
     pairs = max(int(re.search(r"\d+", name)[0]) for name in found)
-    lines = variants[f"pairs={pairs} noisy"][0]
-    floor, error = lines[0]["noise_variance"], 10 ** (-last(lines, "psnr_b") / 10)
     ends = {target: f"{found[f'pairs={pairs} {target}']:.2f}" for target in ("noisy", "clean")}
-    return {**ends, "variance": f"{floor:.4f}", "error": f"{error:.4f}", "predicted": f"{floor + error:.4f}",
-            "observed": f"{last(lines, 'loss'):.4f}"}  # fmt: skip
+    floors = [last(lines, "floor") for lines in variants[f"pairs={pairs} noisy"]]
+    if None in floors:
+        raise Missing("experiments/logs/targets.jsonl", "the field floor of the last epoch")
+    loss, error, variance = (mean(floor[key] for floor in floors) for key in ("loss", "error", "variance"))
+    return {**ends, "variance": f"{variance:.4f}", "error": f"{error:.4f}", "predicted": f"{error + variance:.4f}",
+            "observed": f"{loss:.4f}"}  # fmt: skip
 
 
 def upsampling(variants):
