@@ -234,21 +234,24 @@ def scatter_jointly(y, weight, vertical, horizontal, bias):
     """`scatter` as one correlation whose channels are the phases, zero for the taps that a phase lacks, and are then
     interleaved ("pixel shuffle", Shi et al. 2016, arXiv:1609.05158). `weight` is transposed and flipped.
 
-    The result's sizes are rounded up to multiples of the stride.
+    The result's sizes are rounded up to multiples of the stride. A number that is not finite spreads over the window.
     """
-    channels, n, strides = weight.shape[0], y.shape[0], (len(vertical), len(horizontal))
+    channels, strides = weight.shape[0], (len(vertical), len(horizontal))
     (high, top), (wide, left) = window(vertical), window(horizontal)
     kernel = weight.new_zeros(*strides, channels, weight.shape[1], high, wide)
     for rows in vertical:
         for cols in horizontal:
             place = kernel[rows.first, cols.first, :, :, rows.place(top), cols.place(left)]
             place.copy_(weight[:, :, rows.taps, cols.taps])
-    size, around = (vertical[0].count, horizontal[0].count), Geometry((high, wide), padding=(top, left))
-    found = workspace("phases", (n, *size, prod(strides) * channels), y)
-    correlate_into(found, y, kernel.flatten(0, 2), around, bias if bias is None else bias.repeat(prod(strides)))
-    x = empty(n, *(count * stride for count, stride in zip(size, strides)), channels, dtype=y.dtype, device=y.device)
-    found = found.view(n, *size, *strides, channels).transpose(2, 3)
-    x.view(found.shape).copy_(found)
+    kernel, bias = kernel.flatten(0, 2), bias if bias is None else bias.repeat(prod(strides))
+    around = Geometry((high, wide), padding=(top, left))
+    h, w = vertical[0].count, horizontal[0].count
+    x = empty(y.shape[0], h * strides[0], w * strides[1], channels, dtype=y.dtype, device=y.device)
+    images = max(1, BLOCK_BYTES // (prod(x.shape[1:]) * x.element_size()))
+    for block, out in zip(y.split(images), x.split(images)):
+        found = workspace("phases", (block.shape[0], h, w, len(kernel)), y)
+        found = correlate_into(found, block, kernel, around, bias).view(-1, h, w, *strides, channels).transpose(2, 3)
+        out.view(found.shape).copy_(found)
     return x
 
 

@@ -1,6 +1,9 @@
 """The three maps of a convolution: one identity over all geometries, and each against torch in float64."""
 
 import itertools
+import platform
+import subprocess
+import sys
 from threading import Thread
 
 import pytest
@@ -90,6 +93,15 @@ def test_grid(path, channels):
 @pytest.mark.parametrize("stride", [1, 2])
 def test_usual_layers_with_many_channels(path, kernel_size, size, stride):
     check(Geometry(kernel_size, (stride, stride), tuple(k // 2 for k in kernel_size)), size, 3, (24, 17))
+
+
+@pytest.mark.parametrize("channels", [(9, 5), (16, 24)])
+@pytest.mark.parametrize(
+    "kernel_size, padding, size", [(2, 0, (8, 6)), (3, 1, (7, 10)), (4, 1, (8, 6)), (5, 2, (9, 9))]
+)
+def test_phases_of_a_stride(path, kernel_size, padding, size, channels, monkeypatch):
+    monkeypatch.setattr(kernels, "BLOCK_BYTES", 10_000)  # some images at a time
+    check(Geometry((kernel_size,) * 2, (2, 2), (padding,) * 2), size, 5, channels)
 
 
 @st.composite
@@ -250,3 +262,24 @@ def test_inference_mode_and_ordinary_calls_can_follow_each_other(path):
         again = maps(geometry, *arguments)
     for results in (inside, again):
         assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
+
+
+FAULTS = """
+import resource
+from torch import empty
+from others.nn.windows import workspace
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        empty(4 * 2**20).zero_()  # 16 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+workspace("any", (1,), empty(0))
+faults()
+assert faults() < 4096, faults()  # once mapped, 10 times are no 10 * 4096 page faults
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is known to keep freed memory when asked")
+def test_freed_memory_is_used_again():
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
