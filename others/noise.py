@@ -7,6 +7,8 @@ noise, with others and with none, and measured on others (`benchmarks/noise_chec
 
 from typing import NamedTuple
 
+import torch
+
 PART = 1024  # rows and columns of a large picture are enough
 SMALLEST = 32  # of a side, to tell
 BLOCK = 8
@@ -29,12 +31,12 @@ class Noise(NamedTuple):
 
 def look(pixels, denoised):
     """Pixels (1, 3, H, W) in 0-255 before and after -> Noise; None when there is nothing to tell it from: a side is
-    below 32, or less than a pixel value was taken away."""
+    below 32, or all pixels are equal."""
     image, result = (each[0, :, :PART, :PART].float() for each in (pixels, denoised))
-    taken = image - result
-    power = taken.pow(2).mean()
-    if min(pixels.shape[2:]) < SMALLEST or power < 1:
+    if min(pixels.shape[2:]) < SMALLEST or torch.equal(*image.aminmax()):
         return None
+    taken = image - result
+    power = taken.pow(2).mean().clamp_min(1e-6)
     products = (taken[:, 1:] * taken[:, :-1]).mean() + (taken[..., 1:] * taken[..., :-1]).mean()
     return Noise(
         float(products / 2 / power), float(taken.mean(0).pow(2).mean() / power), flat(taken, result), evenness(image)

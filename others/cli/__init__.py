@@ -13,7 +13,9 @@ def main(arguments=None):
     """Run the command line. -> exit status: 0 fine, 1 something failed; wrong usage exits with 2 (SystemExit)."""
     args = parser().parse_args(arguments)
     try:
-        return args.run(args) or 0
+        status = args.run(args) or 0
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -6,10 +6,11 @@ examples:
   noise2noise denoise pictures -o out --denoiser rednet --self-ensemble
   noise2noise denoise "pictures/*.png" -o out --force --weights own.pth
 
-PNG, JPEG, TIFF, BMP and WebP, grey, RGB and RGBA, 8 and 16 bit. What is written has the format, the depth, the pages,
-the alpha channel, the colour profile and the EXIF data of what was read; an -o FILE with another suffix converts. JPEG
-and WebP are written at quality 95. No input is ever overwritten. A bad file does not stop the others: it is named at
-the end, and the exit status is 1. For a folder without -o, the results go to FOLDER-denoised."""
+PNG, JPEG, TIFF, BMP and WebP, grey, RGB and RGBA, 8 and 16 bit; floating-point TIFF, where 0 is black and 1 white, or
+the page's own extremes beyond. What is written has the format, the depth, the pages, the alpha channel, the colour
+profile, EXIF data, XMP and texts of what was read; CMYK becomes RGB. An -o FILE with another suffix converts. JPEG and
+WebP are written at quality 95. No input is ever overwritten. A bad file does not stop the others: it is named at the
+end, and the exit status is 1. For a folder without -o, the results go to FOLDER-denoised."""
 
 import glob
 import sys

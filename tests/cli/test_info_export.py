@@ -1,5 +1,6 @@
 """`noise2noise info` and `export`: what is printed is what the networks are, and the file computes the same."""
 
+import subprocess
 import sys
 
 import pytest
@@ -19,6 +20,14 @@ def test_info(tmp_path, noise2noise, weights):
         parameters = sum(parameter.numel() for parameter in model.network.parameters())
         assert f"parameters: {parameters:,}" in done.stdout
     assert "receptive field: " in done.stdout and "date: " in done.stdout
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(tmp_path, environment, weights):
+    """As in: noise2noise info | head -1"""
+    command = [sys.executable, "-m", "others", "info", "--weights", str(weights)]
+    running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    running.stdout.close()
+    assert running.stderr.read() == b"" and running.wait(60) == 1
 
 
 def test_multiplications_of_a_small_network(here, weights):
