@@ -5,12 +5,15 @@ import os
 import sys
 
 from . import denoise, evaluate, export, info, simulate, train
+from .common import complain, one_line
 
 COMMANDS = (denoise, train, evaluate, simulate, info, export)
 
 
 def main(arguments=None):
     """Run the command line. -> exit status: 0 fine, 1 something failed; wrong usage exits with 2 (SystemExit)."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text, as stderr knows
     args = parser().parse_args(arguments)
     try:
         status = args.run(args) or 0
@@ -22,13 +25,18 @@ def main(arguments=None):
     except KeyboardInterrupt:
         problem = "interrupted; every file that was written is whole"
     except (OSError, ValueError, TypeError, RuntimeError, ImportError, MemoryError) as error:
-        problem = " ".join(str(error).split()) or type(error).__name__
-    print(f"noise2noise {args.command}: {problem}", file=sys.stderr)
+        problem = str(error).strip() or type(error).__name__
+    complain(args.command, problem)
     return 1
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        super().error(one_line(message))
+
+
 def parser():
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="noise2noise",
         description="Denoise pictures, and train the denoiser on noisy pictures alone.",
         epilog="noise2noise COMMAND --help explains a command, with examples.",

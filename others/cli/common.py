@@ -1,5 +1,7 @@
 """What several commands share: the model and its options, pixels of picture files."""
 
+import os
+import sys
 from pathlib import Path
 
 import torch
@@ -7,6 +9,7 @@ import torch
 from Miniproject_2.model import PRECISIONS, Model
 
 from .. import checkpoint, pictures
+from ..files import check_new
 
 DENOISERS = ("prescribed", "rednet")
 
@@ -35,6 +38,27 @@ def load_model(args):
     model = new_model(args)
     model.load_pretrained_model(*[args.weights] if args.weights else [])
     return model
+
+
+def complain(command, problem):
+    """One line on stderr, whatever the names of files hold."""
+    print(f"noise2noise {command}: {one_line(problem)}", file=sys.stderr, flush=True)
+
+
+def one_line(text):
+    return " ".join(str(text).split())
+
+
+def check_outputs(outputs, inputs, force):
+    """Raise FileExistsError if there is something at an output, unless `force`; ValueError if that is an input, or a
+    picture or data in a folder that is one. None stands for what was not given."""
+    for path in filter(None, outputs):
+        check_new(path, force)
+        suffixes = (*pictures.FORMATS, ".pkl")
+        for given in filter(None, inputs):
+            inside = given.resolve() in path.resolve().parents and path.suffix.lower() in suffixes
+            if os.path.lexists(path) and (inside or path.resolve() == given.resolve()):
+                raise ValueError(f"{path}: the result would overwrite an input; choose another name")
 
 
 def first_page(path):

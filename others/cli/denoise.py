@@ -21,7 +21,7 @@ from typing import NamedTuple
 from .. import noise, pictures
 from ..files import check_new
 from ..progress import tiles
-from .common import add_model_arguments, load_model
+from .common import add_model_arguments, complain, load_model, one_line
 
 ADVICE = "train on noisy pairs of your own (noise2noise train --help), then denoise with --weights"
 
@@ -52,19 +52,19 @@ def run(args):
             denoise_file(model, job, args, hints)
         except (OSError, ValueError, RuntimeError, MemoryError) as error:
             failed.append(job.source)
-            print(f"noise2noise denoise: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            complain("denoise", error)
     for hint, files in hints.items():
         print(f"note: {listed(files)}: not the noise these weights were trained on: {hint}; if the result disappoints, "
               f"{ADVICE}", file=sys.stderr)  # fmt: skip
     if len(jobs) > 1:
         print(f"Denoised {len(jobs) - len(failed)} of {len(jobs)} pictures in {time.perf_counter() - started:.0f} s.")
     if failed and len(jobs) > 1:
-        print(f"noise2noise denoise: failed: {', '.join(map(str, failed))}", file=sys.stderr)
+        complain("denoise", f"failed: {', '.join(map(str, failed))}")
     return 1 if failed else 0
 
 
 def listed(files):
-    return str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+    return one_line(files[0]) + (f" and {len(files) - 1} more" if len(files) > 1 else "")
 
 
 # ------------------------------------------------------------------------------------------------------ the files
@@ -152,7 +152,7 @@ def denoise_file(model, job, args, hints):
     if args.compare:
         pictures.write(job.comparison, picture._replace(format=format, pages=compared), args.force)
     if picture.note:
-        print(f"note: {job.source}: {picture.note}", file=sys.stderr)
+        print(one_line(f"note: {job.source}: {picture.note}"), file=sys.stderr)
     print(f"{job.source} -> {', '.join(map(str, outputs))} ({time.perf_counter() - started:.1f} s)", flush=True)
 
 

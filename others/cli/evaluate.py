@@ -19,8 +19,8 @@ from typing import NamedTuple
 import torch
 
 from .. import baselines, data, figures, metrics, pictures
-from ..files import check_new, replacing
-from .common import add_model_arguments, first_page, load_model
+from ..files import replacing
+from .common import add_model_arguments, check_outputs, first_page, load_model
 
 SHOWN = 6  # images in the figure
 LISTED = 40  # images in the printed table
@@ -51,9 +51,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    outputs = [path for path in (args.csv, args.json, args.figure, args.gains) if path]
-    for path in outputs:
-        check_new(path, args.force)
+    check_outputs([args.csv, args.json, args.figure, args.gains], [args.noisy, args.clean, args.weights], args.force)
     pairs, model = load_pairs(args), load_model(args)
     if args.figure or args.gains:
         figures.figure_maker()  # say what is missing before the work

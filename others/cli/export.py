@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from .. import onnx
-from ..files import check_new, replacing
-from .common import add_model_arguments, load_model
+from ..files import replacing
+from .common import add_model_arguments, check_outputs, load_model
 
 SIZES = ((1, 4, 4), (2, 8, 4))  # number, height, width: the evaluator is slow
 TOLERANCE = 1e-4  # of the range [0, 1]
@@ -26,7 +26,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    check_new(args.onnx, args.force)
+    check_outputs([args.onnx], [args.weights], args.force)
     network = load_model(args).network.to(device="cpu", dtype=torch.float32)
     made = onnx.build(network, f"{network.multiple=}: H and W are multiples of it")
     print("Running the graph through onnx's reference evaluator ...", flush=True)

@@ -37,9 +37,9 @@ from pathlib import Path
 import torch
 
 from .. import checkpoint, data, figures, pairs, pictures, training
-from ..files import check_new, locked, replacing
+from ..files import locked, replacing
 from ..workers import joined
-from .common import add_model_arguments, first_page, new_model
+from .common import add_model_arguments, check_outputs, first_page, new_model
 from .evaluate import matched
 from .simulate import positive
 
@@ -76,8 +76,8 @@ def run(args):
 def run_in(group, args):
     """As one process of the group; that of rank 0 alone prints and writes."""
     resuming = args.resume and state_file(args).is_file()
-    for path in filter(None, (args.out, args.csv, args.curve)):
-        check_new(path, args.force or resuming)
+    inputs = [*(args.pairs or []), *(args.validate or []), args.burst, args.data, args.weights]
+    check_outputs([args.out, args.csv, args.curve], inputs, args.force or resuming)
     if args.curve:
         figures.figure_maker()  # say what is missing before the work
     source, described = load_source(args)
@@ -172,13 +172,17 @@ def earlier_records(args):
     """Those of the log, if an interrupted training goes on."""
     if not (args.resume and args.csv and args.csv.is_file() and state_file(args).is_file()):
         return []
-    with args.csv.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [
-        training.Record(int(row["epoch"]), args.epochs, float(row["loss_against_noisy"]), float(row["seconds"]),
-                        float(row["images_per_second"]), float(row["psnr_a_db"]) if row["psnr_a_db"] else None)
-        for row in rows
-    ]  # fmt: skip
+    try:
+        with args.csv.open(newline="") as file:
+            return [earlier_record(row, args.epochs) for row in csv.DictReader(file)]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{args.csv}: not the log of the training that goes on; choose another --csv") from error
+
+
+def earlier_record(row, epochs):
+    loss, seconds, rate = (float(row[name]) for name in ("loss_against_noisy", "seconds", "images_per_second"))
+    psnr = float(row["psnr_a_db"]) if row["psnr_a_db"] else None
+    return training.Record(int(row["epoch"]), epochs, loss, seconds, rate, psnr)
 
 
 def report(args, records):
