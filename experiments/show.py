@@ -446,10 +446,12 @@ def floor_figure(shown, path):
         lines = [line for line in trained(shown.runs[name]) if "floor" in line]
         x, found = [line["images"] / 1000 for line in lines], [line["floor"] for line in lines]
         draw(axis, {
-            "loss against noisy targets": (x, [f["loss"] for f in found]),
-            "predicted: error + variance": (x, [f["error"] + f["variance"] for f in found]),
             "error against clean images": (x, [f["error"] for f in found]),
+            "predicted loss: error + variance": (x, [f["error"] + f["variance"] for f in found]),
         }, "thousand training images", "mean squared error")  # fmt: skip
+        axis.plot(
+            x, [f["loss"] for f in found], color="0.75", linewidth=6, zorder=1, label="loss against noisy targets"
+        )
         axis.axhline(found[0]["variance"], color="0.5", linewidth=0.8)
         axis.text(x[-1], found[0]["variance"], "noise's variance", fontsize=8, va="bottom", ha="right")
         axis.set_ylim(0)
