@@ -137,7 +137,7 @@ def over_epochs(axis, runs, label, style):
 def finish(axis, columns=1):
     """Names of the axes, and a legend below the lines."""
     low, high = axis.get_ylim()
-    axis.set_ylim(low - 0.1 * (high - low) * (1 + -(-len(axis.get_lines()) // columns)), high)
+    axis.set_ylim(low - 0.13 * (high - low) * (1 + -(-len(axis.get_lines()) // columns)), high)
     axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.set_xlabel("training images seen")
     axis.set_ylabel("PSNR A, dB")
@@ -220,7 +220,7 @@ def spectrum(root, axis):
     axis.set_yscale("log")
     axis.set_xlabel("cycles per pixel")
     axis.set_ylabel("power of the error")
-    axis.legend()
+    axis.legend(loc="lower left", borderaxespad=0)
     return "what upsampling leaves, by frequency"
 
 

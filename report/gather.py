@@ -216,15 +216,17 @@ def thousands(value):
 
 
 def finished(root, experiment):
-    """(the first line's config, {variant: [lines of a run, seed by seed]}) of the largest scale that is complete."""
+    """(the first line's config, {variant: [lines of a run, seed by seed]}) of the largest scale that is complete, or
+    else of the largest in which every variant has a finished run."""
     file = f"experiments/logs/{experiment}.jsonl"
     shown = choose(experiment, root / "experiments" / "logs")
     if shown is None:
         raise Missing(file, "a finished run")
     first = next(iter(shown.runs.values()))[0][0]
-    wanted, there = len(declared(experiment, first["scale"])), sum(map(len, shown.runs.values()))
-    if there < wanted or first["config"]["validation"] != "course":
-        raise Missing(file, f"a scale with all runs on the course's validation pairs ({there} of {wanted} are)")
+    wanted = {run["run"].rpartition(", seed ")[0] for run in declared(experiment, first["scale"])}
+    if wanted - set(shown.runs) or first["config"]["validation"] != "course":
+        done = f"{len(shown.runs)} of {len(wanted)} are"
+        raise Missing(file, f"a scale with every variant on the course's validation pairs ({done})")
     return first["config"], shown.runs
 
 
@@ -252,10 +254,15 @@ def beside(root):
 
 def size(config, variants):
     """How long the runs of an experiment were, in words."""
-    epochs, seeds = config["epochs"], len(next(iter(variants.values())))
-    length = f"{config['minutes']:g} minutes of one core" if config["minutes"] else (
-        f"{epochs} epoch{'s' * (epochs != 1)} of {thousands(config['images'])} images")  # fmt: skip
-    return length + (f", {seeds} seeds" if seeds > 1 else "")
+    seeds = sorted({len(runs) for runs in variants.values()})
+    length = (f"{plural(config['minutes'], 'minute')} of one core" if config["minutes"] else
+              f"{plural(config['epochs'], 'epoch')} of {thousands(config['images'])} images")  # fmt: skip
+    several = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+    return length + (f", {several} seeds" if seeds[-1] > 1 else "")
+
+
+def plural(count, noun):
+    return f"{count:g} {noun}{'s' * (count != 1)}"
 
 
 def pretty(name):
@@ -320,7 +327,7 @@ def curves(variants):
         ends = (spread([last(run) for run in runs]) for runs in (ours, torchs))
         rows.append([pretty(name), *ends, f"{max(apart):.3f}"])
         starts.append(apart[0])
-    return {"rows": rows, "start": power_of_ten(max(starts)) if max(starts) else "nothing"}
+    return {"rows": rows, "start": f"by {power_of_ten(max(starts))} dB" if max(starts) else "not at all"}
 
 
 def rates(variants):
