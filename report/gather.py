@@ -315,7 +315,7 @@ def blocks(variants):
 
 def power_of_ten(value):
     mantissa, exponent = f"{value:.0e}".split("e")
-    return f"{mantissa} × 10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa}\u202f×\u202f10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def curves(variants):
@@ -352,16 +352,18 @@ def deviation(runs):
 
 
 def targets(variants):
-    """Noisy and clean targets with all pairs; the loss after training and what it should be, on the same images."""
+    """Noisy and clean targets with few and all pairs; the loss after training and what it should be, same images."""
     found = average(variants)
-    pairs = max(int(re.search(r"\d+", name)[0]) for name in found)
-    ends = {target: f"{found[f'pairs={pairs} {target}']:.2f}" for target in ("noisy", "clean")}
+    numbers = [int(re.search(r"\d+", name)[0]) for name in found]
+    few, pairs = min(numbers), max(numbers)
+    ends = {key: [f"{found[f'pairs={count} {target}']:.2f}" for target in ("noisy", "clean")]
+            for key, count in (("few", few), ("all", pairs))}  # fmt: skip
     floors = [last(lines, "floor") for lines in variants[f"pairs={pairs} noisy"]]
     if None in floors:
         raise Missing("experiments/logs/targets.jsonl", "the field floor of the last epoch")
     loss, error, variance = (mean(floor[key] for floor in floors) for key in ("loss", "error", "variance"))
-    return {**ends, "variance": f"{variance:.4f}", "error": f"{error:.4f}", "predicted": f"{error + variance:.4f}",
-            "observed": f"{loss:.4f}"}  # fmt: skip
+    return {**ends, "fewest": thousands(few), "most": thousands(pairs), "variance": f"{variance:.4f}",
+            "error": f"{error:.4f}", "predicted": f"{error + variance:.4f}", "observed": f"{loss:.4f}"}  # fmt: skip
 
 
 def upsampling(variants):
@@ -388,7 +390,8 @@ def grid(variants):
     found, rows = average(variants), {}
     for name, value in found.items():
         batch, channels, rate = re.findall(r"=([\d.]+)", name)
-        rows.setdefault(rate, []).append((value, [rate, batch, channels, f"{value:.2f}"]))
+        where = f"rate {rate} (batch {batch}, {channels} channels)"
+        rows.setdefault(rate, []).append((value, [where, f"{value:.2f}"]))
     return {"rows": [max(each)[1] for each in rows.values()], "count": str(len(variants)),
             "failed": str(len(variants) - len(found))}  # fmt: skip
 
