@@ -227,13 +227,14 @@ def tested(result, tests):
 
 
 def nightly(results):
-    found = [result for name, result in results.items() if name.startswith("property ")]
-    if not found:
-        return MISSING
+    wanted = [f"property {node}" for node in properties()]
+    found = [results[name] for name in wanted if name in results]
     failed = [result["name"].removeprefix("property ") for result in found if result["status"]]
     examples, minutes = sum(result["examples"] for result in found), sum(result["seconds"] for result in found) / 60
     said = f"{examples:,} examples of {len(found)} properties"
-    return f"{said}{'; FAILED: ' + ', '.join(failed) if failed else ''}", minutes
+    said += f"; FAILED: {', '.join(failed)}" if failed else ""
+    missing = len(wanted) - len(found)
+    return said + (f"; FAILED: {missing} properties not run" if missing else ""), minutes
 
 
 def fuzzed(result):

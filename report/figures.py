@@ -5,6 +5,7 @@ Letters stay text, so that the typesetter sets them in its own type. The same lo
 
 import base64
 import re
+from math import log10
 from statistics import mean
 
 from others.nn.geometry import correlation_size, phases
@@ -137,7 +138,7 @@ def over_epochs(axis, runs, label, style):
 def finish(axis, columns=1):
     """Names of the axes, and a legend below the lines."""
     low, high = axis.get_ylim()
-    axis.set_ylim(low - 0.1 * (high - low) * (1 + -(-len(axis.get_lines()) // columns)), high)
+    axis.set_ylim(low - 0.13 * (high - low) * (1 + -(-len(axis.get_lines()) // columns)), high)
     axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.set_xlabel("training images seen")
     axis.set_ylabel("PSNR A, dB")
@@ -210,18 +211,24 @@ def optimisers(root, axis):
 
 
 def spectrum(root, axis):
-    """Power of the error along the horizontal frequencies, averaged over the vertical ones."""
-    variants = finished(root, "upsampling")[1]
-    for (name, runs), (marker, line, colour) in zip(variants.items(), STYLES):
-        powers = [[mean(column) for column in zip(*run[-1]["spectrum"])] for run in runs]
-        power = [mean(each) for each in zip(*powers)]
-        frequencies = [index / (2 * (len(power) - 1)) for index in range(len(power))]
-        axis.plot(frequencies, power, marker, linestyle=line, color=colour, label=name, markevery=4)
-    axis.set_yscale("log")
+    """Power of the error at each horizontal frequency, averaged over the vertical ones, of transposed convolutions over
+    nearest upsampling with a convolution."""
+    powers = {}
+    for name, runs in finished(root, "upsampling")[1].items():
+        columns = [[mean(column) for column in zip(*run[-1]["spectrum"])] for run in runs]
+        powers[name] = [mean(each) for each in zip(*columns)]
+    usual = powers.pop("nearest + convolution")
+    frequencies = [index / (2 * (len(usual) - 1)) for index in range(len(usual))]
+    for (name, power), (marker, line, colour) in zip(powers.items(), STYLES):
+        decibels = [10 * log10(one / other) for one, other in zip(power, usual)]
+        axis.plot(frequencies, decibels, marker, linestyle=line, color=colour, label=pretty(name), markevery=4)
+    axis.axhline(0, color="black", linewidth=0.5)
+    low, high = axis.get_ylim()
+    axis.set_ylim(low, high + 0.6 * (high - low))
     axis.set_xlabel("cycles per pixel")
-    axis.set_ylabel("power of the error")
-    axis.legend()
-    return "what upsampling leaves, by frequency"
+    axis.set_ylabel("error's power, dB")
+    axis.legend(loc="upper left")
+    return "error over nearest + convolution's"
 
 
 def psnrs(runs):

@@ -216,15 +216,17 @@ def thousands(value):
 
 
 def finished(root, experiment):
-    """(the first line's config, {variant: [lines of a run, seed by seed]}) of the largest scale that is complete."""
+    """(the first line's config, {variant: [lines of a run, seed by seed]}) of the largest scale that is complete, or
+    else of the largest in which every variant has a finished run."""
     file = f"experiments/logs/{experiment}.jsonl"
     shown = choose(experiment, root / "experiments" / "logs")
     if shown is None:
         raise Missing(file, "a finished run")
     first = next(iter(shown.runs.values()))[0][0]
-    wanted, there = len(declared(experiment, first["scale"])), sum(map(len, shown.runs.values()))
-    if there < wanted or first["config"]["validation"] != "course":
-        raise Missing(file, f"a scale with all runs on the course's validation pairs ({there} of {wanted} are)")
+    wanted = {run["run"].rpartition(", seed ")[0] for run in declared(experiment, first["scale"])}
+    if wanted - set(shown.runs) or first["config"]["validation"] != "course":
+        done = f"{len(shown.runs)} of {len(wanted)} are"
+        raise Missing(file, f"a scale with every variant on the course's validation pairs ({done})")
     return first["config"], shown.runs
 
 
@@ -252,10 +254,15 @@ def beside(root):
 
 def size(config, variants):
     """How long the runs of an experiment were, in words."""
-    epochs, seeds = config["epochs"], len(next(iter(variants.values())))
-    length = f"{config['minutes']:g} minutes of one core" if config["minutes"] else (
-        f"{epochs} epoch{'s' * (epochs != 1)} of {thousands(config['images'])} images")  # fmt: skip
-    return length + (f", {seeds} seeds" if seeds > 1 else "")
+    seeds = sorted({len(runs) for runs in variants.values()})
+    length = (f"{plural(config['minutes'], 'minute')} of one core" if config["minutes"] else
+              f"{plural(config['epochs'], 'epoch')} of {thousands(config['images'])} images")  # fmt: skip
+    several = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+    return length + (f", {several} seeds" if seeds[-1] > 1 else "")
+
+
+def plural(count, noun):
+    return f"{count:g} {noun}{'s' * (count != 1)}"
 
 
 def pretty(name):
@@ -308,7 +315,7 @@ def blocks(variants):
 
 def power_of_ten(value):
     mantissa, exponent = f"{value:.0e}".split("e")
-    return f"{mantissa} × 10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa}\u202f×\u202f10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def curves(variants):
@@ -320,7 +327,7 @@ def curves(variants):
         ends = (spread([last(run) for run in runs]) for runs in (ours, torchs))
         rows.append([pretty(name), *ends, f"{max(apart):.3f}"])
         starts.append(apart[0])
-    return {"rows": rows, "start": power_of_ten(max(starts)) if max(starts) else "nothing"}
+    return {"rows": rows, "start": f"by {power_of_ten(max(starts))} dB" if max(starts) else "not at all"}
 
 
 def rates(variants):
@@ -345,16 +352,18 @@ def deviation(runs):
 
 
 def targets(variants):
-    """Noisy and clean targets with all pairs; the loss after training and what it should be, on the same images."""
+    """Noisy and clean targets with few and all pairs; the loss after training and what it should be, same images."""
     found = average(variants)
-    pairs = max(int(re.search(r"\d+", name)[0]) for name in found)
-    ends = {target: f"{found[f'pairs={pairs} {target}']:.2f}" for target in ("noisy", "clean")}
+    numbers = [int(re.search(r"\d+", name)[0]) for name in found]
+    few, pairs = min(numbers), max(numbers)
+    ends = {key: [f"{found[f'pairs={count} {target}']:.2f}" for target in ("noisy", "clean")]
+            for key, count in (("few", few), ("all", pairs))}  # fmt: skip
     floors = [last(lines, "floor") for lines in variants[f"pairs={pairs} noisy"]]
     if None in floors:
         raise Missing("experiments/logs/targets.jsonl", "the field floor of the last epoch")
     loss, error, variance = (mean(floor[key] for floor in floors) for key in ("loss", "error", "variance"))
-    return {**ends, "variance": f"{variance:.4f}", "error": f"{error:.4f}", "predicted": f"{error + variance:.4f}",
-            "observed": f"{loss:.4f}"}  # fmt: skip
+    return {**ends, "fewest": thousands(few), "most": thousands(pairs), "variance": f"{variance:.4f}",
+            "error": f"{error:.4f}", "predicted": f"{error + variance:.4f}", "observed": f"{loss:.4f}"}  # fmt: skip
 
 
 def upsampling(variants):
@@ -381,7 +390,8 @@ def grid(variants):
     found, rows = average(variants), {}
     for name, value in found.items():
         batch, channels, rate = re.findall(r"=([\d.]+)", name)
-        rows.setdefault(rate, []).append((value, [rate, batch, channels, f"{value:.2f}"]))
+        where = f"rate {rate} (batch {batch}, {channels} channels)"
+        rows.setdefault(rate, []).append((value, [where, f"{value:.2f}"]))
     return {"rows": [max(each)[1] for each in rows.values()], "count": str(len(variants)),
             "failed": str(len(variants) - len(found))}  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 LESS = [("generated_pairs(800)", "generated_pairs(60)"), ("generated_validation(30)", "generated_validation(8)"),
-        ("num_epochs=4", "num_epochs=1")]  # fmt: skip
+        ("num_epochs=8", "num_epochs=1")]  # fmt: skip
 
 
 def test_every_cell_runs(tmp_path, monkeypatch):

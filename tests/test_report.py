@@ -118,10 +118,14 @@ def test_runs_are_averaged_over_seeds(log):
     assert ends["best"] == ["2", "30.50"] and ends["worst"] == ["a", "20.50"] and ends["failed"] == "0"
 
 
-@pytest.mark.parametrize(
-    "runs", [[], ALL[:3], [*ALL[:3], ("b=2", 1, 31.0, False)]], ids=["none", "three", "unfinished"]
-)
-def test_missing_runs_are_an_error(log, runs):
+def test_missing_seeds_are_said(log):
+    config, variants = gather.finished(log(*ALL[:3], ("b=2", 1, 31.0, False)), "e")
+    assert gather.size(config, variants) == "1 epoch of 5,000 images, 1 to 2 seeds"
+    assert gather.finals(variants)["b=2"] == "30.00"
+
+
+@pytest.mark.parametrize("runs", [[], ALL[:2], [*ALL[:2], ("b=2", 0, 31.0, False)]], ids=["none", "one", "unfinished"])
+def test_a_missing_variant_is_an_error(log, runs):
     with pytest.raises(gather.Missing, match=r"experiments/logs/e.jsonl: .*make experiments"):
         gather.finished(log(*runs), "e")
 

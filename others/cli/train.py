@@ -130,7 +130,7 @@ def train(args, model, fit, heading, about):
         info = {
             "date": time.strftime("%Y-%m-%d"),
             **about,
-            "epochs": f"{records[-1].epoch if records else 0} of {args.epochs}",
+            "epochs": f"{records[-1].epoch if records else earlier_epochs(args)} of {args.epochs}",
             "minutes": round((time.perf_counter() - started) / 60, 1),
             "torch": str(torch.__version__),
             **({"start": parent} if parent else {}),
@@ -160,6 +160,12 @@ def train(args, model, fit, heading, about):
 def state_file(args):
     """Where --resume keeps the state of the training."""
     return args.out.with_name(f"{args.out.name}.state")
+
+
+def earlier_epochs(args):
+    """How many an interrupted training that goes on had finished."""
+    state = state_file(args)
+    return checkpoint.load(state)["training"]["epoch"] if args.resume and state.is_file() else 0
 
 
 def start_of(args, model):

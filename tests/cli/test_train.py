@@ -148,6 +148,25 @@ def test_resumed_training_ends_as_if_never_interrupted(folders, interrupted, noi
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
+def test_a_resumed_training_without_a_log_knows_its_epochs(folders, here, weights, monkeypatch):
+    """Interrupted after the last epoch's state was written, before the weights were."""
+    options = ["--pairs", "a", "b", "-o", "own.pth", "--weights", weights, "--resume", *FEW]
+    save, saved = checkpoint.save_denoiser, []
+
+    def interrupted(*arguments, **options):
+        saved.append(arguments)
+        if len(saved) > 1:
+            raise KeyboardInterrupt
+        save(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_denoiser", interrupted)
+        assert here("train", *options)[0] == 1
+    assert checkpoint.load_denoiser(folders / "own.pth", "prescribed")["info"]["epochs"] == "1 of 2"
+    assert here("train", *options)[0] == 0
+    assert checkpoint.load_denoiser(folders / "own.pth", "prescribed")["info"]["epochs"] == "2 of 2"
+
+
 def test_two_trainings_of_one_file_at_once(folders, environment, noise2noise, weights):
     """The second is told which file, and the first goes on."""
     options = ["--pairs", "a", "b", "--weights", weights, "--count", 8, "--patch", 32, "--epochs", 1000]
