@@ -116,9 +116,10 @@ def targets():
 def budget():
     """2,000 noisy images, spent in three ways (Lehtinen et al. 2018, "finite data and capture budget"): the mean of 19
     as the target of one; any two of the same 20; a new scene for every two."""
-    yield "100 scenes x 20, target their mean", {"data": "photos", "pairs": 100, "versions": 20, "targets": "average"}
-    yield "100 scenes x 20, target another", {"data": "photos", "pairs": 100, "versions": 20}
-    yield "1000 scenes x 2, target the other", {"data": "photos", "pairs": 1_000}
+    usual = {"data": "photos", "batch_size": 20}  # which divides the numbers of scenes: all see as many images
+    yield "100 scenes x 20, target their mean", {**usual, "pairs": 100, "versions": 20, "targets": "average"}
+    yield "100 scenes x 20, target another", {**usual, "pairs": 100, "versions": 20}
+    yield "1000 scenes x 2, target the other", {**usual, "pairs": 1_000}
 
 
 def upsampling():
