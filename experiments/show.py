@@ -64,8 +64,11 @@ def describe(runs, declared_runs):
     done = "" if count == declared_runs else f" So far {count} of {declared_runs} runs."
     if "differences" in first:
         return f"{count} runs.{done}"
-    length = f"{config['epochs']} epochs of {config['images']:,} images" if config["epochs"] else (
-        f"{config['minutes']:g} minutes of one core" if config["minutes"] else "no training")  # fmt: skip
+    length = "no training"
+    if config["minutes"]:
+        length = f"{config['minutes']:g} min of one core"
+    elif config["epochs"]:
+        length = f"{config['epochs']} epoch{'s' * (config['epochs'] != 1)} of {config['images']:,} images"
     validation = {"course": "the course's validation pairs", "generated": "synthetic images"}[config["validation"]]
     seeds = max(map(len, runs.values()))
     return f"Scale {first['scale']}: {length}, {seeds} seed{'s' * (seeds > 1)}; PSNR on {validation}.{done}"
