@@ -83,9 +83,8 @@ def phases_of_scatter(size=8, kernel_size=3, stride=2, padding=1):
                 o = step - phase.padding + index * phase.dilation
                 if 0 <= o < small:
                     axis.plot((place, stride * o), (0.82, 0.18), linestyle=line, color="black", linewidth=0.7)
-                    shift, side = (-0.07, "right") if stride * o <= place else (0.07, "left")
-                    beside = 0.7 * place + 0.3 * stride * o + shift
-                    axis.annotate(f"$w_{tap}$", (beside, 0.6), fontsize=6.5, ha=side, va="center")
+                    axis.annotate(f"$w_{tap}$", ((place + stride * o) / 2, 0.5), fontsize=7, ha="center", va="center",
+                                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})  # fmt: skip
     for o in range(small):
         axis.plot(stride * o, 0, "o", color="black", markersize=11, markerfacecolor="white")
         axis.annotate(f"$y_{o}$", (stride * o, 0), ha="center", va="center_baseline")
