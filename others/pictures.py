@@ -179,7 +179,7 @@ def opened(path):
         raise ImportError(INSTALL.format("reading pictures", "Pillow")) from error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error, at twice the size, stays
+            warnings.simplefilter("ignore")  # of metadata, and of pictures half as large as those that are an error
             with Image.open(path) as image:
                 yield image
     except PictureError:
@@ -363,7 +363,7 @@ def outside_tiff(about):
     if about.get("resolutionunit") == 2:
         kept["dpi"] = about["resolution"]
     tags = {tag[0]: tag[3] for tag in about["extratags"]}
-    if XMP in tags:
+    if isinstance(tags.get(XMP), bytes):
         kept["xmp"] = tags[XMP]
     if ORIENTATION in tags:
         from PIL import Image
@@ -388,7 +388,8 @@ def page_about(page):
     for argument, name in (("description", "ImageDescription"), ("software", "Software")):
         if isinstance(tags.get(name), str):
             about[argument] = tags[name].encode()
-    kept = [tag for tag in page.tags.values() if tag.code in KEPT_TAGS]
+    kept = [tag for tag in page.tags.values()
+            if tag.code in KEPT_TAGS and (tag.code != ORIENTATION or tag.value in range(1, 9))]  # fmt: skip
     about["extratags"] = [(tag.code, int(tag.dtype), tag.count, encoded(tag.value), True) for tag in kept]
     return about
 
@@ -407,7 +408,10 @@ def write(path, picture, force=False):
     """
     writers = {"TIFF": write_tiff, "PNG": write_png, "BMP": write_bmp}
     with replacing(path, force) as file:
-        writers.get(picture.format, write_pillow)(file, picture, path)
+        try:
+            writers.get(picture.format, write_pillow)(file, picture, path)
+        except struct.error as error:
+            raise PictureError(f"{path}: what the picture says about itself cannot be written ({error})") from error
 
 
 def write_tiff(file, picture, path):

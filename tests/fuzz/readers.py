@@ -188,10 +188,16 @@ def mutate(seconds=float("inf"), tries=float("inf"), seed=0, targets=None):
     return done, read
 
 
+#: A TIFF as above whose orientation is three numbers.
+TURNED = b"II*\0\x08\0\0\0" + struct.pack("<H", len(TAGS) + 1) + ENTRIES + (
+    struct.pack("<HHIIII", pictures.ORIENTATION, 3, 3, 8, 0, 0) + b"1234")  # fmt: skip
+
 #: What fuzzing found, and what it is now.
 FINDINGS = [
     b"\1" + b"\x80\x63}q\0.",  # torch warned about pickle protocol 99 instead of refusing it
     bytes([len(TARGETS) - 1]) + CIRCLE,  # a TIFF whose page is its own successor kept the reader busy for ever
+    bytes([len(TARGETS) - 1]) + b"II\0*\0\x08\0\0",  # Pillow warned of metadata instead of refusing it
+    bytes([len(TARGETS) - 1]) + TURNED,  # Pillow warned of the orientation that it was given
 ]
 
 
