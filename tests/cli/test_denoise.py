@@ -39,6 +39,29 @@ def test_kinds_of_pictures(tmp_path, here, picture, save, dtype, channels):
             assert torch.equal(result[..., -1].to(torch.int32), source[..., -1].to(torch.int32))
 
 
+PEAK = """
+import resource, sys
+from others import cli
+assert cli.main(["denoise", *sys.argv[1:]]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_a_folder_takes_no_more_memory_than_a_few_pictures(tmp_path, environment, picture, save, weights):
+    """Thirty pictures of 3 MiB, 12 MiB as floats: kept, they would be seen."""
+    peaks = []
+    for count in (5, 35):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        source = save(folder / "0.bmp", picture(1024, 1024))
+        for number in range(1, count):
+            (folder / f"{number}.bmp").hardlink_to(source)
+        command = [sys.executable, "-c", PEAK, folder, "-o", tmp_path / f"out{count}", "--weights", weights]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
+        peaks.append(int(done.stdout.split()[-1]))
+    assert peaks[1] - peaks[0] < 45, peaks
+
+
 def test_a_folder_with_bad_files(tmp_path, noise2noise, picture, save):
     """Everything that can be denoised is, in its place; the summary names the others; inputs stay as they were."""
     folder = tmp_path / "in"
