@@ -123,7 +123,7 @@ def quality(root):
 
 def speed(root, file):
     machine, threads = search(root, file, r"(?m)^(.*?), (\d+) threads")
-    product, convolution = search(root, file, r"(\d+) GFLOP/s.*?(\d+) GFLOP/s")
+    product, convolution = search(root, file, r"product runs at (\d+) GFLOP/s.*?convolution at (\d+)")
     header, *rows = next(each for each in tables(read(root, file)) if "ours / torch" in each[0])
     rows = [dict(zip(header, cells)) for cells in rows]
     steps = [cells for cells in rows if cells[""] == "step"]
