@@ -131,10 +131,10 @@ def attempt(world, arguments, spoil=None):
 
 
 def is_input(path, arguments):
-    """Whether what is not the value of an output option names the file, or a folder that it is a picture or data of."""
+    """Whether a word that may name an input names the file, or a folder that it is a picture or data of."""
     if arguments[0] == "simulate":
         return path.suffix != ".pkl"  # its results have names of their own
-    values = [word for option, word in itertools.pairwise(arguments) if option not in OUTPUT_OPTIONS]
+    values = [word for option, word in itertools.pairwise(arguments) if option not in NO_INPUT]
     found = {Path(name).resolve() for word in values for name in (word, *glob.glob(word))}
     return path in found or (path.suffix in (*pictures.FORMATS, ".pkl") and not found.isdisjoint(path.parents))
 
@@ -159,7 +159,8 @@ MODEL = {"--denoiser": st.sampled_from(["prescribed", "rednet", "other", ""]), "
          "--device": st.sampled_from(["cpu", "cuda", "cpu:7", "meta", "mps", "x", ""]),
          "--precision": st.sampled_from(["fp32", "bf16", "fp64"])}  # fmt: skip
 FORCE = {"--force": FLAG, "--nonsense": FLAG, "-h": FLAG}
-OUTPUT_OPTIONS = "-o", "--csv", "--json", "--onnx"
+NO_INPUT = ("-o", "--csv", "--json", "--onnx",
+            "--device", "--denoiser", "--precision", "--epochs", "--count", "--patch", "--lr", "--seed")  # fmt: skip
 COUNTS = SMALL | st.sampled_from(["0", "-1", "x", "1.5", ""])  # more of these is more work, as asked for
 COMMANDS = {
     "denoise": (PATHS, {"-o": OUTPUTS, "--compare": FLAG, "--self-ensemble": FLAG, **FORCE, **MODEL}),
@@ -196,6 +197,7 @@ def command_lines(draw):
 
 
 @MANY
+@example(["train", *QUICK["train"], "--device", "", "--force", "--from-shipped", "-o", "\udcff.png"])
 @given(command_lines())
 @example(["train", *QUICK["train"], "--force", "-o", "photo.png"])  # no input here
 def test_any_arguments(world, arguments):
