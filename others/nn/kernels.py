@@ -37,7 +37,8 @@ def scatter(y, weight, size, geometry, bias=None):
     """(N, H', W', C_out), (C_out, C_in / groups, kh, kw) -> (N, *size, C_in), plus bias (C_in,) if there is one.
 
     Except to a few channels, each of the sub-pixel phases of the result is an ordinary stride-1 correlation of y with
-    the phase's taps: every output is written once, nothing is folded.
+    the phase's taps, one by one or all as the channels of one (`scatter_jointly`): every output is written once,
+    nothing is folded.
     """
     channels = weight.shape[1] * geometry.groups
     if channels < FEW_CHANNELS and geometry.groups == 1:
@@ -45,12 +46,11 @@ def scatter(y, weight, size, geometry, bias=None):
     weight = transpose(weight, geometry.groups).flip(2, 3)
     axes = zip(size, geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation)
     vertical, horizontal = (phases(*axis) for axis in axes)
-    if geometry.stride == (1, 1):  # the only phase is x
-        x = empty(y.shape[0], *size, channels, dtype=y.dtype, device=y.device)
-        return correlate_phase(x, y, weight, vertical[0], horizontal[0], geometry.groups, bias)
-    if phases_join(channels, vertical, horizontal, geometry):
+    if geometry.stride != (1, 1) and phases_join(channels, vertical, horizontal, geometry):
         return scatter_jointly(y, weight, vertical, horizontal, bias)[:, : size[0], : size[1]]
     x = empty(y.shape[0], *size, channels, dtype=y.dtype, device=y.device)
+    if geometry.stride == (1, 1):  # the only phase is x
+        return correlate_phase(x, y, weight, vertical[0], horizontal[0], geometry.groups, bias)
     step_y, step_x = geometry.stride
     for rows in vertical:
         for cols in horizontal:

@@ -181,9 +181,8 @@ def write(out, image, factors, bias, tiles):
     for part, values in zip(products, image):
         part.baddbmm_(values, factors, beta=0)
     if bias is not None:
-        one = (tiles.taps[0] > 1) * tiles.points[1] + (
-            tiles.taps[1] > 1
-        )  # of the points, (1, 1): A is 1 for every output
+        # of the points, (1, 1): A is 1 for every output
+        one = (tiles.taps[0] > 1) * tiles.points[1] + (tiles.taps[1] > 1)
         products[:, one].add_(bias)
     results = transform(transforms(tiles, out).result, products, "results")
     size = tuple(n * m for n, m in zip(tiles.count, tiles.tile))
