@@ -21,11 +21,7 @@ sys.path.insert(0, str(ROOT))
 PREDICT = """
 import sys, time, torch
 from Miniproject_2.model import Model
-from others import inference
-
-def memory(entry):
-    lines = open("/proc/self/status").read().splitlines()
-    return int(next(line for line in lines if line.startswith(entry)).split()[1]) / 1024
+from benchmarks.speed import memory
 
 name, side = sys.argv[1], int(sys.argv[2])
 model = Model(name, device="cpu")

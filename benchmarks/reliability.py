@@ -118,9 +118,8 @@ def command(name, file, args):
         return ["-m", "pytest", which, f"--junitxml={file}.xml"], environment
     if kind == "fuzz":
         seconds = int(60 * args.fuzz_minutes / len(READERS))
-        guided = ["corpus", f"-max_total_time={seconds}", "-rss_limit_mb=3000", "-timeout=120",
+        guided = [f"{file}.corpus", f"-max_total_time={seconds}", "-rss_limit_mb=3000", "-timeout=120",
                   f"-artifact_prefix={file}-"]  # fmt: skip
-        guided[0] = f"{file}.corpus"
         return ["tests/fuzz/readers.py", "--reader", which, *(guided if atheris() else ["--seconds", str(seconds)])], {}
     if kind == "models":
         return ["-m", "others.check_denoiser", "Miniproject_2.model:Model", which], {}
@@ -157,7 +156,7 @@ def measure(name, args):
         **junit(f"{file}.xml"),
         "counts": told(f"{file}.counts"),
     }
-    file.with_name(f"{file.name}.json").write_text(json.dumps(result, indent=1))
+    Path(f"{file}.json").write_text(json.dumps(result, indent=1))
     print(f"{name}: status {done.returncode}, {result['seconds']:.0f} s", flush=True)  # fmt: skip
 
 
@@ -284,11 +283,12 @@ def main():
     args = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in parts(args):
-        if args.fresh or not result_file(name).with_name(f"{result_file(name).name}.json").is_file():
+        if args.fresh or not Path(f"{result_file(name)}.json").is_file():
             measure(name, args)
     results = {result["name"]: result for result in map(json.loads, map(Path.read_text, RESULTS.glob("*.json")))}
-    args.out.write_text(page(results))
-    return 1 if "FAILED" in args.out.read_text() else 0
+    text = page(results)
+    args.out.write_text(text)
+    return 1 if "FAILED" in text else 0
 
 
 if __name__ == "__main__":

@@ -379,7 +379,7 @@ def curves_figure(shown, path):
 def grid_figure(shown, path):
     """PSNR over epochs: a panel for each batch size, the rate as line, the channels as grey."""
     batches = sorted({seeds[0][0]["config"]["batch_size"] for seeds in shown.runs.values()})
-    figure, axes = figures.figure_maker()(3 * len(batches), 5.4), None
+    figure = figures.figure_maker()(3 * len(batches), 5.4)
     axes = figure.subplots(2, len(batches), sharex=True, sharey="row", squeeze=False)
     lines = {0.001: ":", 0.01: "--", 0.1: "-"}
     greys = {24: "0.75", 48: "0.55", 96: "0.3", 144: "0.0"}

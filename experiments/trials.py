@@ -59,9 +59,7 @@ def kept(make):
 @kept
 def generated(places, count, versions, clean, start=0):
     """`versions` noisy ones of `count` synthetic scenes, then the clean ones."""
-    scenes = [simulation.Scene(0, start + i) for i in range(count)]
-    noisy = [simulation.stack([scene.noisy() for scene in scenes]) for _ in range(versions)]
-    return [*noisy, simulation.stack([scene.clean() for scene in scenes])] if clean else noisy
+    return data.generated(count, versions, clean, start=start)
 
 
 @kept
@@ -73,8 +71,7 @@ def photos(places, count, versions, clean):
     for number, file in enumerate(files[:count]):
         photo, generator = data.load_photo(file, size * cell), torch.Generator().manual_seed(number)
         for place in range(number, count, len(files)):
-            top, left = (int(torch.randint(n - size * cell + 1, (), generator=generator)) for n in photo.shape[1:])
-            crop = photo[:, top : top + size * cell, left : left + size * cell].contiguous()
+            crop = simulation.random_crop(photo, size * cell, generator).contiguous()
             made = [*corrupted(crop, versions, generator), simulation.cell_means(crop, cell).round().to(torch.uint8)]
             for target, image in zip(images, made):
                 target[place] = image
@@ -117,8 +114,7 @@ def validation_pairs(places, source):
 
 def noise_variance(scenes):
     """Of a noisy version, in units of [0, 1]: half the mean squared difference of two."""
-    first, second = (version[:5000].float() / 255 for version in scenes.versions[:2])
-    return float((first - second).pow(2).mean()) / 2
+    return training.noise_variance(*scenes.versions[:2], count=5000)
 
 
 def minibatches(count, batch_size, generator):
@@ -279,7 +275,7 @@ def epochs(run, places):
         yield {"epoch": 0, **measured(None), "failure": str(error), "done": True}
         return
     trainee = FRAMEWORKS[config["framework"]](network, config)
-    validation = validation_pairs(places, "course" if places.course else "generated")
+    validation = validation_pairs(places, config["validation"])
     first = {"epoch": 0, **measured(psnr(trainee, *validation))}
     if config["epochs"] == 0:
         yield {**first, **extras(config["measure"], trainee, places, validation, None), "done": True}

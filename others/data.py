@@ -79,16 +79,22 @@ def described(content):
 # ---------------------------------------------------------------------------------------------- generated images
 
 
-def generated_pairs(count, seed=0, start=0):
-    """(noisy_1, noisy_2) of `count` generated images: uint8 (count, 3, 32, 32). Image i depends on seed and i alone."""
+def generated(count, versions, clean, seed=0, start=0):
+    """So many noisy versions of `count` generated images, then the clean ones if wanted: uint8 (count, 3, 32, 32) each.
+    Image i depends on seed and i alone."""
     scenes = [simulation.Scene(seed, start + i) for i in range(count)]
-    return simulation.stack([scene.noisy() for scene in scenes]), simulation.stack([scene.noisy() for scene in scenes])
+    noisy = [simulation.stack([scene.noisy() for scene in scenes]) for _ in range(versions)]
+    return (*noisy, simulation.stack([scene.clean() for scene in scenes])) if clean else tuple(noisy)
+
+
+def generated_pairs(count, seed=0, start=0):
+    """(noisy_1, noisy_2) of `count` generated images."""
+    return generated(count, 2, False, seed, start)
 
 
 def generated_validation(count, seed=0, start=10**9):
-    """(noisy, clean) of `count` generated images, by default others than the training ones: uint8."""
-    scenes = [simulation.Scene(seed, start + i) for i in range(count)]
-    return simulation.stack([scene.noisy() for scene in scenes]), simulation.stack([scene.clean() for scene in scenes])
+    """(noisy, clean) of `count` generated images, by default others than the training ones."""
+    return generated(count, 1, True, seed, start)
 
 
 # --------------------------------------------------------------------------------------------- from photographs

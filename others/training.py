@@ -170,14 +170,20 @@ def collect(records, callback=None):
     return done
 
 
+def noise_variance(first, second, count):
+    """Of the first `count` pairs of pixels (N, 3, H, W), in units of [0, 1]: the two versions differ by two independent
+    noises, so it is half their mean squared difference."""
+    difference = (first[:count].float() - second[:count].float()) / 255
+    return float(difference.pow(2).mean()) / 2 if len(difference) else 0.0
+
+
 def expectation(first, second, count=2000):
     """What to expect of the loss, in words, from the first `count` pairs of pixels (N, 3, H, W).
 
-    The two versions differ by two independent noises, so half their mean squared difference is the noise's variance.
-    A mean squared error against noisy targets is the error against clean images plus that. (Lehtinen et al. 2018)
+    A mean squared error against noisy targets is the error against clean images plus the targets' variance. (Lehtinen
+    et al. 2018)
     """
-    difference = (first[:count].float() - second[:count].float()) / 255
-    variance = float(difference.pow(2).mean()) / 2 if len(difference) else 0.0
+    variance = noise_variance(first, second, count)
     return (f"The loss is measured against noisy targets, whose noise has a variance of {variance:.5f}: it falls to "
             f"{variance:.5f} plus the error against clean images, not to zero.")  # fmt: skip
 

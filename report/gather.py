@@ -47,7 +47,7 @@ def numbers(root=ROOT):
         "weights": {name: weights(root, name) for name in NETWORKS},
         "kernels": arithmetic(),
         "code": code(root),
-        "noise": {"cell": str(simulation.CELL), "values": str(simulation.CELL**2), "side": str(simulation.SIZE)},
+        "noise": {"cell": str(simulation.CELL), "values": str(simulation.CELL**2)},
         "published": json.loads(read(root, "report/published.json")),
         "experiments": experiments(root),
         "beside": beside(root),
@@ -191,7 +191,7 @@ def arithmetic():
     folded = nn.UpsamplingConv2d(1, 1).folded_geometry()
     outputs, taps = folded.stride[0] ** 2, folded.kernel_size[0] ** 2
     plain = 3 * 3
-    found = {"folded": {"kernel": str(folded.kernel_size[0]), "plain": str(plain), "taps": str(taps // outputs),
+    found = {"folded": {"plain": str(plain), "taps": str(taps // outputs),
                         "saved": f"{plain / (taps / outputs):g}"}}  # fmt: skip
     tile, taps = winograd.TILE, 3
     points = len(winograd.axis_matrices(tile, taps)[0])
@@ -343,8 +343,7 @@ def shapes(variants):
     columns = sorted({key[1:] for key in cells})
     text = {key: "×" if None in map(last, runs) else [f"{mean(map(last, runs)):.2f}", deviation(runs)]
             for key, runs in cells.items()}  # fmt: skip
-    return {"columns": columns, "rows": [[k, *(text[(k, *column)] for column in columns)] for k in kernels],
-            **extremes(variants)}  # fmt: skip
+    return {"columns": columns, "rows": [[k, *(text[(k, *column)] for column in columns)] for k in kernels]}
 
 
 def deviation(runs):
@@ -392,8 +391,7 @@ def grid(variants):
         batch, channels, rate = re.findall(r"=([\d.]+)", name)
         where = f"rate {rate} (batch {batch}, {channels} channels)"
         rows.setdefault(rate, []).append((value, [where, f"{value:.2f}"]))
-    return {"rows": [max(each)[1] for each in rows.values()], "count": str(len(variants)),
-            "failed": str(len(variants) - len(found))}  # fmt: skip
+    return {"rows": [max(each)[1] for each in rows.values()]}
 
 
 def plainly(variants):
