@@ -363,6 +363,69 @@ def measured(args, precision, kept):
             yield kept[-1]
 
 
+# ------------------------------------------------------------------------------------------------- figures aimed at
+
+STEP = "ours / torch", "ours / torch, fresh"  # in one warm process, in a process of its own
+AIMS = [  # what, the rows it is about, {column: at most}; a row belongs to the first aim about its network and kind
+    ("shipped prescribed network, step", lambda row: is_step(row, "shipped prescribed"), dict(zip(STEP, (1.0, 0.85)))),
+    ("shipped RED-Net, step", lambda row: is_step(row, "shipped RED-Net"), dict(zip(STEP, (1.0, 0.9)))),
+    ("upsampling networks, step", lambda row: is_step(row, "nearest"), dict(zip(STEP, (0.85, 0.7)))),
+    ("other networks, step", lambda row: is_step(row, ""), dict(zip(STEP, (1.3, 1.0)))),
+    ("shipped networks, prediction", lambda row: row[""] == "predict", dict.fromkeys(STEP, 1.0)),
+]
+AIMS_BF16 = [("every network, step", lambda row: row[""] == "step", dict.fromkeys(STEP, 1.0))]
+PER_PRODUCTS, PER_UNFOLD, MEMORY = 1.25, 3, 1.0
+
+
+def is_step(row, name):
+    return row[""] == "step" and row["network"].startswith(name)
+
+
+def aims(rows, precision):
+    """Lines of a table: what was aimed at, what was reached, and what a miss would take.
+
+    Where the products alone take longer than the aim, no saving elsewhere reaches it: they would have to run faster.
+    Elsewhere it is the rest of the step, copies and calls, that would have to shrink.
+    """
+    left = list(rows)
+    for what, concerns, limits in AIMS if precision == "fp32" else AIMS_BF16:
+        mine, left = [r for r in left if concerns(r)], [r for r in left if not concerns(r)]
+        for column, limit in limits.items():
+            if mine and column in mine[0]:
+                yield aim(f"{what}, {column}", limit, [float(r[column]) for r in mine], mine)
+    steps = [row for row in rows if row[""] == "step"]
+    yield aim("every step / its products", PER_PRODUCTS, [float(r["ours / products"]) for r in steps])
+    if "MiB, ours / torch" in rows[0]:
+        weights = [[float(v) for v in r["MiB, ours / torch"].split("/")] for r in rows]
+        yield aim("every memory / torch's", MEMORY, [ours / theirs for ours, theirs in weights])
+    wide = [r for r in steps if "C=9" not in r["network"]]
+    if wide and precision == "fp32":
+        yield aim("time / that of unfold and fold, 32 channels or more", 1 / PER_UNFOLD,
+                  [float(r["ours ms"]) / float(r["unfold ms"]) for r in wide])  # fmt: skip
+
+
+def aim(what, limit, reached, rows=()):
+    """One line: `reached` against `limit`; with their rows, what the misses among these would take."""
+    missed = [(value, float(row["products / torch"])) for row, value in zip(rows, reached) if value > limit]
+    floors = [floor for _, floor in missed]
+    above = [floor / limit for floor in floors if floor > limit]
+    rest = [(limit - floor) / (value - floor) for value, floor in missed if floor <= limit]
+    takes = [(above, "products {} times as fast and nothing beside them"), (rest, "{} of the time beside the products")]
+    return {
+        "aim": what,
+        "at most": f"{limit:.2f}",
+        "reached": span(reached),
+        "met": f"{sum(value <= limit for value in reached)} of {len(reached)}",
+        "products alone, of the missed": span(floors),
+        "a miss would take": "; ".join(f"in {len(v)}: {words.format(span(v))}" for v, words in takes if v),
+    }
+
+
+def span(values):
+    """From the least to the most, in words."""
+    return " to ".join(dict.fromkeys(f"{end(values):.2f}" for end in (min, max) if values))
+
+
 # -------------------------------------------------------------------------------------------------------- scaling
 
 
@@ -440,6 +503,8 @@ def report(args, kept):
     for precision in args.precision:
         yield f"\n## {precision}\n\n"
         yield from table(measured(args, precision, kept[precision]))
+        yield f"\n### Aims, {precision}\n\n"
+        yield from table(aims(kept[precision], precision))
     if args.scaling:
         yield "\n## Scaling\n\nOne pass over the images, float32, prescribed network with 3 x 3 kernels.\n\n"
         yield from table(scaling_rows(args.seconds))

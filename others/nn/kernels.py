@@ -90,7 +90,7 @@ def correlate_and_gradient(x, weight, y, geometry):
 
 FEW_CHANNELS = 8  # fewer result channels than this: shifted additions are faster than so narrow a product
 NARROW = 16  # columns of a product's result: a multiple of this many is fastest
-BLOCK_BYTES = 2**23  # of columns at a time, or one row of one image: they stay in the cache
+BLOCK_BYTES = 2**22  # of columns at a time, or one row of one image: they stay in the cache
 
 
 def correlate_into(y, x, weight, geometry, bias):
