@@ -180,10 +180,10 @@ EXPERIMENTS = {
     "precision": (precision, {"full": (50_000, 10, 3), "medium": (10_000, 5, 3), "small": (2_000, 5, 3)}),
     "images": (images, {"full": (50_000, 20, 3), "medium": (10_000, 5, 1), "small": (4_000, 5, 1)}),
     "budget": (budget, {"full": (50_000, 10, 3), "medium": (10_000, 5, 3), "small": (4_000, 5, 1)}),
-    "s4-grid": (s4_grid, {"full": (50_000, 20, 1), "medium": (2_000, 5, 1), "small": (256, 4, 1)}),
-    "s1-channels": (s1_channels, {"full": (50_000, 30, 3), "medium": (10_000, 4, 1), "small": (1_000, 4, 1)}),
+    "s4-grid": (s4_grid, {"full": (50_000, 20, 1), "medium": (1_000, 5, 1), "small": (256, 4, 1)}),
+    "s1-channels": (s1_channels, {"full": (50_000, 30, 3), "medium": (5_000, 4, 1), "small": (1_000, 4, 1)}),
     "s0-minutes": (s0_minutes, {"full": (5_000, 10.0, 1), "medium": (5_000, 3.0, 1), "small": (1_000, 1.0, 1)}),
-    "s3-shapes": (s3_shapes, {"full": (50_000, 5, 10), "medium": (5_000, 1, 10), "small": (1_000, 1, 10)}),
+    "s3-shapes": (s3_shapes, {"full": (50_000, 5, 10), "medium": (2_500, 1, 10), "small": (1_000, 1, 10)}),
     "s4-long": (s4_long, {"full": (50_000, 100, 1), "medium": (2_000, 100, 1), "small": (96, 100, 1)}),
 }
 QUICK = (16, 1, 1)
