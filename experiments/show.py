@@ -173,17 +173,17 @@ def shapes(shown):
     return text + "\n\nPublished (S3, stride 1, kernel 2, 10 runs): 24.89 ± 0.08 A, 24.07 ± 0.06 B."
 
 
-def side_by_side(shown):
-    """Pairs of (name, ours, torch's)."""
-    for name, seeds in shown.runs.items():
+def side_by_side(runs):
+    """(network, ours, torch's) of every network that was trained by both."""
+    for name, seeds in runs.items():
         network, _, framework = name.rpartition(", ")
-        if framework == "ours" and f"{network}, torch" in shown.runs:
-            yield network, seeds, shown.runs[f"{network}, torch"]
+        if framework == "ours" and f"{network}, torch" in runs:
+            yield network, seeds, runs[f"{network}, torch"]
 
 
 def curves(shown):
     rows = []
-    for network, ours, torchs in side_by_side(shown):
+    for network, ours, torchs in side_by_side(shown.runs):
         pairs = [(mine, other) for a, b in zip(ours, torchs) for mine, other in zip(a, b)]
         loss = max(abs(a["loss"] - b["loss"]) / b["loss"] for a, b in pairs if b["loss"])
         decibel = max(abs(a["psnr_a"] - b["psnr_a"]) for a, b in pairs)
@@ -362,7 +362,7 @@ def channels_figure(shown, path):
 
 
 def curves_figure(shown, path):
-    pairs = list(side_by_side(shown))
+    pairs = list(side_by_side(shown.runs))
     figure, axes = panels(3.2 * len(pairs), 3.2, len(pairs))
     for axis, (network, ours, torchs) in zip(axes, pairs):
         x, y = over_images(torchs, "psnr_a")

@@ -8,6 +8,7 @@ import re
 from math import log10
 from statistics import mean
 
+from experiments.show import side_by_side
 from others.nn.geometry import correlation_size, phases
 
 from .gather import finished, pretty, speed
@@ -158,12 +159,10 @@ def plain_log(axis, base, ticks):
 
 
 def curves(root, axis):
-    variants = finished(root, "s3-curves")[1]
-    networks = [name.removesuffix(", ours") for name in variants if name.endswith(", ours")]
-    for network, style in zip(networks, STYLES):
-        over_epochs(axis, variants[f"{network}, torch"], None, ("s", "none", "0.45"))
+    for (network, ours, torchs), style in zip(side_by_side(finished(root, "s3-curves")[1]), STYLES):
+        over_epochs(axis, torchs, None, ("s", "none", "0.45"))
         axis.get_lines()[-1].set(markersize=5.5, markerfacecolor="none", markeredgewidth=0.6)
-        over_epochs(axis, variants[f"{network}, ours"], f"{pretty(network)}, ours", style)
+        over_epochs(axis, ours, f"{pretty(network)}, ours", style)
     axis.get_lines()[0].set_label("the same in torch.nn")
     finish(axis)
     return "our blocks and torch.nn's"

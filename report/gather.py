@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from experiments.declarations import declared
-from experiments.show import checkerboard, choose
+from experiments.show import checkerboard, choose, side_by_side
 from others import checkpoint, denoiser, denoiser_bonus, nn, simulation
 from others.nn import kernels, winograd
 from others.nn.summary import calls, count, receptive_field
@@ -321,8 +321,7 @@ def power_of_ten(value):
 def curves(variants):
     """Ours and torch's from the same weights and batches: both ends, and the largest distance in any epoch."""
     rows, starts = [], []
-    for name in (name.removesuffix(", ours") for name in variants if name.endswith(", ours")):
-        ours, torchs = variants[f"{name}, ours"], variants[f"{name}, torch"]
+    for name, ours, torchs in side_by_side(variants):
         apart = [abs(a["psnr_a"] - b["psnr_a"]) for one, other in zip(ours, torchs) for a, b in zip(one, other)]
         ends = (spread([last(run) for run in runs]) for runs in (ours, torchs))
         rows.append([pretty(name), *ends, f"{max(apart):.3f}"])
