@@ -87,6 +87,12 @@ def spread(values, digits=2):
     return f"{mean(values):.{digits}f}{deviation}"
 
 
+def pictures(line):
+    """{noisy, denoised, clean: pixels (N, 3, H, W)} that a line holds."""
+    coded = {name: bytearray(base64.b64decode(line["pictures"][name])) for name in ("noisy", "denoised", "clean")}
+    return {name: torch.frombuffer(c, dtype=torch.uint8).view(line["pictures"]["shape"]) for name, c in coded.items()}
+
+
 def psnr(seeds):
     """Cells of PSNR A and B, or what failed."""
     failure = last(seeds, "failure")
@@ -484,11 +490,7 @@ def rates_figure(shown, path):
 
 def pictures_figure(shown, path):
     """Noisy, denoised, clean: synthetic images, by the last weights that are shown."""
-    coded = list(shown.runs.values())[-1][0][-1]["pictures"]
-    shape = coded["shape"]
-    decoded = (torch.frombuffer(bytearray(base64.b64decode(coded[name])), dtype=torch.uint8).view(shape)
-               for name in ("noisy", "denoised", "clean"))  # fmt: skip
-    figures.comparison(path, *decoded)
+    figures.comparison(path, **pictures(list(shown.runs.values())[-1][0][-1]))
 
 
 # -------------------------------------------------------------------------------------------------- the whole

@@ -3,12 +3,11 @@
 Letters stay text, so that the typesetter sets them in its own type. The same logs give the same bytes.
 """
 
-import base64
 import re
 from math import log10
 from statistics import mean
 
-from experiments.show import side_by_side
+from experiments import show
 from others.nn.geometry import correlation_size, phases
 
 from .gather import finished, pretty, speed
@@ -55,18 +54,13 @@ def draw(root, folder):
 
 def pictures(root):
     """The logged synthetic images in a row: noisy, denoised and clean."""
-    lines = finished(root, "shipped")[1]["rednet"][0]
-    logged = lines[-1]["pictures"]
-    count, _, height, width = logged["shape"]
-    drawn, axes = figure(WIDTH, 0.74, 1, 3 * count)
-    for place, axis in enumerate(axes.flat):
-        name = ("noisy", "denoised", "clean")[place % 3]
-        pixels, start = base64.b64decode(logged[name]), place // 3 * 3 * height * width
-        planes = [pixels[start + c * height * width : start + (c + 1) * height * width] for c in range(3)]
-        image = [list(zip(*(plane[y * width : (y + 1) * width] for plane in planes))) for y in range(height)]
-        axis.imshow(image, interpolation="nearest")
-        axis.set_title(name)
-        axis.set_axis_off()
+    logged = show.pictures(finished(root, "shipped")[1]["rednet"][0][-1])
+    drawn, axes = figure(WIDTH, 0.74, 1, 3 * len(logged["clean"]))
+    for images, group in zip(zip(*logged.values()), axes.reshape(-1, 3)):
+        for name, image, axis in zip(logged, images, group):
+            axis.imshow(image.permute(1, 2, 0).tolist(), interpolation="nearest")
+            axis.set_title(name)
+            axis.set_axis_off()
     return drawn
 
 
@@ -159,7 +153,7 @@ def plain_log(axis, base, ticks):
 
 
 def curves(root, axis):
-    for (network, ours, torchs), style in zip(side_by_side(finished(root, "s3-curves")[1]), STYLES):
+    for (network, ours, torchs), style in zip(show.side_by_side(finished(root, "s3-curves")[1]), STYLES):
         over_epochs(axis, torchs, None, ("s", "none", "0.45"))
         axis.get_lines()[-1].set(markersize=5.5, markerfacecolor="none", markeredgewidth=0.6)
         over_epochs(axis, ours, f"{pretty(network)}, ours", style)
