@@ -80,9 +80,9 @@ def last(seeds, field):
 
 
 def spread(values, digits=2):
-    """mean, +- standard deviation if there are several."""
-    if not values:
-        return ""
+    """Mean, +- standard deviation if there are several; a dash where a run failed, nothing without values."""
+    if not values or None in values:
+        return "-" if values else ""
     deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{mean(values):.{digits}f}{deviation}"
 

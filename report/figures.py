@@ -10,7 +10,7 @@ from statistics import mean
 from experiments import show
 from others.nn.geometry import correlation_size, phases
 
-from .gather import finished, pretty, speed
+from .gather import finished, last, pretty, speed
 
 WIDTH = 7.05  # inches of print, both columns
 COLUMN = 3.42
@@ -164,7 +164,7 @@ def curves(root, axis):
 
 def rates(root, axis):
     variants = finished(root, "s2-rates")[1]
-    against(axis, [(value(name, "lr"), psnrs(runs)) for name, runs in variants.items()], None, STYLES[0])
+    against(axis, [(value(name, "lr"), last(runs)) for name, runs in variants.items()], None, STYLES[0])
     plain_log(axis, 10, [0.01, 0.1, 1, 10])
     axis.set_xlabel("learning rate of plain SGD")
     return "learning rate"
@@ -172,7 +172,7 @@ def rates(root, axis):
 
 def channels(root, axis):
     variants = finished(root, "s1-channels")[1]
-    against(axis, [(value(name, "channels"), psnrs(runs)) for name, runs in variants.items()], None, STYLES[0])
+    against(axis, [(value(name, "channels"), last(runs)) for name, runs in variants.items()], None, STYLES[0])
     plain_log(axis, 2, [8, 16, 32, 64, 128, 256])
     axis.set_xlabel("channels, nearest + convolution")
     return "channels"
@@ -181,7 +181,7 @@ def channels(root, axis):
 def pairs(root, axis):
     variants = finished(root, "targets")[1]
     for target, style in zip(("noisy", "clean"), STYLES):
-        found = [(value(name, "pairs"), psnrs(runs)) for name, runs in variants.items() if name.endswith(target)]
+        found = [(value(name, "pairs"), last(runs)) for name, runs in variants.items() if name.endswith(target)]
         against(axis, found, f"{target} targets", style)
     plain_log(axis, 10, [500, 2_000, 10_000, 50_000])
     axis.set_xlabel("training pairs")
@@ -194,8 +194,8 @@ def optimisers(root, axis):
     best = {}
     for name, runs in variants.items():
         kind = "one cycle, clipped" if "clipped" in name else name.split()[0] if "cycle" not in name else None
-        if kind and None not in psnrs(runs):
-            best.setdefault(kind, []).append((mean(psnrs(runs)), name))
+        if kind and None not in last(runs):
+            best.setdefault(kind, []).append((mean(last(runs)), name))
     for (kind, each), style in zip(best.items(), STYLES):
         over_epochs(axis, variants[max(each)[1]], kind, style)
     finish(axis, columns=2)
@@ -221,7 +221,3 @@ def spectrum(root, axis):
     axis.set_ylabel("error's power, dB")
     axis.legend(loc="upper left")
     return "error over nearest + convolution's"
-
-
-def psnrs(runs):
-    return [run[-1]["psnr_a"] for run in runs]
