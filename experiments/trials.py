@@ -157,10 +157,10 @@ KINDS = {"prescribed": denoiser.Denoiser, "rednet": denoiser_bonus.Denoiser, "fo
 
 def build(config):
     """The network of a configuration, with its initial weights; the seed decides them."""
-    kind, arguments = config["network"]["kind"], {k: v for k, v in config["network"].items() if k != "kind"}
+    arguments = dict(config["network"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        network = KINDS[kind](**arguments)
+        network = KINDS[arguments.pop("kind")](**arguments)
         if config["init"] != "default":
             initialise(network, config["init"])
     return network
@@ -189,13 +189,16 @@ def check(network):
         raise ValueError(f"incompatible: {size[2]} x {size[3]} comes back as {shape[2]} x {shape[3]}")
 
 
+def optimizer(namespace, parameters, name, **options):
+    return getattr(namespace, name)(parameters, **options)
+
+
 class Ours:
     """A network of this project, trained and asked."""
 
     def __init__(self, network, config):
-        options = {k: v for k, v in config["optimizer"].items() if k != "name"}
         self.network, self.dtype = network, PRECISIONS[config["precision"]]
-        self.optimizer = getattr(nn, config["optimizer"]["name"])(network, **options)
+        self.optimizer = optimizer(nn, network, **config["optimizer"])
         self.recipe = training.Recipe(clip=config["clip"] or inf)
 
     def step(self, input, target):
@@ -213,9 +216,8 @@ class Torchs:
     """The same network in torch.nn, with the same weights; autograd, torch.optim, torch's clipping."""
 
     def __init__(self, network, config):
-        options = {k: v for k, v in config["optimizer"].items() if k != "name"}
         self.network = in_torch(network).to(memory_format=torch.channels_last)
-        self.optimizer = getattr(torch.optim, config["optimizer"]["name"])(self.network.parameters(), **options)
+        self.optimizer = optimizer(torch.optim, self.network.parameters(), **config["optimizer"])
         self.clip = config["clip"]
 
     def step(self, input, target):
