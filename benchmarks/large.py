@@ -15,8 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from benchmarks.quality import table  # noqa: E402
+from others import pictures  # noqa: E402
 
 PREDICT = """
 import sys, time, torch
@@ -69,10 +73,6 @@ def python(threads, script, *arguments):
 
 def denoised(threads, side):
     """(seconds, peak MiB) of the command on a smooth picture with noise."""
-    import torch
-
-    from others import pictures
-
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "x.png"
         shade = torch.arange(side).view(1, side, 1).mul(200).div(side).to(torch.uint8)
@@ -87,10 +87,8 @@ def denoised(threads, side):
 def show(args, rows):
     about = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.split(": ")[1] for line in about if line.startswith("model name")), "")
-    lines = [f"# Large images\n\n`benchmarks/large.py`, {args.threads} thread(s) of {cpu.strip()}.\n"]
-    table = [("what", "image", "seconds", "MiB beside image and result"), ("---",) * 4, *rows]
-    lines += ["| " + " | ".join(row) + " |" for row in table]
-    args.out.write_text("\n".join(lines) + "\n")
+    text = f"# Large images\n\n`benchmarks/large.py`, {args.threads} thread(s) of {cpu.strip()}.\n\n"
+    args.out.write_text(text + table(rows, ("what", "image", "seconds", "MiB beside image and result")) + "\n")
     print("  ".join(rows[-1]), flush=True)
 
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -103,10 +104,11 @@ def parts(args):
             yield part
 
 
+@cache
 def properties():
     """The tests of hypothesis."""
-    command = [sys.executable, "-m", "pytest", "tests", "-m", "hypothesis", "--collect-only"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    collect = [sys.executable, "-m", "pytest", "tests", "-m", "hypothesis", "--collect-only"]
+    listed = subprocess.run(collect, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return [line for line in listed.splitlines() if "::" in line]
 
 
@@ -166,8 +168,8 @@ def cpu_seconds():
 
 
 def revision():
-    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+    describe = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def junit(path):

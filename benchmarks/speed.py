@@ -35,18 +35,27 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def upsampling_network(channels):
-    return nn.Sequential(
+    network = nn.Sequential(
         nn.Conv2d(3, channels, 3, 2, 1), nn.ReLU(inplace=True),
         nn.Conv2d(channels, channels, 3, 2, 1), nn.ReLU(inplace=True),
         nn.UpsamplingConv2d(channels, channels), nn.ReLU(inplace=True),
         nn.UpsamplingConv2d(channels, 3), nn.Sigmoid(),
     )  # fmt: skip
+    network.multiple = 4
+    return network
 
 
-def stride_one_network():
-    layers = nn.Conv2d(3, 32, 2, 1, 1), nn.Conv2d(32, 64, 2, 1, 1), nn.TransposeConv2d(64, 32, 2, 1, 1)
-    last = nn.TransposeConv2d(32, 3, 2, 1, 1)
-    return nn.Sequential(*(m for layer in layers for m in (layer, nn.ReLU(inplace=True))), last, nn.Sigmoid())
+def four_layers(channels, **sizes):
+    """S3's network: all four layers with the same kernel, stride, padding and dilation."""
+    half, quarter = channels
+    network = nn.Sequential(
+        nn.Conv2d(3, half, **sizes), nn.ReLU(inplace=True),
+        nn.Conv2d(half, quarter, **sizes), nn.ReLU(inplace=True),
+        nn.TransposeConv2d(quarter, half, **sizes), nn.ReLU(inplace=True),
+        nn.TransposeConv2d(half, 3, **sizes), nn.Sigmoid(),
+    )  # fmt: skip
+    network.multiple = 1  # whatever the stride: experiments find sizes that do not come back, and fill nothing up
+    return network
 
 
 NETWORKS = {
@@ -59,7 +68,7 @@ NETWORKS = {
     "nearest + conv3, C=32": lambda: upsampling_network(32),
     "nearest + conv3, C=64": lambda: upsampling_network(64),
     "shipped prescribed": denoiser.Denoiser,
-    "stride 1, k2, 32-64-32": stride_one_network,
+    "stride 1, k2, 32-64-32": lambda: four_layers((32, 64), kernel_size=2, stride=1, padding=1),
     "RED-Net 8 x 64": lambda: denoiser_bonus.Denoiser(((64, 3, 1),) * 4),
     "shipped RED-Net": denoiser_bonus.Denoiser,
 }

@@ -5,11 +5,11 @@ from importlib.util import find_spec
 NUMBERS = ("loss", "psnr_a", "psnr_b", "seconds", "cpu_seconds")
 
 
-def require(tensorboard=None, wandb=None):
-    """Raise ImportError that says what to install, before anything is run."""
-    for option, package, wanted in (("tensorboard", "tensorboard", tensorboard), ("wandb", "wandb", wandb)):
-        if wanted and find_spec(package) is None:
-            raise ImportError(f"--{option} needs {package}: pip install {package}")
+def require(**options):
+    """Raise ImportError that says what to install, before anything is run; an option has the name of its package."""
+    for package, value in options.items():
+        if value and find_spec(package) is None:
+            raise ImportError(f"--{package} needs {package}: pip install {package}")
 
 
 def watchers(run, tensorboard=None, wandb=None):

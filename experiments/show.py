@@ -80,11 +80,17 @@ def last(seeds, field):
 
 
 def spread(values, digits=2):
-    """mean, +- standard deviation if there are several."""
-    if not values:
-        return ""
+    """Mean, +- standard deviation if there are several; a dash where a run failed, nothing without values."""
+    if not values or None in values:
+        return "-" if values else ""
     deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{mean(values):.{digits}f}{deviation}"
+
+
+def pictures(line):
+    """{noisy, denoised, clean: pixels (N, 3, H, W)} that a line holds."""
+    coded = {name: bytearray(base64.b64decode(line["pictures"][name])) for name in ("noisy", "denoised", "clean")}
+    return {name: torch.frombuffer(c, dtype=torch.uint8).view(line["pictures"]["shape"]) for name, c in coded.items()}
 
 
 def psnr(seeds):
@@ -173,17 +179,17 @@ def shapes(shown):
     return text + "\n\nPublished (S3, stride 1, kernel 2, 10 runs): 24.89 ± 0.08 A, 24.07 ± 0.06 B."
 
 
-def side_by_side(shown):
-    """Pairs of (name, ours, torch's)."""
-    for name, seeds in shown.runs.items():
+def side_by_side(runs):
+    """(network, ours, torch's) of every network that was trained by both."""
+    for name, seeds in runs.items():
         network, _, framework = name.rpartition(", ")
-        if framework == "ours" and f"{network}, torch" in shown.runs:
-            yield network, seeds, shown.runs[f"{network}, torch"]
+        if framework == "ours" and f"{network}, torch" in runs:
+            yield network, seeds, runs[f"{network}, torch"]
 
 
 def curves(shown):
     rows = []
-    for network, ours, torchs in side_by_side(shown):
+    for network, ours, torchs in side_by_side(shown.runs):
         pairs = [(mine, other) for a, b in zip(ours, torchs) for mine, other in zip(a, b)]
         loss = max(abs(a["loss"] - b["loss"]) / b["loss"] for a, b in pairs if b["loss"])
         decibel = max(abs(a["psnr_a"] - b["psnr_a"]) for a, b in pairs)
@@ -362,7 +368,7 @@ def channels_figure(shown, path):
 
 
 def curves_figure(shown, path):
-    pairs = list(side_by_side(shown))
+    pairs = list(side_by_side(shown.runs))
     figure, axes = panels(3.2 * len(pairs), 3.2, len(pairs))
     for axis, (network, ours, torchs) in zip(axes, pairs):
         x, y = over_images(torchs, "psnr_a")
@@ -484,11 +490,7 @@ def rates_figure(shown, path):
 
 def pictures_figure(shown, path):
     """Noisy, denoised, clean: synthetic images, by the last weights that are shown."""
-    coded = list(shown.runs.values())[-1][0][-1]["pictures"]
-    shape = coded["shape"]
-    decoded = (torch.frombuffer(bytearray(base64.b64decode(coded[name])), dtype=torch.uint8).view(shape)
-               for name in ("noisy", "denoised", "clean"))  # fmt: skip
-    figures.comparison(path, *decoded)
+    figures.comparison(path, **pictures(list(shown.runs.values())[-1][0][-1]))
 
 
 # -------------------------------------------------------------------------------------------------- the whole

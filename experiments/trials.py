@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.speed import in_torch, upsampling_network
+from benchmarks.speed import four_layers, in_torch, upsampling_network
 from Miniproject_2.model import PRECISIONS, Model
 from others import data, denoiser, denoiser_bonus, inference, metrics, nn, simulation, training
 
@@ -145,25 +145,6 @@ def minibatch(scenes, index, config, generator):
 # ---------------------------------------------------------------------------------------------------------- networks
 
 
-def four_layers(channels, **sizes):
-    """S3's network: all four layers with the same kernel, stride, padding and dilation."""
-    half, quarter = channels
-    network = nn.Sequential(
-        nn.Conv2d(3, half, **sizes), nn.ReLU(inplace=True),
-        nn.Conv2d(half, quarter, **sizes), nn.ReLU(inplace=True),
-        nn.TransposeConv2d(quarter, half, **sizes), nn.ReLU(inplace=True),
-        nn.TransposeConv2d(half, 3, **sizes), nn.Sigmoid(),
-    )  # fmt: skip
-    network.multiple = 1  # sizes that do not come back are found by `check`, not filled up
-    return network
-
-
-def nearest(channels):
-    network = upsampling_network(channels)
-    network.multiple = 4
-    return network
-
-
 def shipped(name):
     model = Model(name, device="cpu")
     model.load_pretrained_model()
@@ -171,15 +152,15 @@ def shipped(name):
 
 
 KINDS = {"prescribed": denoiser.Denoiser, "rednet": denoiser_bonus.Denoiser, "four layers": four_layers,
-         "nearest": nearest, "shipped": shipped}  # fmt: skip
+         "nearest": upsampling_network, "shipped": shipped}  # fmt: skip
 
 
 def build(config):
     """The network of a configuration, with its initial weights; the seed decides them."""
-    kind, arguments = config["network"]["kind"], {k: v for k, v in config["network"].items() if k != "kind"}
+    arguments = dict(config["network"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        network = KINDS[kind](**arguments)
+        network = KINDS[arguments.pop("kind")](**arguments)
         if config["init"] != "default":
             initialise(network, config["init"])
     return network
@@ -208,13 +189,16 @@ def check(network):
         raise ValueError(f"incompatible: {size[2]} x {size[3]} comes back as {shape[2]} x {shape[3]}")
 
 
+def optimizer(namespace, parameters, name, **options):
+    return getattr(namespace, name)(parameters, **options)
+
+
 class Ours:
     """A network of this project, trained and asked."""
 
     def __init__(self, network, config):
-        options = {k: v for k, v in config["optimizer"].items() if k != "name"}
         self.network, self.dtype = network, PRECISIONS[config["precision"]]
-        self.optimizer = getattr(nn, config["optimizer"]["name"])(network, **options)
+        self.optimizer = optimizer(nn, network, **config["optimizer"])
         self.recipe = training.Recipe(clip=config["clip"] or inf)
 
     def step(self, input, target):
@@ -232,9 +216,8 @@ class Torchs:
     """The same network in torch.nn, with the same weights; autograd, torch.optim, torch's clipping."""
 
     def __init__(self, network, config):
-        options = {k: v for k, v in config["optimizer"].items() if k != "name"}
         self.network = in_torch(network).to(memory_format=torch.channels_last)
-        self.optimizer = getattr(torch.optim, config["optimizer"]["name"])(self.network.parameters(), **options)
+        self.optimizer = optimizer(torch.optim, self.network.parameters(), **config["optimizer"])
         self.clip = config["clip"]
 
     def step(self, input, target):

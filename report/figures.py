@@ -3,14 +3,14 @@
 Letters stay text, so that the typesetter sets them in its own type. The same logs give the same bytes.
 """
 
-import base64
 import re
 from math import log10
 from statistics import mean
 
+from experiments import show
 from others.nn.geometry import correlation_size, phases
 
-from .gather import finished, pretty, speed
+from .gather import finished, last, pretty, speed
 
 WIDTH = 7.05  # inches of print, both columns
 COLUMN = 3.42
@@ -54,18 +54,13 @@ def draw(root, folder):
 
 def pictures(root):
     """The logged synthetic images in a row: noisy, denoised and clean."""
-    lines = finished(root, "shipped")[1]["rednet"][0]
-    logged = lines[-1]["pictures"]
-    count, _, height, width = logged["shape"]
-    drawn, axes = figure(WIDTH, 0.74, 1, 3 * count)
-    for place, axis in enumerate(axes.flat):
-        name = ("noisy", "denoised", "clean")[place % 3]
-        pixels, start = base64.b64decode(logged[name]), place // 3 * 3 * height * width
-        planes = [pixels[start + c * height * width : start + (c + 1) * height * width] for c in range(3)]
-        image = [list(zip(*(plane[y * width : (y + 1) * width] for plane in planes))) for y in range(height)]
-        axis.imshow(image, interpolation="nearest")
-        axis.set_title(name)
-        axis.set_axis_off()
+    logged = show.pictures(finished(root, "shipped")[1]["rednet"][0][-1])
+    drawn, axes = figure(WIDTH, 0.74, 1, 3 * len(logged["clean"]))
+    for images, group in zip(zip(*logged.values()), axes.reshape(-1, 3)):
+        for name, image, axis in zip(logged, images, group):
+            axis.imshow(image.permute(1, 2, 0).tolist(), interpolation="nearest")
+            axis.set_title(name)
+            axis.set_axis_off()
     return drawn
 
 
@@ -158,12 +153,10 @@ def plain_log(axis, base, ticks):
 
 
 def curves(root, axis):
-    variants = finished(root, "s3-curves")[1]
-    networks = [name.removesuffix(", ours") for name in variants if name.endswith(", ours")]
-    for network, style in zip(networks, STYLES):
-        over_epochs(axis, variants[f"{network}, torch"], None, ("s", "none", "0.45"))
+    for (network, ours, torchs), style in zip(show.side_by_side(finished(root, "s3-curves")[1]), STYLES):
+        over_epochs(axis, torchs, None, ("s", "none", "0.45"))
         axis.get_lines()[-1].set(markersize=5.5, markerfacecolor="none", markeredgewidth=0.6)
-        over_epochs(axis, variants[f"{network}, ours"], f"{pretty(network)}, ours", style)
+        over_epochs(axis, ours, f"{pretty(network)}, ours", style)
     axis.get_lines()[0].set_label("the same in torch.nn")
     finish(axis)
     return "our blocks and torch.nn's"
@@ -171,7 +164,7 @@ def curves(root, axis):
 
 def rates(root, axis):
     variants = finished(root, "s2-rates")[1]
-    against(axis, [(value(name, "lr"), psnrs(runs)) for name, runs in variants.items()], None, STYLES[0])
+    against(axis, [(value(name, "lr"), last(runs)) for name, runs in variants.items()], None, STYLES[0])
     plain_log(axis, 10, [0.01, 0.1, 1, 10])
     axis.set_xlabel("learning rate of plain SGD")
     return "learning rate"
@@ -179,7 +172,7 @@ def rates(root, axis):
 
 def channels(root, axis):
     variants = finished(root, "s1-channels")[1]
-    against(axis, [(value(name, "channels"), psnrs(runs)) for name, runs in variants.items()], None, STYLES[0])
+    against(axis, [(value(name, "channels"), last(runs)) for name, runs in variants.items()], None, STYLES[0])
     plain_log(axis, 2, [8, 16, 32, 64, 128, 256])
     axis.set_xlabel("channels, nearest + convolution")
     return "channels"
@@ -188,7 +181,7 @@ def channels(root, axis):
 def pairs(root, axis):
     variants = finished(root, "targets")[1]
     for target, style in zip(("noisy", "clean"), STYLES):
-        found = [(value(name, "pairs"), psnrs(runs)) for name, runs in variants.items() if name.endswith(target)]
+        found = [(value(name, "pairs"), last(runs)) for name, runs in variants.items() if name.endswith(target)]
         against(axis, found, f"{target} targets", style)
     plain_log(axis, 10, [500, 2_000, 10_000, 50_000])
     axis.set_xlabel("training pairs")
@@ -201,8 +194,8 @@ def optimisers(root, axis):
     best = {}
     for name, runs in variants.items():
         kind = "one cycle, clipped" if "clipped" in name else name.split()[0] if "cycle" not in name else None
-        if kind and None not in psnrs(runs):
-            best.setdefault(kind, []).append((mean(psnrs(runs)), name))
+        if kind and None not in last(runs):
+            best.setdefault(kind, []).append((mean(last(runs)), name))
     for (kind, each), style in zip(best.items(), STYLES):
         over_epochs(axis, variants[max(each)[1]], kind, style)
     finish(axis, columns=2)
@@ -228,7 +221,3 @@ def spectrum(root, axis):
     axis.set_ylabel("error's power, dB")
     axis.legend(loc="upper left")
     return "error over nearest + convolution's"
-
-
-def psnrs(runs):
-    return [run[-1]["psnr_a"] for run in runs]

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from experiments.declarations import declared
-from experiments.show import checkerboard, choose
+from experiments.show import checkerboard, choose, side_by_side, spread
 from others import checkpoint, denoiser, denoiser_bonus, nn, simulation
 from others.nn import kernels, winograd
 from others.nn.summary import calls, count, receptive_field
@@ -270,26 +270,18 @@ def pretty(name):
     return re.sub(r"\bx\b", "×", name.replace("_", " ").replace("rednet", "RED-Net").replace("=", " "))
 
 
-def last(lines, field="psnr_a"):
-    return lines[-1].get(field)
+def last(runs, field="psnr_a"):
+    """The field in the last line of every seed; None where that failed."""
+    return [lines[-1].get(field) for lines in runs]
 
 
-def spread(values, digits=2):
-    """Mean, and +- the standard deviation where there are several values; a dash where a run failed."""
-    if None in values:
-        return "-"
-    text = f"{mean(values):.{digits}f}"
-    return text + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
+def finals(variants, field="psnr_a"):
+    return {name: spread(last(runs, field)) for name, runs in variants.items()}
 
 
-def finals(variants, field="psnr_a", digits=2):
-    return {name: spread([last(lines, field) for lines in runs], digits) for name, runs in variants.items()}
-
-
-def average(variants, field="psnr_a"):
+def average(variants):
     """{variant: mean over seeds}, without failed ones."""
-    values = {name: [last(lines, field) for lines in runs] for name, runs in variants.items()}
-    return {name: mean(each) for name, each in values.items() if None not in each}
+    return {name: mean(last(runs)) for name, runs in variants.items() if None not in last(runs)}
 
 
 def extremes(variants):
@@ -305,9 +297,9 @@ def blocks(variants):
     """Largest absolute differences from torch over all blocks, by dtype: of outputs and input gradients (`maps`), and
     of parameters' gradients (`sums`)."""
     found = {}
-    for name, (lines,) in variants.items():
+    for name, runs in variants.items():
         entry = found.setdefault(name.rsplit(" ", 1)[1], {"maps": [], "sums": []})
-        for what, value in last(lines, "differences").items():
+        for what, value in last(runs, "differences")[0].items():
             entry["maps" if what in ("output", "grad_input") else "sums"].append(value)
     ends = {dtype: {key: power_of_ten(max(values)) for key, values in entry.items()} for dtype, entry in found.items()}
     return {**ends, "count": str(len(variants) // len(found))}
@@ -321,11 +313,9 @@ def power_of_ten(value):
 def curves(variants):
     """Ours and torch's from the same weights and batches: both ends, and the largest distance in any epoch."""
     rows, starts = [], []
-    for name in (name.removesuffix(", ours") for name in variants if name.endswith(", ours")):
-        ours, torchs = variants[f"{name}, ours"], variants[f"{name}, torch"]
+    for name, ours, torchs in side_by_side(variants):
         apart = [abs(a["psnr_a"] - b["psnr_a"]) for one, other in zip(ours, torchs) for a, b in zip(one, other)]
-        ends = (spread([last(run) for run in runs]) for runs in (ours, torchs))
-        rows.append([pretty(name), *ends, f"{max(apart):.3f}"])
+        rows.append([pretty(name), spread(last(ours)), spread(last(torchs)), f"{max(apart):.3f}"])
         starts.append(apart[0])
     return {"rows": rows, "start": f"by {power_of_ten(max(starts))} dB" if max(starts) else "not at all"}
 
@@ -341,13 +331,13 @@ def shapes(variants):
     cells = {tuple(re.findall(r"=(\d+)", name)): runs for name, runs in variants.items()}
     kernels, *_ = (sorted(set(axis)) for axis in zip(*cells))
     columns = sorted({key[1:] for key in cells})
-    text = {key: "×" if None in map(last, runs) else [f"{mean(map(last, runs)):.2f}", deviation(runs)]
+    text = {key: "×" if None in last(runs) else [f"{mean(last(runs)):.2f}", deviation(last(runs))]
             for key, runs in cells.items()}  # fmt: skip
     return {"columns": columns, "rows": [[k, *(text[(k, *column)] for column in columns)] for k in kernels]}
 
 
-def deviation(runs):
-    return f"{stdev(map(last, runs)):.2f}" if len(runs) > 1 else ""
+def deviation(values):
+    return f"{stdev(values):.2f}" if len(values) > 1 else ""
 
 
 def targets(variants):
@@ -357,7 +347,7 @@ def targets(variants):
     few, pairs = min(numbers), max(numbers)
     ends = {key: [f"{found[f'pairs={count} {target}']:.2f}" for target in ("noisy", "clean")]
             for key, count in (("few", few), ("all", pairs))}  # fmt: skip
-    floors = [last(lines, "floor") for lines in variants[f"pairs={pairs} noisy"]]
+    floors = last(variants[f"pairs={pairs} noisy"], "floor")
     if None in floors:
         raise Missing("experiments/logs/targets.jsonl", "the field floor of the last epoch")
     loss, error, variance = (mean(floor[key] for floor in floors) for key in ("loss", "error", "variance"))
@@ -370,7 +360,7 @@ def upsampling(variants):
     back."""
     grey, rows = finals(variants, "flat_deviation"), []
     for name, value in finals(variants).items():
-        peaks = zip(*(checkerboard(last(lines, "spectrum")) for lines in variants[name]))
+        peaks = zip(*map(checkerboard, last(variants[name], "spectrum")))
         rows.append([pretty(name), value, *(signed(mean(peak)) for peak in peaks), grey[name]])
     return {"rows": rows}
 
@@ -380,7 +370,7 @@ def signed(value):
 
 
 def images(variants):
-    return {name: [spread([last(run, field) for run in runs]) for field in ("psnr_a", "generated_a")]
+    return {name: [spread(last(runs, field)) for field in ("psnr_a", "generated_a")]
             for name, runs in variants.items()}  # fmt: skip
 
 
