@@ -131,8 +131,8 @@ def uncut(gradient, output):
 
 
 def clip_gradients(optimizer, largest):
-    """Scale all gradients down so that the norm of the whole is at most `largest`. (Pascanu et al. 2013; torch.nn.utils.
-    clip_grad_norm_, with its 1e-6: both give the same)"""
+    """Scale all gradients down so that the norm of the whole is at most `largest`, as torch.nn.utils.clip_grad_norm_
+    does, with its 1e-6. (Pascanu et al. 2013)"""
     gradients = [gradient for group in optimizer.param_groups for _, gradient in optimizer.pairs(group)]
     norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
     scale = (largest / (norm + 1e-6)).clamp(max=1)

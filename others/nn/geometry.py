@@ -32,15 +32,15 @@ def span(kernel_size, dilation):
     return dilation * (kernel_size - 1) + 1
 
 
-def correlation_size(size, kernel_size, stride=1, padding=0, dilation=1):
-    """Length of a convolution's output; `padding` counts both ends. (torch.nn.Conv2d, "Shape")"""
-    return (size + padding - span(kernel_size, dilation)) // stride + 1
+def correlation_size(size, kernel_size, stride=1, total_padding=0, dilation=1):
+    """Length of a convolution's output; `total_padding` counts both ends. (torch.nn.Conv2d, "Shape")"""
+    return (size + total_padding - span(kernel_size, dilation)) // stride + 1
 
 
-def scatter_size(size, kernel_size, stride=1, padding=0, dilation=1):
-    """The smallest length whose `correlation_size` is `size`: `stride - 1` longer ones share it, which is what a
-    transposed convolution's output_padding chooses from. (torch.nn.ConvTranspose2d, "Shape")"""
-    return (size - 1) * stride - padding + span(kernel_size, dilation)
+def scatter_size(size, kernel_size, stride=1, total_padding=0, dilation=1):
+    """The smallest length whose `correlation_size` is `size`; `stride - 1` longer ones share it.
+    (torch.nn.ConvTranspose2d, "Shape")"""
+    return (size - 1) * stride - total_padding + span(kernel_size, dilation)
 
 
 class Geometry(NamedTuple):
@@ -85,7 +85,7 @@ def phases(size, kernel_size, stride, padding, dilation):
     Position h receives y[o] through tap i where h + padding = o * stride + i * dilation. Writing h + padding as
     q * stride + r, only taps with i * dilation = r (mod stride) take part, and o = q - (i * dilation - r) / stride:
     one step in q is one step in o, a correlation of stride 1. Those taps are stride / gcd(stride, dilation) apart and
-    read places dilation / gcd apart, the last of them o = q - reach. With kernel 3, stride 2 and padding 1, even
+    read places dilation / gcd apart, the last of them o = q - offset. With kernel 3, stride 2 and padding 1, even
     positions take tap 1 alone and odd ones taps 2 and 0. (Shi et al. 2016, arXiv:1609.07009)
     """
     found = []
@@ -94,10 +94,10 @@ def phases(size, kernel_size, stride, padding, dilation):
         q, r = divmod(first + padding, stride)
         taps = [i for i in range(kernel_size) if (i * dilation - r) % stride == 0]
         last = taps[-1] if taps else 0
-        reach = (last * dilation - r) // stride
+        offset = (last * dilation - r) // stride
         flipped = slice(kernel_size - 1 - last, kernel_size if taps else 0, stride // common)
         count = (size - first + stride - 1) // stride
-        found.append(Phase(first, count, flipped, len(taps), reach - q, dilation // common))
+        found.append(Phase(first, count, flipped, len(taps), offset - q, dilation // common))
     return tuple(found)
 
 
@@ -124,10 +124,10 @@ def overlap(tap, size, other_size, stride, padding, dilation, adjoint):
     return (strided, dense) if adjoint else (dense, strided)
 
 
-def pooled_size(size, kernel_size, stride=1, padding=0, dilation=1, ceil_mode=False):
-    """Length of a pooling's output; `padding` counts both ends, equally long. With ceil_mode a last, partial window
-    counts too if it starts inside the image or the padding before it. (torch.nn.MaxPool2d, "Shape")"""
+def pooled_size(size, kernel_size, stride=1, total_padding=0, dilation=1, ceil_mode=False):
+    """Length of a pooling's output; `total_padding` counts both ends, equally long. With ceil_mode a last, partial
+    window counts too if it starts inside the image or the padding before it. (torch.nn.MaxPool2d, "Shape")"""
     if not ceil_mode:
-        return correlation_size(size, kernel_size, stride, padding, dilation)
-    count = correlation_size(size + stride - 1, kernel_size, stride, padding, dilation)
-    return count - 1 if (count - 1) * stride >= size + padding // 2 else count
+        return correlation_size(size, kernel_size, stride, total_padding, dilation)
+    count = correlation_size(size + stride - 1, kernel_size, stride, total_padding, dilation)
+    return count - 1 if (count - 1) * stride >= size + total_padding // 2 else count

@@ -8,11 +8,12 @@ A convolution is bilinear in its input x and its weight w, so there are exactly 
 
 and one identity that tests all of them: <correlate(x, w), y> = <x, scatter(y, w)> = <w, weight_gradient(x, y)>.
 
-Images are NHWC here, (N, H, W, C) with any strides; weights keep torch's layout (C_out, C_in / groups, kh, kw). Each
-map is computed in one of three ways: one copy of the image into columns and one matrix product, block by block
-("im2col", Chellapilla et al. 2006); `winograd`, where that is estimated to be faster; or, for a few result channels,
-the product first and then shifted additions (`multiply_first`). The size of what a map makes is always passed in: with
-a stride, several inputs have outputs of the same size. Operands do not require grad: the layers detach them.
+Images are NHWC here, (N, H, W, C) with any strides; weights keep torch's layout (C_out, C_in / groups, kh, kw).
+`correlate` and `weight_gradient` are one copy of the image into columns and one matrix product, block by block
+("im2col", Chellapilla et al. 2006), or `winograd` where that is estimated to be faster; `scatter` is correlations, one
+for each of its phases. To a few channels both maps of images are a product first and then shifted additions
+(`multiply_first`). The size of what a map makes is always passed in: with a stride, several inputs have outputs of the
+same size. Operands do not require grad: the layers detach them.
 """
 
 from math import prod
@@ -36,9 +37,9 @@ def correlate(x, weight, size, geometry, bias=None):
 def scatter(y, weight, size, geometry, bias=None):
     """(N, H', W', C_out), (C_out, C_in / groups, kh, kw) -> (N, *size, C_in), plus bias (C_in,) if there is one.
 
-    Except to a few channels, each of the sub-pixel phases of the result is an ordinary stride-1 correlation of y with
-    the phase's taps, one by one or all as the channels of one (`scatter_jointly`): every output is written once,
-    nothing is folded.
+    To a few channels `multiply_first`. Otherwise each sub-pixel phase of the result is an ordinary stride-1 correlation
+    of y with the phase's taps, one by one or all as the channels of one (`scatter_jointly`): every output is written
+    once, nothing is folded.
     """
     channels = weight.shape[1] * geometry.groups
     if channels < FEW_CHANNELS and geometry.groups == 1:
@@ -54,7 +55,7 @@ def scatter(y, weight, size, geometry, bias=None):
     step_y, step_x = geometry.stride
     for rows in vertical:
         for cols in horizontal:
-            phase = 0 if bias is None else bias  # where no tap reaches: large stride, or one with dilation's factor
+            phase = 0 if bias is None else bias  # for no tap: a large stride, or one with a factor of the dilation
             if rows.kernel_size and cols.kernel_size:
                 phase = workspace("phase", (len(y), rows.count, cols.count, channels), y)
                 correlate_phase(phase, y, weight, rows, cols, geometry.groups, bias)
@@ -73,8 +74,8 @@ def weight_gradient(x, y, geometry):
 
 
 def correlate_and_gradient(x, weight, y, geometry):
-    """correlate(x, weight) and weight_gradient(x, y), (N, H', W', C_out) both, from the same columns: what going
-    backward through a transposed convolution takes."""
+    """(N, H, W, C_in), weight, (N, H', W', C_out) -> correlate(x, weight), of y's shape, and weight_gradient(x, y), of
+    the weight's, from the same columns: what going backward through a transposed convolution takes."""
     if winograd.pays(x, y.shape[1:], geometry):
         return winograd.correlate_and_gradient(x, weight, y, geometry)
     gradient, matrix = new_gradient(x, y, geometry), as_matrix(weight, geometry.groups)
@@ -88,7 +89,8 @@ def correlate_and_gradient(x, weight, y, geometry):
 
 # -------------------------------------------------------------------------------------------------------- helpers
 
-FEW_CHANNELS = 8  # fewer result channels than this: shifted additions are faster than so narrow a product
+FEW_CHANNELS = 8  # fewer result channels than this: shifted additions are faster than so narrow a product; fewer
+#                   input channels: copies along the image are faster than along so few channels
 NARROW = 16  # columns of a product's result: a multiple of this many is fastest
 BLOCK_BYTES = 2**22  # of columns at a time, or one row of one image: they stay in the cache
 
@@ -134,6 +136,7 @@ def new_gradient(x, y, geometry):
     """Zeros (groups, C_out / groups, kh * kw * C_in / groups) to sum a weight's gradient in, 32 bits for 16-bit y."""
     groups, (kh, kw) = geometry.groups, geometry.kernel_size
     rows, columns = y.shape[3] // groups, kh * kw * x.shape[3] // groups
+    # stored transposed where that makes the product's width a multiple of NARROW, or its longer side
     turned = groups == 1 and columns % NARROW and (rows % NARROW == 0 or rows > columns)
     zeros = y.new_zeros(groups, columns, rows).transpose(1, 2) if turned else y.new_zeros(groups, rows, columns)
     return zeros.float() if zeros.element_size() == 2 else zeros
@@ -162,12 +165,13 @@ def column_blocks(x, outputs, geometry):
 def unfold_windows(x, size, geometry):
     """(N, H, W, C) -> columns (groups, N * H' * W', kh * kw * C / groups): row by row what the kernel sees.
 
-    A workspace, valid until the next call; for a contiguous image and a 1x1 kernel, a view of the image.
+    A workspace, valid until the next call; for a contiguous image, a 1x1 kernel, stride 1 and no
+    groups, a view of the image.
     """
     groups, channels = geometry.groups, x.shape[3] // geometry.groups
     (kh, kw), (sy, sx), (dy, dx) = geometry.kernel_size, geometry.stride, geometry.dilation
-    reach = [(n - 1) * s + span(k, d) for n, k, s, d in zip(size, (kh, kw), (sy, sx), (dy, dx))]
-    x = crop_or_pad(x, [-p for p in geometry.padding], reach)
+    extent = [(n - 1) * s + span(k, d) for n, k, s, d in zip(size, (kh, kw), (sy, sx), (dy, dx))]
+    x = crop_or_pad(x, [-p for p in geometry.padding], extent)
     n, h, w, c = x.stride()
     windows = x.as_strided(
         (groups, x.shape[0], *size, kh, kw, channels),
@@ -188,8 +192,8 @@ def unfold_windows(x, size, geometry):
 def as_matrix(weight, groups):
     """(C_out, C_in / groups, kh, kw) -> (groups, kh * kw * C_in / groups, C_out / groups), rows in columns' order.
 
-    Without groups, columns of zeros are added up to a multiple of `NARROW` unless C_out is one of 8: the product of an
-    odd width takes up to four times as long.
+    Without groups, columns of zeros are added up to a multiple of `NARROW` unless C_out is a multiple of 8: the product
+    of an odd width takes up to four times as long.
     """
     width = weight.shape[0] // groups
     matrix = split(weight, groups).permute(0, 3, 4, 2, 1).reshape(groups, -1, width)

@@ -119,31 +119,29 @@ class UpsamplingConv2d(Convolution):
         return [correlation_size(*axis) for axis in axes]
 
     def folded_geometry(self):
-        """The transposed convolution's: its kernel covers the reach of the taps from any place in a small pixel."""
-        reach = [span(k, d) for k, d in zip(self.kernel_size, self.dilation)]
-        kernel = tuple(r + s - 1 for r, s in zip(reach, self.stride))
-        padding = tuple(r - 1 - p for r, p in zip(reach, self.padding))
+        """The transposed convolution's: its kernel covers the taps from any place in a small pixel."""
+        spans = [span(k, d) for k, d in zip(self.kernel_size, self.dilation)]
+        kernel = tuple(n + s - 1 for n, s in zip(spans, self.stride))
+        padding = tuple(n - 1 - p for n, p in zip(spans, self.padding))
         return Geometry(kernel, self.stride, padding, groups=self.groups)
 
-    def offsets(self, kernel):
+    def places(self, kernel):
         """The scale_factor^2 places of the dilated weight within the folded kernel, as views."""
         (sy, sx), (dy, dx) = self.stride, self.dilation
-        reach_y, reach_x = (span(k, d) for k, d in zip(self.kernel_size, self.dilation))
-        return [
-            kernel[:, :, y : y + reach_y : dy, x : x + reach_x : dx] for y in range(sy) for x in range(sx)
-        ]  # fmt: skip
+        height, width = (span(k, d) for k, d in zip(self.kernel_size, self.dilation))
+        return [kernel[:, :, y : y + height : dy, x : x + width : dx] for y in range(sy) for x in range(sx)]
 
     def fold(self, weight):
         """(out, in / groups, kh, kw) -> the transposed convolution's kernel (in, out / groups, Kh, Kw)."""
         weight = transpose(weight.flip(2, 3), self.groups)
         kernel = weight.new_zeros(*weight.shape[:2], *self.folded_geometry().kernel_size)
-        for place in self.offsets(kernel):
+        for place in self.places(kernel):
             place.add_(weight)
         return kernel
 
-    def unfold(self, kernel):
+    def fold_adjoint(self, kernel):
         """The adjoint of `fold`."""
-        return transpose(sum(self.offsets(kernel)), self.groups).flip(2, 3)
+        return transpose(sum(self.places(kernel)), self.groups).flip(2, 3)
 
     def forward(self, input):
         self.check(input)
@@ -159,7 +157,7 @@ class UpsamplingConv2d(Convolution):
         kernel = self.fold(self.operands(grad_output.dtype)[0])
         grad_output = nhwc(grad_output)
         both = correlate_and_gradient(grad_output, kernel, nhwc(input), self.folded_geometry())
-        self.add_gradients(self.unfold(both[1]), grad_output)
+        self.add_gradients(self.fold_adjoint(both[1]), grad_output)
         return nchw(both[0], like=input)
 
     def accumulate(self, grad_output):
@@ -167,7 +165,7 @@ class UpsamplingConv2d(Convolution):
         self.check_gradient(grad_output, input, size)
         grad_output = nhwc(grad_output)
         kernel_grad = weight_gradient(grad_output, nhwc(input), self.folded_geometry())
-        self.add_gradients(self.unfold(kernel_grad), grad_output)
+        self.add_gradients(self.fold_adjoint(kernel_grad), grad_output)
 
     def extra_repr(self):
         return super().extra_repr().replace("stride=", "scale_factor=")

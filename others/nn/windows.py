@@ -21,12 +21,10 @@ def crop_or_pad(x, start, size):
     padded = workspace("padded", (x.shape[0], height, width, x.shape[3]), x)
     first_y, first_x = lo_y - top, lo_x - left
     last_y, last_x = first_y + inside.shape[1], first_x + inside.shape[2]
-    for margin in (slice(0, first_y), slice(last_y, height)):
-        if margin.start < margin.stop:
-            padded[:, margin].zero_()
-    for margin in (slice(0, first_x), slice(last_x, width)):
-        if margin.start < margin.stop:
-            padded[:, first_y:last_y, margin].zero_()
+    padded[:, :first_y].zero_()
+    padded[:, last_y:].zero_()
+    padded[:, first_y:last_y, :first_x].zero_()
+    padded[:, first_y:last_y, last_x:].zero_()
     padded[:, first_y:last_y, first_x:last_x] = inside
     return padded
 

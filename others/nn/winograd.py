@@ -87,8 +87,8 @@ def correlate_into(y, x, weight, geometry, bias):
     """`kernels.correlate_into`."""
     factors = transform_weight(weight, tiling(y.shape[1:3], geometry), geometry)
     for x_block, (out,), shifted in tile_blocks(x, (y,), geometry):
-        block = tiling(out.shape[1:3], geometry)
-        write(out, transform_image(x_block, block, shifted), factors, bias, block)
+        block_tiles = tiling(out.shape[1:3], geometry)
+        write(out, transform_image(x_block, block_tiles, shifted), factors, bias, block_tiles)
     return y
 
 
@@ -97,8 +97,8 @@ def weight_gradient(x, y, geometry):
     tiles = tiling(y.shape[1:3], geometry)
     gradient = new_gradient(x, y, tiles, geometry)
     for x_block, (y_block,), shifted in tile_blocks(x, (y,), geometry):
-        block = tiling(y_block.shape[1:3], geometry)
-        add_product(gradient, transform_image(x_block, block, shifted), y_block, block)
+        block_tiles = tiling(y_block.shape[1:3], geometry)
+        add_product(gradient, transform_image(x_block, block_tiles, shifted), y_block, block_tiles)
     return as_weight(gradient, tiles, geometry)
 
 
@@ -108,10 +108,10 @@ def correlate_and_gradient(x, weight, y, geometry):
     factors, gradient = transform_weight(weight, tiles, geometry), new_gradient(x, y, tiles, geometry)
     result = empty(y.shape, dtype=x.dtype, device=x.device)
     for x_block, (y_block, out), shifted in tile_blocks(x, (y, result), geometry):
-        block = tiling(out.shape[1:3], geometry)
-        image = transform_image(x_block, block, shifted)
-        write(out, image, factors, None, block)
-        add_product(gradient, image, y_block, block)
+        block_tiles = tiling(out.shape[1:3], geometry)
+        image = transform_image(x_block, block_tiles, shifted)
+        write(out, image, factors, None, block_tiles)
+        add_product(gradient, image, y_block, block_tiles)
     return result, as_weight(gradient, tiles, geometry)
 
 
@@ -156,7 +156,8 @@ def transform(matrix, values, name):
 def transform_image(x, tiles, geometry):
     """B^T d: (N, H, W, C) -> (parts, points, tiles of a part, phases * C)."""
     axes = zip(tiles.count, tiles.tile, tiles.points, geometry.stride)
-    x = crop_or_pad(x, [-p for p in geometry.padding], [((n - 1) * m + p) * s for n, m, p, s in axes])
+    extent = [((n - 1) * m + points) * s for n, m, points, s in axes]
+    x = crop_or_pad(x, [-p for p in geometry.padding], extent)
     values = in_tiles(x, tiles, tiles.points, geometry.stride)
     values = workspace("tiles", values.shape, x).copy_(values)
     image = transform(transforms(tiles, x).image, values, "transformed image")
@@ -181,9 +182,10 @@ def write(out, image, factors, bias, tiles):
     for part, values in zip(products, image):
         part.baddbmm_(values, factors, beta=0)
     if bias is not None:
-        # of the points, (1, 1): A is 1 for every output
-        one = (tiles.taps[0] > 1) * tiles.points[1] + (tiles.taps[1] > 1)
-        products[:, one].add_(bias)
+        # A^T's column for the point 1 is all ones: added there, the bias reaches every output once. On an axis that
+        # point has the index 1, or 0 where there is one tap
+        ones = (tiles.taps[0] > 1) * tiles.points[1] + (tiles.taps[1] > 1)
+        products[:, ones].add_(bias)
     results = transform(transforms(tiles, out).result, products, "results")
     size = tuple(n * m for n, m in zip(tiles.count, tiles.tile))
     whole = out if out.shape[1:3] == size else workspace("whole", (len(out), *size, out.shape[3]), out)
@@ -209,7 +211,7 @@ def new_gradient(x, y, tiles, geometry):
 
 
 def as_weight(gradient, tiles, geometry):
-    """The adjoint of `transform_weight`."""
+    """The adjoint of `transform_weight`: (points, phases * C, C_out) -> (C_out, C, kh, kw)."""
     (sy, sx), (ty, tx), (kh, kw) = geometry.stride, tiles.taps, geometry.kernel_size
     _, channels, out_channels = gradient.shape
     phases = transforms(tiles, gradient).weight.t().mm(gradient.view(len(gradient), -1))
@@ -238,7 +240,7 @@ def transforms(tiles, like):
 def transforms_of(tile, taps, dtype, device):
     vertical, horizontal = (axis_matrices(*axis) for axis in zip(tile, taps))
 
-    def tensor(rows):
+    def tensor(rows):  # by hand, as `kronecker`: of torch the framework uses little more than empty, cat and arange
         matrix = empty(len(rows), len(rows[0]), dtype=dtype, device=device)
         for place, row in zip(matrix, rows):
             for number, value in enumerate(row):
