@@ -16,6 +16,7 @@ except ImportError:  # Windows
 
 TAKEN = errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK  # how systems say that another holds a lock
 WAIT = 0.05  # seconds between two tries
+TEMPORARY = ".n2n-tmp"  # ends the names of files that are not yet whole
 
 
 def check_new(path, force=False):
@@ -36,7 +37,7 @@ def replacing(path, force=False, make_folder=True):
     check_new(path, force)
     if make_folder:
         path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
     os.close(handle)
     try:
         with open(temporary, "w+b") as file:  # tifffile asks a file for its name
@@ -67,7 +68,7 @@ def locked(path, patience=0.0):
         yield
         return
     try:
-        for left in Path(path).parent.glob(f".{escape(Path(path).name)}.{'?' * 8}"):
+        for left in Path(path).parent.glob(f".{escape(Path(path).name)}.{'?' * 8}{TEMPORARY}"):
             left.unlink(missing_ok=True)
         yield
     finally:

@@ -14,7 +14,7 @@ import torch
 
 from Miniproject_2.model import Model
 from others import checkpoint, denoiser, files
-from others.files import locked
+from others.files import locked, replacing
 from others.training import Recipe, fit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,14 +95,16 @@ def test_a_second_training_is_refused_and_changes_nothing(small, path, pairs, tr
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM] if hasattr(signal, "SIGKILL") else [])
 def test_a_process_that_died_has_no_lock(path, pairs, training, number):
+    others = {".training.pth.state.abcd_123.n2n-tmp", ".training.pth.original", ".training.pth.20260101"}
     if number == signal.SIGKILL:
-        (path.parent / ".training.pth.abcd_123").write_text("half a file")
-        (path.parent / ".training.pth.state.abcd_123").write_text("of another file")
+        (path.parent / ".training.pth.abcd_123.n2n-tmp").write_text("half a file")
+        for name in others:
+            (path.parent / name).write_text("of another file")
     training.send_signal(number)
     training.kill()
     training.wait()
     assert len(train(path, pairs)) == 2
-    left = {".training.pth.state.abcd_123"} if number == signal.SIGKILL else set()
+    left = others if number == signal.SIGKILL else set()
     assert {entry.name for entry in path.parent.iterdir()} == {"training.pth"} | left
 
 
@@ -149,6 +151,16 @@ def test_weights_put_into_one_file_at_the_same_time_are_all_there(path):
     running = [start(SAVING, path, number) for number in range(3)]
     assert [process.wait(100) for process in running] == [0] * 3
     assert checkpoint.load(path)["denoisers"].keys() == {f"{a}.{b}" for a in range(3) for b in range(5)}
+
+
+def test_what_a_killed_writer_leaves_is_removed_by_the_next(path):
+    """Whatever name `replacing` gave it."""
+    with replacing(path) as file:
+        left = Path(file.name)
+        held = left.read_bytes()
+    left.write_bytes(held)
+    with locked(path):
+        assert not left.exists() and path.exists()
 
 
 def test_patience_ends(path):
