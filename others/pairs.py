@@ -9,6 +9,7 @@ import torch
 from .noise import BLOCK, detail
 
 FAR = 0.75  # pixels of shift from which a pair counts as not aligned
+SMALLEST = 8 * BLOCK  # pixels of a side, to tell whether a pair is aligned and shares its noise
 COMMON = 0.7  # share of the noise in flat blocks from which two pictures count as sharing it
 
 
@@ -44,13 +45,14 @@ def draw(n, generator):
 
 
 def problem(first, second):
-    """What is wrong with a pair of pictures (3, H, W) of one scene, in plain words; None if nothing was found."""
+    """What is wrong with a pair of pictures (3, H, W) of one scene, in plain words; None if nothing was found. Whether
+    they are aligned and share their noise is not looked for where a side is below `SMALLEST`."""
     if first.shape != second.shape:
         return f"they have different sizes, {size_of(first)} and {size_of(second)}"
     first, second = (middle(image) for image in (first, second))
     if torch.equal(first, second):
         return "they are the same picture; each needs noise of its own"
-    if min(first.shape) < 8 * BLOCK:
+    if min(first.shape) < SMALLEST:
         return None
     down, right = shift(first, second)
     if max(abs(down), abs(right)) > FAR:

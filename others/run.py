@@ -1,6 +1,7 @@
 """The state of a training: saved so that another process goes on with it to the same bits, and watched."""
 
 import errno
+import json
 import shutil
 import signal
 import threading
@@ -24,24 +25,30 @@ COUNTERS = ("epoch", "position", "done", "total", "seconds", "total_steps", "bes
 
 
 class Diverged(RuntimeError):
-    """The loss is not finite or has exploded; the network has the best weights it had."""
+    """The loss is not finite or has exploded; the network has the best weights it had, which it has `learnt` unless
+    they are those that it began with."""
+
+    def __init__(self, message, learnt):
+        super().__init__(message)
+        self.learnt = learnt
 
 
 class Run:
     """A training of `network` for some epochs: parameters, optimiser, schedule, random state, and how far it is.
 
     With a `path`, everything is saved there before the first step, at the end of each epoch, and every `SAVE_EVERY`
-    seconds; a file that is there already is gone on from. Only the process of rank 0 reads and writes it.
-    Raises CheckpointError if the file is damaged or belongs to another training.
+    seconds; a file that is there already is gone on from, if its first pairs were the same. Only the process of rank 0
+    reads and writes it. Raises CheckpointError if the file is damaged or belongs to another training.
     """
 
     def __init__(self, network, pairs, epochs, recipe, dtype=torch.float32, path=None, workers=ALONE):
         self.network, self.epochs, self.recipe, self.workers = network, epochs, recipe, workers
+        self.path = Path(path) if path is not None else None
         self.identity = {
             "network": f"{type(network).__module__} {getattr(network, 'arguments', '')}",
             "epochs": epochs,
             "precision": str(dtype),
-            "pairs": "made for each epoch" if callable(pairs) else fingerprint(*pairs),
+            "pairs": fingerprint(pairs) if self.path and not workers.rank else None,
             **recipe._asdict(),
         }
         self.optimizer, self.schedule = SGD(network.param(), recipe.lr, recipe.momentum, nesterov=True), None
@@ -50,7 +57,7 @@ class Run:
         self.epoch = self.position = self.done = self.total_steps = 0  # position: minibatches of this epoch done
         self.total = self.seconds = 0.0  # of this epoch: loss summed over images, time
         self.recent, self.best_loss, self.best = [], inf, self.weights()
-        self.path = Path(path) if path is not None else None
+        self.records = []  # of the epochs that are done, the fields of a training.Record each
         self.resume()
 
     # ------------------------------------------------------------------------------------------------ going on
@@ -87,13 +94,22 @@ class Run:
             self.check_weights()
             self.save()
 
-    def finish(self):
-        """The epoch is over. -> its mean loss, seconds"""
+    def pause(self, signals):
+        """Let a signal that came do what it would have done, once the state is in the file."""
+        if signals.came:
+            self.check_weights()
+            self.save()
+            signals.deliver()
+
+    def finish(self, psnr=None):
+        """The epoch is over, with that validation PSNR. -> the fields of its record, which is in the file, too"""
         self.check_weights()
-        loss, seconds = self.total / max(1, len(self.order)), time.perf_counter() - self.started
+        count, seconds = len(self.order), self.seconds
+        rate = count / seconds if count else 0.0
+        self.records.append([self.epoch + 1, self.epochs, self.total / max(1, count), seconds, rate, psnr])
         self.epoch, self.order, self.position, self.total, self.seconds = self.epoch + 1, None, 0, 0.0, 0.0
         self.save()
-        return loss, seconds
+        return self.records[-1]
 
     # ------------------------------------------------------------------------------------------------ watching
 
@@ -122,10 +138,13 @@ class Run:
         self.network.load_state_dict(self.best)
         self.network.eval()
         rate = self.schedule.get_last_lr()[0] if self.schedule else self.recipe.lr
+        learnt = isfinite(self.best_loss)
+        kept = "best weights it had" if learnt else "weights it began with"
         raise Diverged(
             f"training stopped at step {step} (epoch {self.epoch + 1} of {self.epochs}), at rate "
-            f"{rate:.3g}: {reason}. The network has the best weights it had. Train with a "
-            f"lower rate, such as lr={self.recipe.lr / 4:.3g}, or a smaller clip than {self.recipe.clip:.3g}"
+            f"{rate:.3g}: {reason}. The network has the {kept}. Train with a "
+            f"lower rate, such as lr={self.recipe.lr / 4:.3g}, or a smaller clip than {self.recipe.clip:.3g}",
+            learnt,
         )
 
     # -------------------------------------------------------------------------------------------------- saving
@@ -148,6 +167,9 @@ class Run:
         if not isinstance(state, dict) or not isinstance(state.get("identity"), dict):
             raise CheckpointError(f"{self.path}: holds no training to go on with; choose another file")
         theirs = state["identity"]
+        if theirs.get("pairs") == "made for each epoch":
+            raise CheckpointError(f"{self.path}: an earlier version began this training and did not note its pairs; go "
+                                  "on with that version, or remove the file and begin anew")  # fmt: skip
         other = [
             f"{name}: {theirs.get(name)} there, {value} here"
             for name, value in self.identity.items()
@@ -185,6 +207,7 @@ class Run:
         return {
             "identity": self.identity,
             **{name: getattr(self, name) for name in COUNTERS},
+            "records": json.dumps(self.records),
             "order": self.order,
             "weights": self.network.state_dict(),
             "best": self.best,
@@ -198,6 +221,7 @@ class Run:
             for name in COUNTERS:
                 setattr(self, name, state[name])
             self.order, self.recent = state["order"], list(state["recent"])
+            self.records = records_in(state)
             self.generator.set_state(state["generator"])
             self.best = {name: value.clone() for name, value in state["best"].items()}
             self.optimizer.load_state_dict(state["optimizer"])
@@ -209,8 +233,17 @@ class Run:
             raise CheckpointError(f"{self.path}: the state of the training is incomplete ({error})") from error
 
 
-def fingerprint(first, second, looked_at=64):
-    """What tells one set of pairs from another: shapes, dtypes and sums over some images."""
+def records_in(state):
+    """The fields of the records in a `Run.state_dict`; the first versions kept none."""
+    return json.loads(state.get("records", "[]"))
+
+
+def fingerprint(pairs, looked_at=64):
+    """What tells one set of pairs from another, or one function that makes them, by those of its first epoch: shapes,
+    dtypes and sums over some images."""
+    if callable(pairs):
+        return ["made for each epoch", *fingerprint(pairs(0), looked_at)]
+    first, second = pairs
     parts = [version[:: max(1, len(version) // looked_at)] for version in (first, second)]
     return [[list(version.shape), str(version.dtype), float(part.double().sum())]
             for version, part in zip((first, second), parts)]  # fmt: skip

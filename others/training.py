@@ -50,14 +50,16 @@ def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32, on
     """Train `network` on noisy pairs; yields one `Record` per epoch.
 
     pairs: (noisy_1, noisy_2), pixels (N, 3, H, W) in 0-255, or a function of the epoch's number (from 0) that gives
-    them. Each minibatch as a whole is flipped and turned at random, both versions alike, and input and target are
-    swapped at random. validation: (noisy, clean) pixels. dtype: the precision of activations; parameters stay float32.
-    on_step(done, total) is called after every minibatch, counted over all epochs. The global random state is not used.
+    them, the same ones for the same number (with a checkpoint it is asked for those of 0 once more). Each minibatch as
+    a whole is flipped and turned at random, both versions alike, and input and target are swapped at random.
+    validation: (noisy, clean) pixels. dtype: the precision of activations; parameters stay float32. on_step(done,
+    total) is called after every minibatch, counted over all epochs. The global random state is not used.
 
     checkpoint: a file for the state of the training. If it is there the training goes on from it, and ends with the
     bits that it would have had without the interruption; that of a finished training gives its weights at once.
-    SIGINT and SIGTERM then wait for the end of the minibatch and for the file. workers: the processes among which
-    every minibatch is shared out.
+    SIGINT and SIGTERM then wait for the end of the minibatch (of the piece that is denoised, in validation) and for the
+    file, which holds the records of all epochs that are done. workers: the processes among which every minibatch is
+    shared out.
 
     Raises `run.Diverged` when the loss is lost, CheckpointError for a file that does not fit, BlockingIOError for one
     that another training is writing, OSError for one that cannot be written before the first step or after the last
@@ -82,14 +84,10 @@ def train_epoch(run, first, second, validation=None, dtype=torch.float32, on_ste
             run.advance(train_step(network, run.optimizer, *batch, run.recipe, dtype, workers), len(index))
             if on_step:
                 on_step(run.done, run.total_steps)
-            if signals.came:
-                run.check_weights()
-                run.save()
-                signals.deliver()
+            run.pause(signals)
         network.eval()
-        loss, seconds = run.finish()
-        psnr = validate(network, *validation) if validation else None
-    return Record(run.epoch, run.epochs, loss, seconds, len(first) / seconds, psnr)
+        psnr = validate(network, *validation, lambda *_: run.pause(signals)) if validation else None
+        return Record(*run.finish(psnr))
 
 
 def train_step(network, optimizer, input, target, recipe, dtype=torch.float32, workers=ALONE):
@@ -151,9 +149,9 @@ def augment(first, second, generator):
     return pair[::-1] if swap % 2 else pair
 
 
-def validate(network, noisy, clean):
-    """PSNR A of the denoised pixels against the clean ones, in dB."""
-    return psnr_a(denoise(network, noisy) / 255, clean.float() / 255)
+def validate(network, noisy, clean, on_tile=None):
+    """PSNR A of the denoised pixels against the clean ones, in dB. on_tile: as in `denoise`."""
+    return psnr_a(denoise(network, noisy, on_tile=on_tile) / 255, clean.float() / 255)
 
 
 # ------------------------------------------------------------------------------------------------------ showing

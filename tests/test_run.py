@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import warnings
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from Miniproject_2.model import Model
-from others import checkpoint, denoiser, denoiser_bonus, run, training
+from others import checkpoint, denoiser, denoiser_bonus, inference, run, training
 from others.checkpoint import CheckpointError
 from others.run import Diverged, Held
 from others.training import Recipe, fit
@@ -113,7 +114,32 @@ def test_pairs_made_for_each_epoch_are_made_again(pixels, path, every_step):
         with pytest.raises(Stop):
             list(fit(tiny(), pairs, 3, RECIPE, on_step=stop_at(3), checkpoint=path))
         with pytest.raises(CheckpointError, match=f"epoch 2 had 7 pairs, got {left}"):
-            list(fit(tiny(), lambda epoch, n=left: pairs(n - 6), 3, RECIPE, checkpoint=path))
+            list(fit(tiny(), lambda epoch, n=left: pairs(epoch and n - 6), 3, RECIPE, checkpoint=path))
+
+
+def test_other_pairs_made_for_each_epoch_are_refused(pairs, path):
+    """Also where only their values differ; and those of versions that did not note them."""
+    list(fit(tiny(), lambda epoch: pairs, 2, RECIPE, checkpoint=path))
+    before = path.read_bytes()
+    for other in (pairs[::-1], [version[:9] for version in pairs]):
+        with pytest.raises(CheckpointError, match=r"belongs to another training \(pairs: .*made for each epoch"):
+            list(fit(tiny(), lambda epoch, other=other: other, 2, RECIPE, checkpoint=path))
+    assert path.read_bytes() == before and list(fit(tiny(), lambda epoch: pairs, 2, RECIPE, checkpoint=path)) == []
+    spoiled(path, lambda state: state["identity"].update(pairs="made for each epoch"))
+    with pytest.raises(CheckpointError, match="did not note its pairs; go on with that version, or remove the file"):
+        list(fit(tiny(), lambda epoch: pairs, 2, RECIPE, checkpoint=path))
+
+
+def test_pairs_are_made_once_more_for_a_checkpoint_only(pairs, path):
+    made = []
+
+    def make(epoch):
+        made.append(epoch)
+        return pairs
+
+    list(fit(tiny(), make, 2, RECIPE))
+    list(fit(tiny(), make, 2, RECIPE, checkpoint=path))
+    assert made == [0, 1, 0, 0, 1]
 
 
 def test_a_finished_training_gives_its_weights_at_once(pairs, path):
@@ -337,6 +363,49 @@ def test_a_signal_ends_the_step_and_leaves_a_checkpoint(small, path, name):
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_signal_while_validating_waits_for_one_piece_and_loses_no_record(pairs, path, monkeypatch, late):
+    """Ten images in ten pieces: in the second epoch it comes in the first piece, or after the last."""
+    pieces, add_tile = [], inference.add_tile
+    monkeypatch.setattr(training, "denoise", partial(inference.denoise, pixels_at_once=64))
+    records = list(fit(tiny(), pairs, 3, RECIPE, pairs))
+
+    def signalled(*arguments):
+        pieces.append(1)
+        if len(pieces) == (20 if late else 11):
+            os.kill(os.getpid(), signal.SIGINT)
+        add_tile(*arguments)
+
+    network, seen = tiny(), []
+    with monkeypatch.context() as patch:
+        patch.setattr(inference, "add_tile", signalled)
+        with pytest.raises(KeyboardInterrupt):
+            seen += fit(network, pairs, 3, RECIPE, pairs, checkpoint=path)
+    assert len(pieces) == (20 if late else 11) and checkpoint.load(path)["training"]["done"] == 6
+    network = tiny()
+    rest = list(fit(network, pairs, 3, RECIPE, pairs, checkpoint=path))
+    assert same(weights(network), uninterrupted(pairs)[0])
+    kept = [training.Record(*fields) for fields in run.records_in(checkpoint.load(path)["training"])]
+    assert [(r.epoch, r.loss, r.psnr) for r in kept] == [(r.epoch, r.loss, r.psnr) for r in records]
+    assert rest == kept[1:] and all(record.seconds > 0 for record in kept)
+
+
+def test_a_signal_while_the_epoch_is_saved_loses_no_record(pairs, path, monkeypatch):
+    save = checkpoint.save
+
+    def signalled(path, content):
+        save(path, content)
+        if content["training"]["epoch"] == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save", signalled)
+        list(fit(tiny(), pairs, 3, RECIPE, checkpoint=path))
+    rest = list(fit(tiny(), pairs, 3, RECIPE, checkpoint=path))
+    assert [record.epoch for record in rest] == [3]
+    assert [epoch for epoch, *_ in run.records_in(checkpoint.load(path)["training"])] == [1, 2, 3]
+
+
 def handlers():
     return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
@@ -408,6 +477,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_best_weights(pairs, monke
     with pytest.raises(Diverged, match=message.replace("0\\.5:", "[0-9.]+:")) as raised:
         list(fit(network, pairs, 3, RECIPE, on_step=lambda *_: seen.append(weights(network))))
     assert "has the best weights it had. Train with a lower rate, such as lr=0.5, or" in str(raised.value)
+    assert raised.value.learnt
     assert same(weights(network), seen[3])  # those after the window of 0.3 and 0.2
     assert not network.training
 
@@ -430,8 +500,9 @@ def test_a_model_with_an_absurd_rate_stays_usable(small, pairs, name):
     before, options = model.predict(pairs[0]), {"recipe": model.recipe()._replace(lr=1e30, clip=1e30, batch_size=1)}
     if name == "prescribed":  # its sigmoid keeps the loss finite
         options["recipe"] = options["recipe"]._replace(lr=float("inf"))
-    with pytest.raises(Diverged, match="lower rate"):
+    with pytest.raises(Diverged, match=r"has the weights it began with\. Train with a lower rate") as raised:
         model.train(*pairs, 5, progress=False, **options)
+    assert not raised.value.learnt
     assert torch.equal(model.predict(pairs[0]), before)
     model.train(*pairs, 1, progress=False)
 

@@ -10,6 +10,7 @@ torch.load. A pixel of the clean image is the mean of a cell of 9 x 9 pixels of 
 of them instead; `gaussian` and `poisson` add noise to the mean. Validation images come from photographs of their own: a
 tenth of them. The same seed gives the same data."""
 
+from math import inf
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ def add_arguments(parser):
 
 def positive(kind):
     def number(text):
-        if not kind(text) > 0:
+        if not 0 < kind(text) < inf:
             raise ValueError
         return kind(text)
 

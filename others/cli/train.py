@@ -20,8 +20,9 @@ all again: with --resume they go on to the bits of a training without the accide
 What to expect of the loss: it is measured against noisy pictures, so it falls to the error against clean ones PLUS the
 variance of the target's noise, and stays there. That is Noise2Noise, not a failure; only --validate shows the gain.
 
-Weights are written after each epoch; Ctrl-C keeps those of the last one, and what was learnt since. With --resume the
-same command goes on where it was interrupted, to the weights of a training that never was."""
+Weights are written after each epoch; Ctrl-C keeps those of the last one, and what was learnt since; a training whose
+loss explodes keeps the best that there were. With --resume the same command goes on where it was interrupted, to the
+weights of a training that never was."""
 
 import contextlib
 import csv
@@ -32,15 +33,17 @@ import sys
 import time
 import zipfile
 from functools import lru_cache, partial
+from itertools import combinations
 from pathlib import Path
 
 import torch
 
 from .. import checkpoint, data, figures, pairs, pictures, training
 from ..files import locked, replacing
+from ..run import Diverged, records_in
 from ..workers import joined
 from .common import add_model_arguments, check_outputs, first_page, new_model
-from .evaluate import matched
+from .evaluate import matched, same_size
 from .simulate import positive
 
 GENERATED = {"pairs": 3000, "images": 100}
@@ -122,25 +125,31 @@ def starting_model(args):
 
 
 def train(args, model, fit, heading, about):
-    """Run the epochs; after each of them, and when interrupted, write what there is."""
-    started, records = time.perf_counter(), earlier_records(args)
-    parent = start_of(args, model)
+    """Run the epochs; after each of them, and when interrupted or given up, write what was learnt."""
+    started, state = time.perf_counter(), earlier_state(args)
+    records, parent, stepped = earlier_records(args, state), start_of(args, model), False
 
-    def save():
+    def save(measured=True):
         info = {
             "date": time.strftime("%Y-%m-%d"),
             **about,
-            "epochs": f"{records[-1].epoch if records else earlier_epochs(args)} of {args.epochs}",
+            "epochs": f"{records[-1].epoch if records else state.get('epoch', 0)} of {args.epochs}",
             "minutes": round((time.perf_counter() - started) / 60, 1),
             "torch": str(torch.__version__),
             **({"start": parent} if parent else {}),
         }
-        if records and records[-1].psnr is not None:
+        if measured and records and records[-1].psnr is not None:
             info["psnr_a"] = records[-1].psnr
         checkpoint.save_denoiser(args.out, model.module.NAME, model.network.arguments, model.network, info, alone=True)
 
     def saved(on_step=None):
-        for record in fit(on_step=on_step):
+        def on_any_step(*progress):
+            nonlocal stepped
+            stepped = True
+            if on_step:
+                on_step(*progress)
+
+        for record in fit(on_step=on_any_step):
             records.append(record)
             save()
             report(args, records)
@@ -149,12 +158,21 @@ def train(args, model, fit, heading, about):
     try:
         training.show(saved, heading)
     except KeyboardInterrupt:
+        if not stepped:
+            raise
         model.network.eval()
-        save()
+        save(measured=False)
         print(f"\nInterrupted: {args.out} holds what was learnt so far.")
         return
+    except Diverged as lost:
+        if lost.learnt:
+            save(measured=False)
+            print(f"\nGiven up: {args.out} holds the best weights that there were.", flush=True)
+        raise
     save()
-    state_file(args).unlink(missing_ok=True)
+    report(args, records)  # that of the last epoch may have been interrupted
+    if args.resume:
+        state_file(args).unlink(missing_ok=True)
 
 
 def state_file(args):
@@ -162,10 +180,11 @@ def state_file(args):
     return args.out.with_name(f"{args.out.name}.state")
 
 
-def earlier_epochs(args):
-    """How many an interrupted training that goes on had finished."""
-    state = state_file(args)
-    return checkpoint.load(state)["training"]["epoch"] if args.resume and state.is_file() else 0
+def earlier_state(args):
+    """The state of the interrupted training that goes on; {} if there is none, or no training in its file."""
+    file = state_file(args)
+    state = checkpoint.load(file).get("training") if args.resume and file.is_file() else None
+    return state if isinstance(state, dict) else {}
 
 
 def start_of(args, model):
@@ -174,18 +193,23 @@ def start_of(args, model):
     return checkpoint.load_denoiser(path, model.module.NAME)["info"] if args.weights or args.from_shipped else {}
 
 
-def earlier_records(args):
-    """Those of the log, if an interrupted training goes on."""
-    if not (args.resume and args.csv and args.csv.is_file() and state_file(args).is_file()):
-        return []
+def earlier_records(args, state):
+    """Those of the epochs that an interrupted training had done: of its state, and where that has none, of its log."""
+    logged = logged_records(args) if state and args.csv and args.csv.is_file() else []
+    kept = [training.Record(*fields) for fields in records_in(state)]
+    records = {record.epoch: record for record in [*logged, *kept]}
+    return [records[epoch] for epoch in sorted(records) if epoch <= state.get("epoch", 0)]
+
+
+def logged_records(args):
     try:
         with args.csv.open(newline="") as file:
-            return [earlier_record(row, args.epochs) for row in csv.DictReader(file)]
+            return [logged_record(row, args.epochs) for row in csv.DictReader(file)]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise ValueError(f"{args.csv}: not the log of the training that goes on; choose another --csv") from error
 
 
-def earlier_record(row, epochs):
+def logged_record(row, epochs):
     loss, seconds, rate = (float(row[name]) for name in ("loss_against_noisy", "seconds", "images_per_second"))
     psnr = float(row["psnr_a_db"]) if row["psnr_a_db"] else None
     return training.Record(int(row["epoch"]), epochs, loss, seconds, rate, psnr)
@@ -251,7 +275,7 @@ def load_scenes(files, unchecked):
     scenes = {name: [first_page(file)[0] for file in shots] for name, shots in files.items()}
     wrong = {}
     for name, shots in scenes.items():
-        found = [pairs.problem(shots[0], shot) for shot in shots[1:]]
+        found = [pairs.problem(*pair) for pair in combinations(shots, 2)]
         if any(found):
             wrong[name] = next(filter(None, found))
     for name, text in wrong.items():
@@ -260,14 +284,19 @@ def load_scenes(files, unchecked):
     if sizes or (wrong and not unchecked):
         raise ValueError(f"{len(wrong)} of {len(scenes)} scenes cannot teach Noise2Noise ({next(iter(wrong))}: "
                          f"{next(iter(wrong.values()))}); leave them out, or --unchecked")  # fmt: skip
-    print(f"Checked {len(scenes)} scenes: {'as they are' if wrong else 'aligned, different, independent noise'}.")
+    small = sum(min(shots[0].shape[1:]) < pairs.SMALLEST for shots in scenes.values())
+    if small < len(scenes):
+        found = "as they are" if wrong else "aligned, different, independent noise"
+        print(f"Checked {len(scenes) - small} scenes: {found}.")
+    if small:
+        print(f"{small} too small to check (sides below {pairs.SMALLEST} pixels): see that they are aligned.")
     return scenes
 
 
 def load_validation(args):
     """(noisy, clean) pixels of one size, or None."""
     if args.validate:
-        images = [list(map(first_page, files)) for _, *files in matched(*args.validate)]
+        images = [same_size(*files) for _, *files in matched(*args.validate)]
         side = [min(n) for n in zip(*(image.shape[2:] for pair in images for image in pair))]
         cut = [[image[:, :, : side[0], : side[1]].float() for image in pair] for pair in images]
         return tuple(torch.cat(versions) for versions in zip(*cut))

@@ -67,6 +67,8 @@ def test_the_seed_decides(tmp_path, here, photos):
         (["photos", "photos/0.png"], 1, "0.png"),
         (["photos", "out", "--pairs", "0"], 2, "positive int"),
         (["photos", "out", "--sigma", "x"], 2, "positive float"),
+        (["photos", "out", "--sigma", "inf"], 2, "positive float"),
+        (["photos", "out", "--photons", "nan"], 2, "positive float"),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path, here, photos, picture, save, arguments, status, message):

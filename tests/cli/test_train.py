@@ -5,12 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
 
 from Miniproject_2.model import Model
-from others import checkpoint, data, pairs
+from others import checkpoint, data, pairs, run, training
 from others.cli import train
 
 pytest.importorskip("PIL")
@@ -130,6 +131,128 @@ def test_interrupted_training_keeps_what_was_learnt(folders, interrupted, weight
     assert 2 <= int(epochs.split()[0]) < 1000
 
 
+def test_interrupted_before_the_first_step_it_replaces_nothing(folders, here, weights, monkeypatch):
+    own = folders / "own.pth"
+    own.write_bytes(weights.read_bytes())
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run.Run, "begin", interrupted)
+    status, stdout, stderr = here("train", "--pairs", "a", "b", "-o", "own.pth", "--force", *FEW)
+    assert status == 1 and "Interrupted" not in stdout and "interrupted; every file" in stderr
+    assert own.read_bytes() == weights.read_bytes()
+
+
+@pytest.mark.parametrize("window", [2, 100])
+def test_a_training_that_is_given_up_writes_its_best_weights(folders, here, weights, monkeypatch, window):
+    """Those after the first two steps; none if not even a window of losses was seen."""
+    monkeypatch.setattr(run, "WINDOW", window)
+    step, seen, losses = training.train_step, [], iter([0.5, 0.4, 0.9, 0.9, float("nan")])
+
+    def train_step(network, *rest):
+        seen.append({key: value.clone() for key, value in network.state_dict().items()})
+        step(network, *rest)
+        return next(losses)
+
+    monkeypatch.setattr(training, "train_step", train_step)
+    own = folders / "own.pth"
+    own.write_bytes(weights.read_bytes())
+    options = ["--pairs", "a", "b", "--weights", weights, "--force", "--epochs", 1, "--count", 96, "--patch", 16]
+    status, stdout, stderr = here("train", "-o", "own.pth", *options)
+    assert status == 1 and "training stopped at step 5" in stderr.splitlines()[-1]
+    assert ("Given up: own.pth holds the best weights" in stdout) == (window == 2)
+    assert ("the best weights it had" if window == 2 else "the weights it began with") in stderr
+    if window == 2:
+        state = checkpoint.load_denoiser(own, "prescribed")["state"]
+        assert all(torch.equal(state[key], value) for key, value in seen[2].items())
+    else:
+        assert own.read_bytes() == weights.read_bytes()
+
+
+@contextmanager
+def interrupted_in(step, monkeypatch):
+    """with interrupted_in(step): Ctrl-C comes in that step."""
+    train_step, steps = training.train_step, []
+
+    def interrupted(*arguments):
+        steps.append(1)
+        if len(steps) == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return train_step(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_step", interrupted)
+        yield
+
+
+def test_only_resuming_uses_up_the_state_and_only_with_the_same_pictures(folders, here, save, weights, monkeypatch):
+    options = ["--weights", weights, "--epochs", 4, "--count", 8, "--patch", 16, "-o", "own.pth"]
+    with interrupted_in(2, monkeypatch):
+        assert "Interrupted" in here("train", "--pairs", "a", "b", *options, "--resume")[1]
+    kept, own = (folders / "own.pth.state").read_bytes(), (folders / "own.pth").read_bytes()
+    for number in range(2):
+        for seed, folder in enumerate(("r1", "r2")):
+            save(folders / folder / f"{number}.png", grainy(scene(50 + number), 70 + 10 * number + seed))
+    for others in (["r1", "r2"], ["a", "b", "--count", 12], ["a", "b", "--patch", 32]):
+        status, _, stderr = here("train", *options, "--resume", "--pairs", *others)
+        assert status == 1 and "own.pth.state: belongs to another training (pairs: " in stderr
+        assert (folders / "own.pth").read_bytes() == own
+    assert here("train", "--pairs", "a", "b", *options, "--force")[0] == 0
+    assert (folders / "own.pth.state").read_bytes() == kept
+    assert here("train", "--pairs", "a", "b", *options, "--resume")[0] == 0
+    assert not (folders / "own.pth.state").exists()
+
+
+@pytest.mark.parametrize("epoch", [2, 4])
+def test_the_log_has_every_epoch_though_the_signal_came_while_validating_one(
+    folders, here, weights, monkeypatch, epoch
+):
+    options = ["--pairs", "a", "b", "--validate", "a", "clean", "--weights", weights, "--epochs", 4, "--count", 4,
+               "--patch", 16, "--csv", "log.csv", "--resume", "-o", "own.pth"]  # fmt: skip
+    measure, measured = training.psnr_a, []
+
+    def psnr_a(*arguments):
+        measured.append(1)
+        if len(measured) == epoch:
+            os.kill(os.getpid(), signal.SIGINT)
+        return measure(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "psnr_a", psnr_a)
+        assert "Interrupted" in here("train", *options)[1]
+    assert here("train", *options)[0] == 0
+    rows = list(csv.DictReader((folders / "log.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"] and all(row["psnr_a_db"] for row in rows)
+
+
+@pytest.mark.parametrize("lost", ["the log", "records in the state"])
+def test_the_log_is_completed_from_what_there_is(folders, here, weights, monkeypatch, lost):
+    """The first versions kept no records in the state."""
+    options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 4, "--count", 4, "--patch", 16,
+               "--csv", "log.csv", "--resume", "-o", "own.pth"]  # fmt: skip
+    with interrupted_in(3, monkeypatch):
+        assert "Interrupted" in here("train", *options)[1]
+    if lost == "the log":
+        (folders / "log.csv").unlink()
+    else:
+        content = checkpoint.load(folders / "own.pth.state")
+        del content["training"]["records"]
+        checkpoint.save(folders / "own.pth.state", content)
+    assert here("train", *options)[0] == 0
+    assert [row["epoch"] for row in csv.DictReader((folders / "log.csv").open())] == ["1", "2", "3", "4"]
+
+
+def test_a_file_that_is_no_log_is_not_replaced_by_resuming(folders, here, weights, monkeypatch):
+    options = ["--pairs", "a", "b", "--weights", weights, "--resume", "-o", "own.pth", *FEW]
+    with interrupted_in(2, monkeypatch):
+        assert "Interrupted" in here("train", *options)[1]
+    (folders / "mine.csv").write_text("name,age\nx,1\n")
+    status, _, stderr = here("train", *options, "--csv", "mine.csv")
+    assert status == 1 and "mine.csv: not the log of the training that goes on" in stderr
+    assert (folders / "mine.csv").read_text() == "name,age\nx,1\n"
+
+
 def test_resumed_training_ends_as_if_never_interrupted(folders, interrupted, noise2noise, weights):
     options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 30, "--count", 32, "--patch", 32]
     options += ["--csv", "log.csv", "--resume"]
@@ -223,6 +346,10 @@ def test_two_processes_write_one_file(folders, environment, weights, noise2noise
         (["--data", "missing"], 1, "no data file"),
         (["--data", "x", "--burst", "a"], 2, "not allowed with"),
         (["--epochs", "0"], 2, "positive int"),
+        (["--lr", "1e400"], 2, "positive float"),
+        (["--lr", "nan"], 2, "positive float"),
+        (["--burst", "twice"], 1, "(0: they are the same picture"),
+        (["--pairs", "a", "b", "--validate", "a", "sizes"], 1, "a/0.png and sizes/0.png: the two versions have"),
         (["--csv", "a/0.png"], 1, "a/0.png exists"),
     ],
 )
@@ -232,13 +359,28 @@ def test_what_is_wrong_is_said_before_training(folders, here, save, arguments, s
         save(folders / "shifted" / f"{number}.png", grainy(scene(number), 99).roll((2, -3), (0, 1)))
         save(folders / "same" / f"{number}.png", grainy(first, 50, 1))
         save(folders / "sizes" / f"{number}.png", first[:70])
+    for shot, seed in enumerate((1, 2, 2)):
+        save(folders / "twice" / f"0_{shot}.png", grainy(scene(0), seed))
     save(folders / "few" / "0.png", scene(0))
     for number in range(3):
         path = save(folders / "bad" / f"{number}.png", scene(number))
         path.write_bytes(path.read_bytes()[:60])
-    found, _, stderr = here("train", "-o", "own.pth", *arguments)
+    found, _, stderr = here("train", "-o", "own.pth", *FEW, *arguments)
     assert found == status and message in stderr.splitlines()[-1]
     assert not (folders / "own.pth").exists()
+
+
+@pytest.mark.parametrize("large", [0, 2])
+def test_what_is_too_small_to_check_is_said(folders, here, save, weights, large):
+    for number in range(3):
+        clean = scene(number, 64, 64) if number < large else scene(number, 32, 32)
+        save(folders / "s1" / f"{number}.png", grainy(clean, number))
+        save(folders / "s2" / f"{number}.png", grainy(clean.roll(0 if number < large else 8, 0), 10 + number))
+    status, stdout, _ = here("train", "--pairs", "s1", "s2", "-o", "own.pth", "--weights", weights, *FEW)
+    assert status == 0
+    assert f"{3 - large} too small to check (sides below 64 pixels)" in stdout
+    assert ("Checked 2 scenes: aligned, different, independent noise." in stdout) == (large == 2)
+    assert ("aligned, different" in stdout) == (large == 2)
 
 
 def test_unchecked_pairs_can_be_trained_on(folders, here, save, weights):
