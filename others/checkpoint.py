@@ -146,8 +146,19 @@ def save_denoiser(path, name, arguments, network, info, alone=False):
     path = Path(path)
     state = {key: value.float().cpu().clone() for key, value in network.state_dict().items()}
     with locked(None if alone else path, patience=60.0):  # another architecture may be put into it at the same time
-        others = load(path)["denoisers"] if path.exists() and not alone else {}
+        others = denoisers(path) if path.exists() and not alone else {}
         save(path, {"denoisers": {**others, name: {"arguments": arguments, "state": state, "info": info}}})
+
+
+def denoisers(path):
+    """{name: what `save_denoiser` put there} of all architectures in a file, still unchecked.
+
+    Raises as `load` does, and CheckpointError if there is none, as in the file that --resume keeps of a training.
+    """
+    held = load(path).get("denoisers")
+    if not isinstance(held, dict) or not held:
+        raise CheckpointError(f"{path}: expected weights of a denoiser, found nothing; choose a file of weights")
+    return held
 
 
 def load_denoiser(path, name, expected=None):
@@ -157,13 +168,13 @@ def load_denoiser(path, name, expected=None):
     must have. Raises FileNotFoundError, or CheckpointError if the file is damaged or does not hold finite weights of
     that name that fit; the message names all that do not.
     """
-    denoisers = load(path).get("denoisers")
-    if not isinstance(denoisers, dict) or name not in denoisers:
-        held = ", ".join(str(key)[:80] for key in denoisers) if isinstance(denoisers, dict) else "nothing"
-        raise CheckpointError(f"{path}: expected weights of {name!r}, found {held or 'nothing'}")
-    saved = denoisers[name]
+    held = denoisers(path)
+    if name not in held:
+        found = ", ".join(str(key)[:80] for key in held)
+        raise CheckpointError(f"{path}: expected weights of {name!r}, found {found}")
+    saved = held[name]
     complete = isinstance(saved, dict) and {"arguments", "state", "info"} <= saved.keys()
-    if not complete or not isinstance(saved["state"], dict):
+    if not complete or not isinstance(saved["state"], dict) or not isinstance(saved["info"], dict):
         raise CheckpointError(f"{path}: the entry {name!r} is incomplete")
     wrong = [problem for key, value in saved["state"].items() for problem in problems(key, value)]
     if expected:

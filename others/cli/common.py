@@ -26,7 +26,7 @@ def new_model(args):
     """An untrained Model as the arguments describe it."""
     name = args.denoiser
     if args.weights and not name:
-        name = next(iter(checkpoint.load(args.weights)["denoisers"]), None)
+        name = next(iter(checkpoint.denoisers(args.weights)))
     try:
         return Model(name, args.device, args.precision)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled with CUDA
