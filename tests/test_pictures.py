@@ -307,7 +307,7 @@ def test_side_by_side_as_it_is_shown(number):
 
 
 def exif_with(kind, count, raw):
-    """EXIF data whose only entry is the orientation, of a kind as in TIFF 6.0: 2 ASCII, 3 SHORT, 7 UNDEFINED, 11 FLOAT."""
+    """EXIF data with the orientation alone, of a kind as in TIFF 6.0: 2 ASCII, 3 SHORT, 7 UNDEFINED, 11 FLOAT."""
     entry = struct.pack("<HHI4s", pictures.ORIENTATION, kind, count, raw)
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
 
