@@ -81,15 +81,18 @@ def s3_shapes():
 
 
 def s3_curves():
-    """Ours against torch.nn: the same network, initial weights and batches."""
+    """Ours against torch.nn: the same network, initial weights and batches; and torch.nn in 64 bits, to tell how far
+    rounding alone drives a training apart."""
     stride_one = {"kind": "four layers", "channels": (32, 64), "kernel_size": 2, "stride": 1, "padding": 1}
     networks = {
         "prescribed": {"network": PRESCRIBED},
         "stride one": {"network": {**stride_one, "dilation": 1}},
         "rednet of 9 channels": {"network": REDNET_OF_S0, **GENTLER},
     }
-    for (name, changes), framework in product(networks.items(), ("ours", "torch")):
-        yield f"{name}, {framework}", {**changes, "framework": framework}
+    for name, changes in networks.items():
+        for framework in ("ours", "torch"):
+            yield f"{name}, {framework}", {**changes, "framework": framework}
+        yield f"{name}, torch in 64 bits", {**changes, "framework": "torch", "precision": "fp64"}
 
 
 def s4_grid():

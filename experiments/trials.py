@@ -216,14 +216,16 @@ class Torchs:
     """The same network in torch.nn, with the same weights; autograd, torch.optim, torch's clipping."""
 
     def __init__(self, network, config):
-        self.network = in_torch(network).to(memory_format=torch.channels_last)
+        self.dtype = torch.float64 if config["precision"] == "fp64" else torch.float32
+        self.network = in_torch(network).to(self.dtype, memory_format=torch.channels_last)
         self.optimizer = optimizer(torch.optim, self.network.parameters(), **config["optimizer"])
         self.clip = config["clip"]
 
     def step(self, input, target):
         with torch.enable_grad():
             self.optimizer.zero_grad()
-            loss = torch.nn.functional.mse_loss(self.network(data.to_unit(input)), data.to_unit(target))
+            input, target = (data.to_unit(pixels, dtype=self.dtype) for pixels in (input, target))
+            loss = torch.nn.functional.mse_loss(self.network(input), target)
             loss.backward()
             if self.clip:
                 torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
@@ -235,7 +237,7 @@ class Torchs:
 
     def denoise(self, pixels):
         with torch.no_grad():
-            return data.to_pixels(self.network(data.to_unit(pixels)))
+            return data.to_pixels(self.network(data.to_unit(pixels, dtype=self.dtype)))
 
 
 FRAMEWORKS = {"ours": Ours, "torch": Torchs}

@@ -153,7 +153,7 @@ def plain_log(axis, base, ticks):
 
 
 def curves(root, axis):
-    for (network, ours, torchs), style in zip(show.side_by_side(finished(root, "s3-curves")[1]), STYLES):
+    for (network, ours, torchs, _), style in zip(show.side_by_side(finished(root, "s3-curves")[1]), STYLES):
         over_epochs(axis, torchs, None, ("s", "none", "0.45"))
         axis.get_lines()[-1].set(markersize=5.5, markerfacecolor="none", markeredgewidth=0.6)
         over_epochs(axis, ours, f"{pretty(network)}, ours", style)

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from experiments.declarations import declared
-from experiments.show import checkerboard, choose, side_by_side, spread
+from experiments.show import apart, checkerboard, choose, side_by_side, spread
 from others import checkpoint, denoiser, denoiser_bonus, nn, simulation
 from others.nn import kernels, winograd
 from others.nn.summary import calls, count, receptive_field
@@ -311,12 +311,13 @@ def power_of_ten(value):
 
 
 def curves(variants):
-    """Ours and torch's from the same weights and batches: both ends, and the largest distance in any epoch."""
+    """Ours and torch's from the same weights and batches: both ends, and the largest distances in any epoch: from each
+    other, and of torch's from its own in 64 bits."""
     rows, starts = [], []
-    for name, ours, torchs in side_by_side(variants):
-        apart = [abs(a["psnr_a"] - b["psnr_a"]) for one, other in zip(ours, torchs) for a, b in zip(one, other)]
-        rows.append([pretty(name), spread(last(ours)), spread(last(torchs)), f"{max(apart):.3f}"])
-        starts.append(apart[0])
+    for name, ours, torchs, exact in side_by_side(variants):
+        distances = apart(ours, torchs), apart(torchs, exact)
+        rows.append([pretty(name), spread(last(ours)), spread(last(torchs)), *(f"{max(d):.2f}" for d in distances)])
+        starts.append(distances[0][0])
     return {"rows": rows, "start": f"by {power_of_ten(max(starts))} dB" if max(starts) else "not at all"}
 
 

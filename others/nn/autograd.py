@@ -67,8 +67,11 @@ class Tape:
         if not hasattr(output, "detach"):
             raise RuntimeError(f"Tape: expected one tensor from {module.name()}, got {type(output).__name__}")
         output = output.detach()  # an object of its own, even if forward returned one of its inputs
-        inputs = signature(module.forward).bind(*inputs, **options).args
-        self.calls.append(Call(module, inputs, output, [(below, below.saved) for below in module.modules()]))
+        bound = signature(module.forward).bind(*inputs, **options)
+        bound.apply_defaults()  # else `args` ends before the first argument that is not given
+        if any(hasattr(value, "detach") for value in bound.kwargs.values()):
+            raise RuntimeError(f"Tape: {module.name()} takes a tensor by keyword alone; give `forward` positional ones")
+        self.calls.append(Call(module, bound.args, output, [(below, below.saved) for below in module.modules()]))
         return output
 
     def backward(self, outputs, grad_outputs=None, inputs=()):

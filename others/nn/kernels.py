@@ -27,7 +27,7 @@ from .windows import blocks, crop_or_pad, workspace
 
 def correlate(x, weight, size, geometry, bias=None):
     """(N, H, W, C_in), (C_out, C_in / groups, kh, kw) -> (N, *size, C_out), plus bias (C_out,) if there is one."""
-    few = weight.shape[0] < FEW_CHANNELS and geometry.groups == 1
+    few = weight.shape[0] < FEW_RESULTS and geometry.groups == 1
     if few and geometry.stride == (1, 1):  # a stride would throw most of the product away
         return multiply_first(x, weight.transpose(0, 1), size, geometry, bias, adjoint=False)
     y = empty(x.shape[0], *size, weight.shape[0], dtype=x.dtype, device=x.device)
@@ -42,13 +42,13 @@ def scatter(y, weight, size, geometry, bias=None):
     once, nothing is folded.
     """
     channels = weight.shape[1] * geometry.groups
-    if channels < FEW_CHANNELS and geometry.groups == 1:
+    if channels < FEW_RESULTS and geometry.groups == 1:
         return multiply_first(y, weight, size, geometry, bias, adjoint=True)
     weight = transpose(weight, geometry.groups).flip(2, 3)
     axes = zip(size, geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation)
     vertical, horizontal = (phases(*axis) for axis in axes)
     if geometry.stride != (1, 1) and phases_join(channels, vertical, horizontal, geometry):
-        return scatter_jointly(y, weight, vertical, horizontal, bias)[:, : size[0], : size[1]]
+        return scatter_jointly(y, weight, vertical, horizontal, bias)[:, : size[0], : size[1]].contiguous()
     x = empty(y.shape[0], *size, channels, dtype=y.dtype, device=y.device)
     if geometry.stride == (1, 1):  # the only phase is x
         return correlate_phase(x, y, weight, vertical[0], horizontal[0], geometry.groups, bias)
@@ -89,8 +89,8 @@ def correlate_and_gradient(x, weight, y, geometry):
 
 # -------------------------------------------------------------------------------------------------------- helpers
 
-FEW_CHANNELS = 8  # fewer result channels than this: shifted additions are faster than so narrow a product; fewer
-#                   input channels: copies along the image are faster than along so few channels
+FEW_RESULTS = 8  # fewer result channels than this: shifted additions are faster than so narrow a product
+FEW_INPUTS = 8  # fewer input channels than this: copies along the image are faster than along the channels
 NARROW = 16  # columns of a product's result: a multiple of this many is fastest
 BLOCK_BYTES = 2**22  # of columns at a time, or one row of one image: they stay in the cache
 
@@ -181,7 +181,7 @@ def unfold_windows(x, size, geometry):
     if kh == kw == sy == sx == groups == 1 and x.is_contiguous():  # 1x1: the image is its own columns
         return windows.view(1, rows, channels)
     columns = workspace("columns", windows.shape, x)
-    if channels < FEW_CHANNELS:  # the copy's inner loop is too short: one along the image is faster
+    if channels < FEW_INPUTS:
         for to, source in zip(columns.unbind(4), windows.unbind(4)):
             to.copy_(source)
     else:
@@ -192,12 +192,12 @@ def unfold_windows(x, size, geometry):
 def as_matrix(weight, groups):
     """(C_out, C_in / groups, kh, kw) -> (groups, kh * kw * C_in / groups, C_out / groups), rows in columns' order.
 
-    Without groups, columns of zeros are added up to a multiple of `NARROW` unless C_out is a multiple of 8: the product
-    of an odd width takes up to four times as long.
+    Without groups, columns of zeros are added up to a multiple of `NARROW`, or of 8 above it: the product of an odd
+    width, or of 8, takes up to four times as long.
     """
     width = weight.shape[0] // groups
     matrix = split(weight, groups).permute(0, 3, 4, 2, 1).reshape(groups, -1, width)
-    if groups > 1 or width % 8 == 0:
+    if groups > 1 or (width % 8 == 0 and width >= NARROW):
         return matrix
     wide = matrix.new_zeros(1, matrix.shape[1], width + -width % NARROW)
     wide[..., :width] = matrix
@@ -260,7 +260,8 @@ def scatter_jointly(y, weight, vertical, horizontal, bias):
 
 
 def multiply_first(a, weight, size, geometry, bias, adjoint):
-    """`correlate` (stride 1) and `scatter` to a few channels: product first, then one shifted addition for each tap.
+    """`correlate` (stride 1) and `scatter` to a few channels: product first, then one shifted addition for each tap
+    ("kn2row", Vasudevan et al. 2017, arXiv:1704.04428).
 
     (N, H, W, C), (C, few, kh, kw) -> (N, *size, few). Copying kh * kw * C columns to make three channels would cost
     more than the product; kh * kw additions of three planes do not. The result is planar in memory.
@@ -268,6 +269,7 @@ def multiply_first(a, weight, size, geometry, bias, adjoint):
     channels, few, kh, kw = weight.shape
     matrix = weight.permute(2, 3, 1, 0).reshape(kh * kw * few, channels)
     result = empty(a.shape[0], few, *size, dtype=a.dtype, device=a.device)
+    result = result.float() if result.element_size() == 2 else result  # rounded once, not with every tap
     result.zero_() if bias is None else result.copy_(bias.view(few, 1, 1))
     places = [
         [overlap(tap, *axis, adjoint) for tap in range(axis_taps)]
@@ -281,4 +283,4 @@ def multiply_first(a, weight, size, geometry, bias, adjoint):
         for rows, (to_y, from_y) in zip(planes, places[0]):
             for plane, (to_x, from_x) in zip(rows, places[1]):
                 target[..., to_y, to_x].add_(plane[..., from_y, from_x])
-    return result.permute(0, 2, 3, 1)
+    return result.to(a.dtype).permute(0, 2, 3, 1)

@@ -90,7 +90,8 @@ class UpsamplingConv2d(Convolution):
     Computed without the enlarged image: output o reads small pixel (o + i * dilation - padding) // scale through
     tap i, so all taps that fall into one small pixel can be summed beforehand. What remains is a transposed
     convolution of stride scale_factor whose kernel is the flipped weight, added up at scale_factor offsets. For
-    scale 2 and a 3x3 kernel that is 4 taps an output pixel instead of 9.
+    scale 2 and a 3x3 kernel that is 4 taps an output pixel instead of 9; a dilated kernel becomes a dense one, and
+    saves nothing.
     """
 
     def __init__(

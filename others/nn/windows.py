@@ -69,13 +69,13 @@ def workspace(name, shape, like):
 
 @cache
 def keep_freed_memory():
-    """Let the C library keep what is freed for the next allocation, once in a process: layers' outputs and gradients
-    come and go with every step, and mapped afresh they cost a page fault for every 4 KiB.
+    """Let the C library keep what is freed for the next allocation, once in a process, for all of it: layers' outputs
+    and gradients come and go with every step, and mapped afresh they cost a page fault for every 4 KiB.
 
     glibc does so for blocks up to the largest that it has mapped and got back, at most 32 MiB, and keeps up to twice
     as much: one such block is asked for and given back, never touched. (mallopt(3), M_MMAP_THRESHOLD)
     """
-    empty(2**23 - 2**14, device="cpu")
+    empty((2**25 - 2**16) // empty(0).element_size(), device="cpu")
 
 
 def free_workspaces():

@@ -387,6 +387,35 @@ def test_named_arguments_count_in_the_order_of_forward():
     assert linear.weight_grad.abs().max() < 1e-6 < x.abs().max()
 
 
+class Scaled(nn.Module):
+    """input + 2 other, both optional in their places."""
+
+    def forward(self, input=None, scale=None, other=None, *, mask=None):
+        return input + 2 * other
+
+    def backward(self, grad_output):
+        return grad_output, None, 2 * grad_output
+
+
+def test_a_named_tensor_behind_arguments_that_are_not_given_has_its_gradient():
+    linear, x = nn.Linear(3, 2), torch.randn(4, 3)
+    gradients = []
+    for call in (lambda scaled, y: scaled(x[:, :2], None, y), lambda scaled, y: scaled(x[:, :2], other=y)):
+        linear.zero_grad()
+        with nn.Tape() as tape:
+            output = call(Scaled(), linear(x))
+        tape.backward(output, torch.ones(4, 2))
+        gradients.append(linear.weight_grad.clone())
+    assert torch.equal(*gradients)
+    torch.testing.assert_close(gradients[0], 2 * x.sum(0).expand(2, 3))
+
+
+def test_a_tensor_that_can_only_be_named_is_refused():
+    linear, x = nn.Linear(3, 2), torch.randn(4, 3)
+    with nn.Tape(), pytest.raises(RuntimeError, match="takes a tensor by keyword alone"):
+        Scaled()(x[:, :2], None, linear(x), mask=x)
+
+
 def test_it_works_with_and_without_grad_mode():
     linear, x = nn.Linear(3, 2), torch.randn(4, 3, requires_grad=True)
     gradients = []

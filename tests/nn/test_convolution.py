@@ -147,6 +147,12 @@ def test_memory_format_of_the_input_is_kept(name):
         assert output.is_contiguous(memory_format=memory_format)
 
 
+def test_memory_format_is_kept_where_phases_computed_together_are_cropped():
+    layer, x = nn.TransposeConv2d(16, 12, 3, 2, 1), torch.randn(2, 16, 8, 8)
+    output = layer.forward(x.to(memory_format=torch.channels_last))
+    assert output.shape == (2, 12, 15, 15) and output.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("gradient", ["expanded", "channels last", "sliced"])
 @BOTH
 def test_strange_gradients(name, gradient):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from others.nn import kernels, windows, winograd
 from others.nn.geometry import Geometry, correlation_size, span
-from others.nn.kernels import correlate, scatter, weight_gradient
+from others.nn.kernels import correlate, correlate_and_gradient, scatter, weight_gradient
 
 
 def operands(geometry, size, batch, channels, behind=(0, 0)):
@@ -51,18 +51,20 @@ def check(geometry, size, batch, channels, behind=None):
     expected_adjoint, expected_gradient = torch.autograd.grad(expected, [x, w], y)
     close(adjoint, expected_adjoint)
     close(gradient, expected_gradient)
+    for both, one in zip(correlate_and_gradient(x.detach(), w.detach(), y, geometry), (found, gradient), strict=True):
+        close(both, one)
 
 
-PATHS = {  # FEW_CHANNELS and winograd.WORTH: every way of computing, and what the shipped thresholds choose
+PATHS = {  # FEW_RESULTS and winograd.WORTH: every way of computing, and what the shipped thresholds choose
     "columns": (0, 0),
     "few channels": (10**6, 0),
     "winograd": (0, float("inf")),
-    "as shipped": (kernels.FEW_CHANNELS, winograd.WORTH),
+    "as shipped": (kernels.FEW_RESULTS, winograd.WORTH),
 }
 
 
 def take(path, monkeypatch):
-    monkeypatch.setattr(kernels, "FEW_CHANNELS", PATHS[path][0])
+    monkeypatch.setattr(kernels, "FEW_RESULTS", PATHS[path][0])
     monkeypatch.setattr(winograd, "WORTH", PATHS[path][1])
 
 
@@ -185,6 +187,18 @@ def test_bias_is_added_to_every_position(path, geometry):
         close(f(argument, w, size, geometry, bias), f(argument, w, size, geometry) + bias)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel_size", [3, 7])
+def test_sixteen_bits_are_rounded_once(path, kernel_size, stride):
+    geometry = Geometry((kernel_size,) * 2, (stride,) * 2, (kernel_size // 2,) * 2)
+    for channels in ((3, 64), (64, 3), (20, 24)):
+        operands16 = [tensor.bfloat16() for tensor in operands(geometry, (16, 17), 2, channels)]
+        exact = maps(geometry, *(tensor.double() for tensor in operands16))
+        for found, wanted in zip(maps(geometry, *operands16), exact, strict=True):
+            error = (found.double() - wanted).pow(2).mean().sqrt() / wanted.pow(2).mean().sqrt()
+            assert error < 2.5e-3  # bfloat16's own rounding: 1.7e-3
+
+
 def test_views_of_any_strides(path):
     geometry = Geometry((3, 2), (2, 1), (1, 1), (1, 2))
     x, w, y = operands(geometry, (7, 9), 2, (3, 10))
@@ -209,6 +223,7 @@ def maps(geometry, x, w, y):
         correlate(x, w, y.shape[1:3], geometry),
         scatter(y, w, x.shape[1:3], geometry),
         weight_gradient(x, y, geometry),
+        *correlate_and_gradient(x, w, y, geometry),
     )
 
 
@@ -247,7 +262,7 @@ def test_threads_do_not_disturb_each_other(path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(wrong) == 4 * 20 * 3 and not any(wrong)
+    assert len(wrong) == 4 * 20 * len(expected[0]) and not any(wrong)
 
 
 def test_inference_mode_and_ordinary_calls_can_follow_each_other(path):
@@ -265,7 +280,7 @@ def test_inference_mode_and_ordinary_calls_can_follow_each_other(path):
 
 
 FAULTS = """
-import resource
+import resource, torch
 from torch import empty
 from others.nn.windows import workspace
 def faults():
@@ -273,13 +288,17 @@ def faults():
     for _ in range(10):
         empty(4 * 2**20).zero_()  # 16 MiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+torch.set_default_dtype(torch.{})
 workspace("any", (1,), empty(0))
+torch.set_default_dtype(torch.float32)
 faults()
 assert faults() < 4096, faults()  # once mapped, 10 times are no 10 * 4096 page faults
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is known to keep freed memory when asked")
-def test_freed_memory_is_used_again():
-    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("default", ["float32", "float64", "bfloat16"])
+def test_freed_memory_is_used_again(default):
+    script = FAULTS.format(default)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
