@@ -89,9 +89,11 @@ def correlate_and_gradient(x, weight, y, geometry):
 
 # -------------------------------------------------------------------------------------------------------- helpers
 
+# Where one way overtakes another, measured with the networks of benchmarks/speed.py on one and two AVX-512 cores
 FEW_RESULTS = 8  # fewer result channels than this: shifted additions are faster than so narrow a product
 FEW_INPUTS = 8  # fewer input channels than this: copies along the image are faster than along the channels
 NARROW = 16  # columns of a product's result: a multiple of this many is fastest
+WASTE = 2.5  # so many times the multiplications, at most, for one narrow product instead of one for each phase
 BLOCK_BYTES = 2**22  # of columns at a time, or one row of one image: they stay in the cache
 
 
@@ -231,7 +233,7 @@ def phases_join(channels, vertical, horizontal, geometry):
     their common window, or for channels so few that the calls and the narrow products take longer than the zeros."""
     taps = prod(window(axis)[0] * len(axis) for axis in (vertical, horizontal))
     waste = taps / prod(geometry.kernel_size)
-    return geometry.groups == 1 and (waste == 1 or (channels < NARROW and waste < 2.5))
+    return geometry.groups == 1 and (waste == 1 or (channels < NARROW and waste < WASTE))
 
 
 def scatter_jointly(y, weight, vertical, horizontal, bias):
