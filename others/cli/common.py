@@ -57,8 +57,8 @@ def check_outputs(outputs, inputs, force):
         check_place(path)
         check_new(path, force)
         if path.resolve() in seen:
-            same = seen[path.resolve()]
-            raise ValueError(f"{path}: expected outputs of different names, got {same} too, which is the same file")
+            said = f"expected outputs of different names, got {seen[path.resolve()]} too; choose another name"
+            raise ValueError(f"{path}: {said}")
         seen[path.resolve()] = path
         for given in filter(None, inputs):
             inside = given.resolve() in path.resolve().parents and path.suffix.lower() in suffixes
