@@ -4,8 +4,9 @@ Works as `from Miniproject_2.model import Model` from the project's folder and a
 inside this one.
 """
 
+import operator
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -106,18 +107,16 @@ class Model:
         of the training; if it is there, the training goes on from it to the weights of one that was never interrupted.
         workers: the processes that train together (`others.workers.joined`).
 
-        Returns the list of records. Raises TypeError or ValueError for anything but two equal image tensors and
-        num_epochs >= 0, CheckpointError for a file of another training, OSError for one that cannot be written or that
-        another process is writing (BlockingIOError), and
-        `others.run.Diverged` when the loss explodes: the weights are then the best so far. Note: the loss against
-        noisy targets goes to the clean error plus the variance of the target's noise, not to zero.
+        Returns the list of records. Raises TypeError or ValueError for anything but two equal image tensors,
+        num_epochs >= 0 and a recipe of numbers, CheckpointError for a file of another training, OSError for one that
+        cannot be written or that another process is writing (BlockingIOError), and `others.run.Diverged` when the loss
+        explodes: the weights are then the best so far. Note: the loss against noisy targets goes to the clean error
+        plus the variance of the target's noise, not to zero.
         """
         data.check_pairs(train_input, train_target, "Model.train")
         if validation is not None:
             data.check_pairs(*validation, "Model.train, validation")
-        if not hasattr(num_epochs, "__index__") or isinstance(num_epochs, bool) or num_epochs < 0:
-            raise ValueError(f"Model.train: expected num_epochs to be an integer >= 0, got {num_epochs!r}")
-        recipe = recipe or self.recipe()
+        num_epochs, recipe = whole_epochs(num_epochs), in_plain_numbers(recipe or self.recipe())
         with torch.inference_mode(False), torch.no_grad():
             pairs = (train_input.detach(), train_target.detach())
             run = partial(training.fit, self.network, pairs, num_epochs, recipe, validation, self.dtype,
@@ -146,6 +145,24 @@ class Model:
         data.check_images(test_input, "Model.predict")
         with torch.no_grad(), tiles("denoising") if on_tile is None else nullcontext(on_tile) as advance:
             return inference.denoise(self.network, test_input, self.dtype, self_ensemble, on_tile=advance)
+
+
+def whole_epochs(number):
+    """The number of epochs as Python's int; numpy's, for one, go into no checkpoint. Raises ValueError."""
+    with suppress(TypeError):
+        if not isinstance(number, bool) and operator.index(number) >= 0:
+            return operator.index(number)
+    raise ValueError(f"Model.train: expected num_epochs to be an integer >= 0, got {number!r}")
+
+
+def in_plain_numbers(recipe):
+    """The recipe with Python's float and int, as those of `training.Recipe`. Raises TypeError."""
+    kinds = {name: operator.index if isinstance(default, int) else float
+             for name, default in training.Recipe._field_defaults.items()}  # fmt: skip
+    try:
+        return recipe._replace(**{name: kind(getattr(recipe, name)) for name, kind in kinds.items()})
+    except (AttributeError, TypeError, ValueError) as error:
+        raise TypeError(f"Model.train: expected a training.Recipe of numbers, got {recipe!r} ({error})") from error
 
 
 def find_denoiser(name=None):

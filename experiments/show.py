@@ -375,9 +375,10 @@ def channels_figure(shown, path):
 def curves_figure(shown, path):
     pairs = list(side_by_side(shown.runs))
     figure, axes = panels(3.2 * len(pairs), 3.2, len(pairs))
-    for axis, (network, ours, torchs, _) in zip(axes, pairs):
+    for axis, (network, ours, torchs, exact) in zip(axes, pairs):
         x, y = over_images(torchs, "psnr_a")
         axis.plot(x, y, color="0.7", linewidth=5, label="torch.nn")
+        axis.plot(*over_images(exact, "psnr_a"), "--", color="0.4", linewidth=1, label="torch.nn in 64 bits")
         axis.plot(*over_images(ours, "psnr_a"), "o-", color="black", markersize=4, linewidth=1, label="ours")
         axis.set_title(network, fontsize=10)
         axis.set_xlabel("thousand training images")

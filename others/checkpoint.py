@@ -2,6 +2,8 @@
 
 import io
 import pickletools
+import re
+import struct
 import zipfile
 from pathlib import Path
 
@@ -11,7 +13,8 @@ from .files import locked, replacing
 
 FORMAT = 1  # what `save` writes
 READABLE = (1,)  # formats of all released versions
-LARGEST = 4 * 2**30  # bytes of a file
+LARGEST = 4 * 2**30  # bytes of a file that is read into memory
+LARGEST_INDEX = 64 * 2**20  # bytes of a mapped file that are, all the same: its directory, and what is no tensor
 MOST_VALUES = 100_000  # in a file: weights, names, numbers
 STORAGES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 NAMES = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict", *(f"torch {kind}Storage" for kind in STORAGES)}
@@ -49,24 +52,26 @@ def read(path, advice="", mmap=False, old=False):
 
     What the zip declares is checked before it is read: nothing is compressed, so the memory taken is bounded by the
     size of the file. torch does not check the sums of the zip, so it is given a copy that was checked. Only names of
-    tensors and of dicts may stand in the pickle. With mmap, tensors stay on the disk until they are used, and their
-    sums are not checked. With old, files of torch before 1.6, which are no zips, may be read, too. Raises
-    FileNotFoundError or CheckpointError.
+    tensors and of dicts may stand in the pickle. With mmap, tensors stay on the disk until they are used: they may be
+    of any size, and their sums are not checked. With old, files of torch before 1.6, which are no zips, may be read,
+    too. Raises FileNotFoundError or CheckpointError.
     """
     path = Path(path)
     if not path.is_file():
         reason = "it is a folder" if path.is_dir() else "no such file"
         raise FileNotFoundError(f"no weights at {path} ({reason}): {advice}")
     try:
+        size = path.stat().st_size
         if old and not zipfile.is_zipfile(path):
             check_old(path)
             file = path
         else:
+            check_size(path, size, mmap)
             with zipfile.ZipFile(path) as archive:
-                check_directory(archive, path.stat().st_size)
+                check_directory(archive, size, mmap)
                 file = path if mmap else checked_copy(archive)
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
-        check_content(content, path.stat().st_size)
+        check_content(content, size)
         return content
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -79,13 +84,35 @@ def read(path, advice="", mmap=False, old=False):
         ) from error
 
 
-def check_directory(archive, size):
+def check_size(path, size, mmap):
+    """Raise CheckpointError if too much would be read into memory to see what is in a zip.
+
+    A file that torch maps it opens itself: such a zip must end as torch's do, so that torch cannot find another
+    directory in it than the one that is checked here. (APPNOTE 6.3.10, 4.3.14 to 4.3.16)
+    """
+    if not mmap:
+        if size > LARGEST:
+            raise CheckpointError(f"not a checkpoint: expected at most {LARGEST} bytes, got {size}")
+        return
+    with path.open("rb") as file:
+        file.seek(max(0, size - 98))
+        end = file.read().ljust(98)
+    record, length, offset, locator, place, last, comment = struct.unpack("<4s36xQQ4s4xQ4x4s16xH", end)
+    whole = (record, locator, last, comment) == (b"PK\6\6", b"PK\6\7", b"PK\5\6", 0)
+    if not whole or place != size - 98 or offset + length != place or length > LARGEST_INDEX:
+        raise CheckpointError("not a checkpoint: expected a zip that ends as those of torch do; save it with torch")
+
+
+def check_directory(archive, size, mmap=False):
     """Raise CheckpointError unless the zip is of the kind that torch writes, and its pickle names only tensors."""
     entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise CheckpointError("not a checkpoint: its content is compressed")
-    if sum(entry.file_size for entry in entries) > size or size > LARGEST:
-        raise CheckpointError(f"not a checkpoint: its content claims more than {min(size, LARGEST)} bytes")
+    if sum(entry.file_size for entry in entries) > size:
+        raise CheckpointError(f"not a checkpoint: its content claims more than {size} bytes")
+    index = sum(entry.file_size for entry in entries if not re.fullmatch(r"[^/]+/data/\d+", entry.filename))
+    if mmap and index > LARGEST_INDEX:
+        raise CheckpointError(f"not a checkpoint: expected at most {LARGEST_INDEX} bytes besides tensors, got {index}")
     if len({entry.filename for entry in entries}) < len(entries):
         raise CheckpointError("not a checkpoint: the same name stands in it twice")
     pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
@@ -146,8 +173,19 @@ def save_denoiser(path, name, arguments, network, info, alone=False):
     path = Path(path)
     state = {key: value.float().cpu().clone() for key, value in network.state_dict().items()}
     with locked(None if alone else path, patience=60.0):  # another architecture may be put into it at the same time
-        others = load(path)["denoisers"] if path.exists() and not alone else {}
+        others = denoisers(path) if path.exists() and not alone else {}
         save(path, {"denoisers": {**others, name: {"arguments": arguments, "state": state, "info": info}}})
+
+
+def denoisers(path):
+    """{name: what `save_denoiser` put there} of all architectures in a file, still unchecked.
+
+    Raises as `load` does, and CheckpointError if there is none, as in the file that --resume keeps of a training.
+    """
+    held = load(path).get("denoisers")
+    if not isinstance(held, dict) or not held:
+        raise CheckpointError(f"{path}: expected weights of a denoiser, found nothing; choose a file of weights")
+    return held
 
 
 def load_denoiser(path, name, expected=None):
@@ -157,13 +195,13 @@ def load_denoiser(path, name, expected=None):
     must have. Raises FileNotFoundError, or CheckpointError if the file is damaged or does not hold finite weights of
     that name that fit; the message names all that do not.
     """
-    denoisers = load(path).get("denoisers")
-    if not isinstance(denoisers, dict) or name not in denoisers:
-        held = ", ".join(str(key)[:80] for key in denoisers) if isinstance(denoisers, dict) else "nothing"
-        raise CheckpointError(f"{path}: expected weights of {name!r}, found {held or 'nothing'}")
-    saved = denoisers[name]
+    held = denoisers(path)
+    if name not in held:
+        found = ", ".join(str(key)[:80] for key in held)
+        raise CheckpointError(f"{path}: expected weights of {name!r}, found {found}")
+    saved = held[name]
     complete = isinstance(saved, dict) and {"arguments", "state", "info"} <= saved.keys()
-    if not complete or not isinstance(saved["state"], dict):
+    if not complete or not isinstance(saved["state"], dict) or not isinstance(saved["info"], dict):
         raise CheckpointError(f"{path}: the entry {name!r} is incomplete")
     wrong = [problem for key, value in saved["state"].items() for problem in problems(key, value)]
     if expected:

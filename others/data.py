@@ -151,10 +151,11 @@ def photo_files(folder):
 
 def load_photo(file, smallest):
     """uint8 (3, H, W), enlarged if a side is shorter than `smallest`. Raises as `pictures.read` does."""
-    with pictures.opened(file) as image:
-        photo = image.convert("RGB")
-    scale = smallest / min(photo.size)
+    page = next(iter(pictures.read(file).pages))
+    photo = pictures.to_pixels(page)[0].round().to(torch.uint8)
+    scale = smallest / min(photo.shape[1:])
     if scale > 1:
-        photo = photo.resize([max(smallest, round(n * scale)) for n in photo.size], BILINEAR)
-    pixels = torch.frombuffer(bytearray(photo.tobytes()), dtype=torch.uint8)
-    return pixels.view(photo.height, photo.width, 3).permute(2, 0, 1).contiguous()
+        image = pictures.as_image(photo.permute(1, 2, 0), "PNG", file)
+        image = image.resize([max(smallest, round(n * scale)) for n in image.size], BILINEAR)
+        photo = pictures.as_pillow_reads(file, image).permute(2, 0, 1)
+    return photo.contiguous()

@@ -106,14 +106,20 @@ def beside(left, right, about):
 
 
 def orientation(about):
-    """1 for a picture that is shown as it is stored, up to 8 for the others."""
+    """1 for a picture that is shown as it is stored, or whose EXIF data cannot be read; up to 8 for the others."""
     if "exif" not in about:
         return 1
     from PIL import Image
 
     exif = Image.Exif()
-    exif.load(about["exif"])
-    return exif.get(ORIENTATION, 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exif.load(about["exif"])
+            found = exif.get(ORIENTATION)
+    except Exception:  # Pillow raises what its parsing stumbles over
+        return 1
+    return found if isinstance(found, int) and found in range(1, 9) else 1
 
 
 # ------------------------------------------------------------------------------------------------------- reading

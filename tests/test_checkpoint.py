@@ -218,6 +218,7 @@ WRONG = {
     "a tensor": ({"denoisers": {"a": torch.ones(2)}}, "'a' is incomplete"),
     "no arguments": ({"denoisers": {"a": {"state": STATE, "info": {}}}}, "'a' is incomplete"),
     "no info": ({"denoisers": {"a": {"state": STATE, "arguments": {}}}}, "'a' is incomplete"),
+    "info is a text": ({"denoisers": {"a": {**ENTRY, "info": "from a friend"}}}, "'a' is incomplete"),
     "state is a list": ({"denoisers": {"a": {**ENTRY, "state": [1]}}}, "'a' is incomplete"),
     "integers": (
         {"denoisers": {"a": {**ENTRY, "state": {"k": torch.ones(2).long()}}}},
@@ -244,6 +245,22 @@ def test_incomplete_or_broken_weights_are_refused(tmp_path, content, message):
     checkpoint.save(path, content)
     with pytest.raises(CheckpointError, match=message):
         checkpoint.load_denoiser(path, "a")
+
+
+@pytest.mark.parametrize("content", [{"training": {"epoch": 1}}, {"denoisers": 3}, {"denoisers": {}}], ids=str)
+def test_a_file_without_weights_is_named_by_all_that_read_them(tmp_path, networks, content):
+    """The first is what --resume keeps of a training; its file stays as it is."""
+    path, network = tmp_path / "own.pth.state", networks[denoiser.NAME]
+    checkpoint.save(path, content)
+    whole = path.read_bytes()
+    message = re.escape(f"{path}: expected weights of a denoiser, found nothing")
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.denoisers(path)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load_denoiser(path, denoiser.NAME)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.save_denoiser(path, denoiser.NAME, network.arguments, network, {})
+    assert path.read_bytes() == whole
 
 
 def test_size_is_that_of_the_weights(path, networks):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from others import data, metrics
+from others import data, metrics, pictures
 
 # ----------------------------------------------------------------------------------------------- 0-255 and 0-1
 
@@ -266,6 +266,19 @@ def test_small_photos_are_enlarged(tmp_path, pixels):
     photo = data.load_photo(path, 64)
     assert photo.shape[:2] == (3, 64) and photo.shape[2] == pytest.approx(31 * 64 / 20, abs=1)
     assert torch.equal(data.load_photo(path, 20), pixels(3, 20, 31))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("smallest", [20, 64])
+def test_photos_of_16_bits_are_those_of_8(tmp_path, pixels, channels, smallest):
+    """257 * 255 is 65535: each pixel is as bright in both, and none of them is white alone."""
+    page = pixels(channels, 20, 31).permute(1, 2, 0)
+    for name, values in (("8.png", page), ("16.png", (page.to(torch.int32) * 257).to(torch.uint16))):
+        pictures.write(tmp_path / name, pictures.Picture("PNG", [values], {}))
+    photo, deep = (data.load_photo(tmp_path / name, smallest) for name in ("8.png", "16.png"))
+    assert deep.dtype == torch.uint8 and torch.equal(deep, photo)
+    colours = page[..., : 3 if channels > 2 else 1].permute(2, 0, 1).expand(3, -1, -1)
+    assert smallest > 20 or torch.equal(deep, colours)
 
 
 def test_no_photographs(tmp_path):

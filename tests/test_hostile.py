@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 import resource
+import struct
 import subprocess
 import sys
 import warnings
@@ -360,6 +361,74 @@ except Enough:
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "big.pkl")], capture_output=True, text=True,
                           check=True)  # fmt: skip
     assert float(done.stdout) < 60
+
+
+def test_mapped_pairs_may_be_larger_than_what_is_read(tmp_path, pixels, monkeypatch):
+    """The limit of what is read into memory, here of a byte less than the file."""
+    path = tmp_path / "train_data.pkl"
+    torch.save([pixels(50, 3, 8, 8)] * 2, path)
+    monkeypatch.setattr(checkpoint, "LARGEST", path.stat().st_size - 1)
+    assert torch.equal(data.load_pairs(path, mmap=True)[1], pixels(50, 3, 8, 8))
+    with pytest.raises(ValueError, match=f"expected at most {checkpoint.LARGEST} bytes, got {checkpoint.LARGEST + 1}"):
+        data.load_pairs(path)
+
+
+def zip_end(count, length, offset, record):
+    """The end of a zip of which the directory has so many entries and bytes, at an offset; the record of this, which
+    is here, is said to be at another. (APPNOTE 6.3.10, 4.3.14 to 4.3.16)"""
+    here = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, length, offset)
+    there = struct.pack("<4sIQI", b"PK\6\7", 0, record, 1)
+    return here + there + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 2**16 - 1, 2**16 - 1, 2**32 - 1, 2**32 - 1, 0)
+
+
+def two_directories(path):
+    """zipfile sees a pair of tensors; torch, which maps the file by itself, would inflate a pickle of 100 MB."""
+    torch.save([torch.zeros(2, 3, 8, 8, dtype=torch.uint8)] * 2, path)
+    good, bomb = path.read_bytes(), io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as other:
+        for entry in archive.infolist():
+            content = archive.read(entry)
+            bomb_inside = content[:-1] + b"N0" * 50_000_000 + b"."
+            other.writestr(entry.filename, bomb_inside if entry.filename.endswith("data.pkl") else content)
+    count, length, offset = struct.unpack("<HII", bomb.getvalue()[-12:-2])
+    first = bomb.getvalue()[:-22] + zip_end(count, length, offset, 0)[:56]
+    path.write_bytes(first + good[:-98] + zip_end(*struct.unpack("<QQQ", good[-66:-42]), len(first) - 56))
+
+
+def sparse(path, before, size, after):
+    """A file of zeros, which take no space, between what is there before and after."""
+    with open(path, "wb") as file:
+        file.write(before)
+        file.truncate(size - len(after))
+        file.seek(0, os.SEEK_END)
+        file.write(after)
+
+
+def large_directory(path):
+    sparse(path, b"", 3 * 2**30, zip_end(9, 3 * 2**30 - 98, 0, 3 * 2**30 - 98))
+
+
+def large_pickle(path):
+    """Stored, and all of it is there."""
+    size, name, offset = 3 * 2**30, b"x/data.pkl", 0
+    common = struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 0, 0, size, size, len(name), 0)
+    local = b"PK\3\4" + common + name
+    central = b"PK\1\2" + struct.pack("<H", 20) + common + struct.pack("<HHHII", 0, 0, 0, 0, offset) + name
+    length, place = len(central), len(local) + size
+    sparse(path, local, place + length + 98, central + zip_end(1, length, place, place + length))
+
+
+@pytest.mark.parametrize("write, problem", [
+    (two_directories, "expected a zip that ends as those of torch"),
+    (large_directory, "expected a zip that ends as those of torch"),
+    (large_pickle, "expected at most 67108864 bytes besides tensors"),
+])  # fmt: skip
+def test_mapped_files_cannot_fill_the_memory(tmp_path, write, problem):
+    write(tmp_path / "sent.pkl")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=problem):
+        data.load_pairs(tmp_path / "sent.pkl", mmap=True)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 100 * 2**20
 
 
 def test_old_pairs_cannot_be_mapped(tmp_path, pixels):

@@ -5,6 +5,7 @@ import inspect
 import pickle
 import random
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -298,13 +299,39 @@ def test_train_refuses_unequal_pairs(small, shape):
         train(Model(), *[torch.zeros(2, 3, 8, 8)] * 2, 1, validation=(torch.zeros(2, 3, 8, 8), torch.zeros(shape)))
 
 
-@pytest.mark.parametrize("epochs", [-1, 1.5, "3", None])
+@pytest.mark.parametrize("epochs", [-1, 1.5, "3", None, True, torch.tensor(1.5), torch.ones(2)])
 def test_train_refuses_other_numbers_of_epochs(small, pairs, epochs):
     model = Model()
     before = weights(model)
     with pytest.raises(ValueError, match=re.escape(f"expected num_epochs to be an integer >= 0, got {epochs!r}")):
         train(model, *pairs, epochs)
     assert same(before, weights(model))
+
+
+def test_numbers_of_other_libraries_train_and_resume_as_pythons_own(small, pairs, tmp_path):
+    """numpy's go into no checkpoint."""
+    numpy, found = pytest.importorskip("numpy"), []
+    double = partial(torch.tensor, dtype=torch.float64)
+    for kind, whole in ((float, int), (numpy.float64, numpy.int64), (double, torch.tensor)):
+        recipe = training.Recipe(*map(kind, (2.0, 0.9, 0.02)), *map(whole, (4, 3, 5)))
+        model = Model("prescribed")
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model._build(**model.network.arguments)
+        train(model, *pairs, whole(2), recipe=recipe, checkpoint=tmp_path / "state")
+        found.append(weights(model))
+        assert train(model, *pairs, 2, recipe=recipe, checkpoint=tmp_path / "state") == []  # finished
+        (tmp_path / "state").unlink()
+    assert same(found[0], found[1]) and same(found[0], found[2])
+
+
+@pytest.mark.parametrize("recipe", [
+    (2.0, 0.9), training.Recipe(lr="much"), training.Recipe(batch_size=2.5), training.Recipe(seed=None),
+], ids=str)  # fmt: skip
+def test_train_refuses_other_recipes(small, pairs, recipe):
+    message = f"Model.train: expected a training.Recipe of numbers, got {recipe!r}"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        train(Model("prescribed"), *pairs, 1, recipe=recipe)
 
 
 @each

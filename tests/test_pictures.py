@@ -306,6 +306,40 @@ def test_side_by_side_as_it_is_shown(number):
     assert torch.equal(shown(both), torch.cat((shown(left), shown(right)), 1))
 
 
+def exif_with(kind, count, raw):
+    """EXIF data with the orientation alone, of a kind as in TIFF 6.0: 2 ASCII, 3 SHORT, 7 UNDEFINED, 11 FLOAT."""
+    entry = struct.pack("<HHI4s", pictures.ORIENTATION, kind, count, raw)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+
+
+EXIF = {
+    "no TIFF": (b"Exif\0\0garbage that is no TIFF", 1),
+    "cut off": (b"Exif\0\0II*\0", 1),
+    "nothing": (b"Exif\0\0", 1),
+    "a text": (exif_with(2, 2, b"6\0"), 1),
+    "bytes": (exif_with(7, 1, b"\6"), 1),
+    "a float": (exif_with(11, 1, struct.pack("<f", 6)), 1),
+    "too large": (exif_with(3, 1, struct.pack("<H", 9)), 1),
+    "right": (exif_with(3, 1, struct.pack("<H", 6)), 6),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("exif, orientation", EXIF.values(), ids=EXIF)
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.webp"])
+def test_exif_data_that_say_nothing_stop_nothing(tmp_path, name, exif, orientation):
+    Image.new("RGB", (9, 7)).save(tmp_path / name, exif=exif)
+    picture = pictures.read(tmp_path / name)
+    (page,) = picture.pages
+    assert pictures.orientation(picture.about) == orientation
+    assert pictures.beside(page, page, picture.about).shape == ((14, 9, 3) if orientation > 4 else (7, 18, 3))
+    for suffix in (".tif", ".jpg", ".png", ".webp"):
+        (again,) = pictures.read(written(tmp_path / f"y{suffix}", page, **picture.about)).pages
+        assert again.shape == page.shape
+    with Image.open(tmp_path / "y.tif") as image:
+        assert image.tag_v2.get(pictures.ORIENTATION, 1) == orientation
+
+
 def test_alpha_does_not_get_lost_silently(tmp_path):
     with pytest.raises(pictures.PictureError, match="keeps no alpha"):
         written(tmp_path / "x.jpg", page_of(4, torch.uint8))

@@ -2,9 +2,8 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
-
-import torch
 
 from Miniproject_2.model import PRECISIONS, Model
 
@@ -26,7 +25,7 @@ def new_model(args):
     """An untrained Model as the arguments describe it."""
     name = args.denoiser
     if args.weights and not name:
-        name = next(iter(checkpoint.load(args.weights)["denoisers"]), None)
+        name = next(iter(checkpoint.denoisers(args.weights)))
     try:
         return Model(name, args.device, args.precision)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled with CUDA
@@ -50,15 +49,35 @@ def one_line(text):
 
 
 def check_outputs(outputs, inputs, force):
-    """Raise FileExistsError if there is something at an output, unless `force`; ValueError if that is an input, or a
-    picture or data in a folder that is one. None stands for what was not given."""
+    """Raise before the work what would lose it: OSError where no file can be written; FileExistsError if there is
+    something at an output, unless `force`; ValueError if that is an input, or a picture or data in a folder that is
+    one, or if two outputs are one file. None stands for what was not given."""
+    seen, suffixes = {}, (*pictures.FORMATS, ".pkl")
     for path in filter(None, outputs):
+        check_place(path)
         check_new(path, force)
-        suffixes = (*pictures.FORMATS, ".pkl")
+        if path.resolve() in seen:
+            said = f"expected outputs of different names, got {seen[path.resolve()]} too; choose another name"
+            raise ValueError(f"{path}: {said}")
+        seen[path.resolve()] = path
         for given in filter(None, inputs):
             inside = given.resolve() in path.resolve().parents and path.suffix.lower() in suffixes
             if os.path.lexists(path) and (inside or path.resolve() == given.resolve()):
                 raise ValueError(f"{path}: the result would overwrite an input; choose another name")
+
+
+def check_place(path):
+    """Raise OSError unless a file can be made at `path`, by making one beside it. Missing folders are not made."""
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path}: expected the name of a file, got a folder; choose another name")
+    folder = next(parent for parent in path.parents if os.path.lexists(parent))
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)  # a name as long as `replacing` needs
+    except OSError as error:
+        said = f"expected a place that takes files, got {folder} ({error.strerror}); choose another"
+        raise OSError(f"{path}: {said}") from error
+    os.close(handle)
+    Path(temporary).unlink(missing_ok=True)  # a training that starts there now may have removed it
 
 
 def first_page(path):
@@ -69,7 +88,3 @@ def first_page(path):
         low, high = pictures.span(page)
         raise pictures.PictureError(f"{path}: expected floating point within 0 to 1, got {low:g} to {high:g}; scale it")
     return pictures.to_pixels(page)
-
-
-def as_uint8(pixels):
-    return pixels.round().clamp(0, 255).to(torch.uint8)

@@ -50,7 +50,7 @@ def run(args):
     for job in jobs:
         try:
             denoise_file(model, job, args, hints)
-        except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        except (OSError, ValueError, RuntimeError, ImportError, MemoryError) as error:
             failed.append(job.source)
             complain("denoise", error)
     for hint, files in hints.items():

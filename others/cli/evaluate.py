@@ -71,6 +71,8 @@ def load_pairs(args):
         if args.clean:
             args.parser.error(f"{args.noisy} holds the clean images too; leave {args.clean} out")
         noisy, clean = data.load_pairs(args.noisy)
+        if not len(noisy):
+            raise ValueError(f"{args.noisy}: expected one image or more, got none; choose another file")
         return [(str(i), lambda i=i: (noisy[i : i + 1], clean[i : i + 1])) for i in range(len(noisy))]
     if not args.clean:
         args.parser.error("expected NOISY and CLEAN, or a .pkl")

@@ -23,7 +23,7 @@ def add_arguments(parser):
 def run(args):
     path = args.weights or HERE / "bestmodel.pth"
     print(f"weights: {path} ({path.stat().st_size / 2**20:.1f} MiB)" if path.is_file() else f"weights: {path}")
-    for name in checkpoint.load(path)["denoisers"]:
+    for name in checkpoint.denoisers(path):
         saved, model = checkpoint.load_denoiser(path, name), Model(name, device="cpu")
         model.load_pretrained_model(path)
         describe(name, model.network, saved["info"], args.layers)

@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from .. import data, simulation
-from ..files import check_new, replacing
+from ..files import replacing
+from .common import check_outputs
 
 NAMES = "train_data.pkl", "val_data.pkl"
 
@@ -46,8 +47,7 @@ def positive(kind):
 
 def run(args):
     targets = [args.out / name for name in NAMES]
-    for target in targets:
-        check_new(target, args.force)
+    check_outputs(targets, [], args.force)
     if not args.photos.is_dir():
         raise FileNotFoundError(f"no folder {args.photos}")
     files = data.photo_files(args.photos)

@@ -86,6 +86,25 @@ def test_a_folder_with_bad_files(tmp_path, noise2noise, picture, save):
     assert again.returncode == 1 and "Denoised 0 of 9" in again.stdout and "--force" in again.stderr
 
 
+def test_exif_data_that_cannot_be_read_stop_no_folder(tmp_path, here, picture, save, weights):
+    for name in ("1.png", "2.jpg", "3.png"):
+        save(tmp_path / "in" / name, picture(), exif=b"Exif\0\0garbage" if name == "2.jpg" else b"")
+    status, stdout, stderr = here("denoise", "in", "--compare", "--weights", weights)
+    assert (status, stderr) == (0, "") and "Denoised 3 of 3" in stdout
+    assert len(os.listdir(tmp_path / "in-denoised")) == 6
+
+
+def test_a_missing_library_stops_no_folder(tmp_path, here, picture, save, weights, monkeypatch):
+    for name in ("1.png", "2.tif", "3.png"):
+        save(tmp_path / "in" / name, picture())
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    status, stdout, stderr = here("denoise", "in", "--weights", weights)
+    assert status == 1 and "Denoised 2 of 3" in stdout
+    assert "TIFF needs tifffile: pip install" in stderr.splitlines()[0]
+    assert stderr.splitlines()[1:] == ["noise2noise denoise: failed: in/2.tif"]
+    assert sorted(os.listdir(tmp_path / "in-denoised")) == ["1.png", "3.png"]
+
+
 def test_comparison_conversion_and_force(tmp_path, here, picture, save):
     source = picture(channels=4)
     save(tmp_path / "x.png", source)

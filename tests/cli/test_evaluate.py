@@ -104,10 +104,12 @@ def test_without_scikit_image(here, course, monkeypatch):
         (["missing.pkl"], 1, "no data file missing.pkl"),
         (["missing.png", "clean/0.png"], 1, "no file missing.png"),
         (["damaged.pkl"], 1, "not a file of tensors"),
+        (["empty.pkl"], 1, "empty.pkl: expected one image or more, got none"),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path, here, folders, picture, save, arguments, status, message):
     save(tmp_path / "other" / "large.png", picture(40, 40))
+    torch.save(data.generated_validation(0), tmp_path / "empty.pkl")
     (tmp_path / "damaged.pkl").write_bytes((tmp_path / "val_data.pkl").read_bytes()[:-300])
     found, _, stderr = here("evaluate", *arguments)
     assert found == status and message in stderr.splitlines()[-1]

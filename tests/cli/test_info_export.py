@@ -46,6 +46,23 @@ def test_provenance_of_what_a_training_started_from(tmp_path, here):
     assert "    start:\n      epochs: 7\n" in here("info", "--weights", path)[1]
 
 
+STATE = {"training": {"epoch": 1}}  # what train --resume keeps
+NO_RECORD = {"denoisers": {"prescribed": {"arguments": {}, "state": {}, "info": "from a friend"}}}
+
+
+@pytest.mark.parametrize("command", ["info", "export --onnx x.onnx", "denoise a.png"])
+@pytest.mark.parametrize("content, problem", [
+    (STATE, "expected weights of a denoiser, found nothing"),
+    ({"denoisers": 3}, "expected weights of a denoiser, found nothing"),
+    (NO_RECORD, "the entry 'prescribed' is incomplete"),
+], ids=["state of a training", "a number", "no record"])  # fmt: skip
+def test_a_file_without_weights_is_one_line(tmp_path, here, command, content, problem):
+    checkpoint.save(tmp_path / "own.pth.state", content)
+    status, _, stderr = here(*command.split(), "--weights", "own.pth.state")
+    assert status == 1 and stderr.startswith(f"noise2noise {command.split()[0]}: own.pth.state: {problem}")
+    assert len(stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("denoiser", ["prescribed", "rednet"])
 def test_export_computes_the_same(tmp_path, noise2noise, denoiser):
     onnx = pytest.importorskip("onnx")
