@@ -37,8 +37,7 @@ def replacing(path, force=False, make_folder=True):
     check_new(path, force)
     if make_folder:
         path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
-    os.close(handle)
+    temporary = temporary_for(path, path.parent)
     try:
         with open(temporary, "w+b") as file:  # tifffile asks a file for its name
             yield file
@@ -50,6 +49,13 @@ def replacing(path, force=False, make_folder=True):
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def temporary_for(path, folder):
+    """The name of a new, empty file in a folder, as `replacing(path)` writes to and `locked(path)` removes."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=folder)
+    os.close(handle)
+    return name
 
 
 @contextmanager

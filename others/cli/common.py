@@ -2,13 +2,12 @@
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from Miniproject_2.model import PRECISIONS, Model
 
 from .. import checkpoint, pictures
-from ..files import check_new
+from ..files import check_new, temporary_for
 
 DENOISERS = ("prescribed", "rednet")
 
@@ -72,11 +71,10 @@ def check_place(path):
         raise IsADirectoryError(f"{path}: expected the name of a file, got a folder; choose another name")
     folder = next(parent for parent in path.parents if os.path.lexists(parent))
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)  # a name as long as `replacing` needs
+        temporary = temporary_for(path, folder)
     except OSError as error:
         said = f"expected a place that takes files, got {folder} ({error.strerror}); choose another"
         raise OSError(f"{path}: {said}") from error
-    os.close(handle)
     Path(temporary).unlink(missing_ok=True)  # a training that starts there now may have removed it
 
 

@@ -21,6 +21,7 @@ BAD = {
     "no files here": ("/proc/x.out", "expected a place that takes files, got /proc (No such file or directory)"),
     "no folders here": ("/proc/new/deep/x.out", "expected a place that takes files, got /proc ("),
     "below a file": ("file/x.out", "expected a place that takes files, got file (Not a directory)"),
+    "a long name while half written": ("x" * 240, "expected a place that takes files, got . (File name too long)"),
     "a long name": ("x" * 250, "expected a place that takes files, got . (File name too long)"),
     "longer": ("x" * 300, "expected a place that takes files, got . (File name too long)"),
 }

@@ -171,18 +171,18 @@ def test_a_training_that_is_given_up_writes_its_best_weights(folders, here, weig
 
 
 @contextmanager
-def interrupted_in(step, monkeypatch):
-    """with interrupted_in(step): Ctrl-C comes in that step."""
-    train_step, steps = training.train_step, []
+def interrupted_in(call, monkeypatch, name="train_step"):
+    """with interrupted_in(call): Ctrl-C comes in that call of `training`'s function."""
+    function, calls = getattr(training, name), []
 
     def interrupted(*arguments):
-        steps.append(1)
-        if len(steps) == step:
+        calls.append(1)
+        if len(calls) == call:
             os.kill(os.getpid(), signal.SIGINT)
-        return train_step(*arguments)
+        return function(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train_step", interrupted)
+        patch.setattr(training, name, interrupted)
         yield
 
 
@@ -210,16 +210,7 @@ def test_the_log_has_every_epoch_though_the_signal_came_while_validating_one(
 ):
     options = ["--pairs", "a", "b", "--validate", "a", "clean", "--weights", weights, "--epochs", 4, "--count", 4,
                "--patch", 16, "--csv", "log.csv", "--resume", "-o", "own.pth"]  # fmt: skip
-    measure, measured = training.psnr_a, []
-
-    def psnr_a(*arguments):
-        measured.append(1)
-        if len(measured) == epoch:
-            os.kill(os.getpid(), signal.SIGINT)
-        return measure(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "psnr_a", psnr_a)
+    with interrupted_in(epoch, monkeypatch, "psnr_a"):
         assert "Interrupted" in here("train", *options)[1]
     assert here("train", *options)[0] == 0
     rows = list(csv.DictReader((folders / "log.csv").open()))
