@@ -77,6 +77,13 @@ class Phase(NamedTuple):
         start = padding - self.padding
         return slice(start, start + span(self.kernel_size, self.dilation), self.dilation)
 
+    def adjoint(self):
+        """(taps, padding) of the adjoint: a convolution reads these positions of the large image with the slice `taps`
+        of its kernel, as a stride-1 correlation of them at this padding."""
+        last = self.taps.stop - 1 - self.taps.start
+        first = last - (self.kernel_size - 1) * self.taps.step
+        return slice(first, last + 1, self.taps.step), span(self.kernel_size, self.dilation) - 1 - self.padding
+
 
 @lru_cache(1024)
 def phases(size, kernel_size, stride, padding, dilation):

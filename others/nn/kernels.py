@@ -65,6 +65,11 @@ def scatter(y, weight, size, geometry, bias=None):
 
 def weight_gradient(x, y, geometry):
     """(N, H, W, C_in), (N, H', W', C_out) -> (C_out, C_in / groups, kh, kw), summed over the batch."""
+    if winograd.pays_in_phases(x, y.shape[1:], geometry):
+        gradient = new_gradient(x, y, geometry)
+        for phase, taps, around in image_phases(x, geometry):
+            as_weight(gradient, geometry)[(..., *taps)] = weight_gradient(phase, y, around)
+        return as_weight(gradient, geometry)
     if winograd.pays(x, y.shape[1:], geometry):
         return winograd.weight_gradient(x, y, geometry)
     gradient = new_gradient(x, y, geometry)
@@ -76,15 +81,8 @@ def weight_gradient(x, y, geometry):
 def correlate_and_gradient(x, weight, y, geometry):
     """(N, H, W, C_in), weight, (N, H', W', C_out) -> correlate(x, weight), of y's shape, and weight_gradient(x, y), of
     the weight's, from the same columns: what going backward through a transposed convolution takes."""
-    if winograd.pays(x, y.shape[1:], geometry):
-        return winograd.correlate_and_gradient(x, weight, y, geometry)
-    gradient, matrix = new_gradient(x, y, geometry), as_matrix(weight, geometry.groups)
     result = empty(y.shape, dtype=x.dtype, device=x.device)
-    for x_block, (y_block, out), shifted in column_blocks(x, (y, result), geometry):
-        columns = unfold_windows(x_block, out.shape[1:3], shifted)
-        write_product(out, columns, matrix, beta=0)
-        add_product(gradient, y_block, columns)
-    return result, as_weight(gradient, geometry)
+    return result, correlate_into_and_gradient(result, x, weight, y, geometry)
 
 
 # -------------------------------------------------------------------------------------------------------- helpers
@@ -97,17 +95,57 @@ WASTE = 2.5  # so many times the multiplications, at most, for one narrow produc
 BLOCK_BYTES = 2**22  # of columns at a time, or one row of one image: they stay in the cache
 
 
-def correlate_into(y, x, weight, geometry, bias):
-    """y = `correlate` of x, where y is contiguous: columns and product, block by block, or `winograd` if it pays."""
+def correlate_into(y, x, weight, geometry, bias=None, add=False):
+    """y = `correlate` of x, or y += it, where y is contiguous: columns and product, block by block; `winograd` if it
+    pays, for a stride phase by phase of the image."""
+    if winograd.pays_in_phases(x, y.shape[1:], geometry):
+        for phase, taps, around in image_phases(x, geometry):
+            correlate_into(y, phase, weight[(..., *taps)], around, bias, add)
+            bias, add = None, True
+        return y
     if winograd.pays(x, y.shape[1:], geometry):
-        return winograd.correlate_into(y, x, weight, geometry, bias)
+        return winograd.correlate_into(y, x, weight, geometry, bias, add)
     matrix = as_matrix(weight, geometry.groups)
     if bias is not None:
         y.copy_(bias)
     for x_block, (out,), shifted in column_blocks(x, (y,), geometry):
         columns = unfold_windows(x_block, out.shape[1:3], shifted)
-        write_product(out, columns, matrix, beta=0 if bias is None else 1)
+        write_product(out, columns, matrix, beta=int(add or bias is not None))
     return y
+
+
+def correlate_into_and_gradient(result, x, weight, y, geometry, add=False):
+    """`correlate_into` result, without a bias, and `weight_gradient` of x and y, which is returned."""
+    if winograd.pays_in_phases(x, y.shape[1:], geometry):
+        gradient = new_gradient(x, y, geometry)
+        for phase, taps, around in image_phases(x, geometry):
+            found = correlate_into_and_gradient(result, phase, weight[(..., *taps)], y, around, add)
+            as_weight(gradient, geometry)[(..., *taps)] = found
+            add = True
+        return as_weight(gradient, geometry)
+    if winograd.pays(x, y.shape[1:], geometry):
+        return winograd.correlate_into_and_gradient(result, x, weight, y, geometry, add)
+    gradient, matrix = new_gradient(x, y, geometry), as_matrix(weight, geometry.groups)
+    for x_block, (y_block, out), shifted in column_blocks(x, (y, result), geometry):
+        columns = unfold_windows(x_block, out.shape[1:3], shifted)
+        write_product(out, columns, matrix, beta=int(add))
+        add_product(gradient, y_block, columns)
+    return as_weight(gradient, geometry)
+
+
+def image_phases(x, geometry):
+    """The phases of an image under a stride, those that are read: (every stride-th pixel of x, the slices of the taps
+    that read them, the geometry of that stride-1 correlation). `correlate` is the sum of theirs, as `scatter` puts its
+    phases side by side."""
+    axes = zip(x.shape[1:3], geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation)
+    vertical, horizontal = (phases(*axis) for axis in axes)
+    for rows in vertical:
+        for cols in horizontal:
+            if rows.kernel_size and cols.kernel_size:
+                phase = x[:, rows.first :: geometry.stride[0], cols.first :: geometry.stride[1]]
+                taps, padding = zip(rows.adjoint(), cols.adjoint())
+                kernel_size, dilation = (rows.kernel_size, cols.kernel_size), (rows.dilation, cols.dilation)
+                yield phase, taps, Geometry(kernel_size, (1, 1), padding, dilation, geometry.groups)
 
 
 def write_product(out, columns, matrix, beta):

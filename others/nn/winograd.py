@@ -12,9 +12,10 @@ Summed over channels, * becomes one matrix product for each point:
     correlate         y = A^T [(B^T d) (G w)]
     weight_gradient   w' = G^T [(B^T d)^T (A y)]    its adjoint in w: the transposed matrices, summed over all tiles
 
-with d the overlapping tiles of the image. `scatter` needs none of its own: its phases are correlations. A stride is
-first made 1 by taking the stride * stride phases of the image as channels ("space to depth"). A number that is not
-finite spreads over its whole tile.
+with d the overlapping tiles of the image. `scatter` needs none of its own: its phases are correlations, as are those of
+an image under a stride (`kernels.image_phases`). Where the stride divides the kernel, the stride * stride phases of the
+image have equally many taps and are taken together, as channels ("space to depth"). A number that is not finite spreads
+over its whole tile.
 (Winograd 1980; Lavin & Gray 2016, arXiv:1509.09308; on the points: Barabasz et al. 2020, arXiv:1803.10986)
 """
 
@@ -25,13 +26,15 @@ from typing import NamedTuple
 
 from torch import empty
 
+from .geometry import Geometry
 from .windows import blocks, crop_or_pad, workspace
 
 TILE = 4  # outputs along an axis; larger tiles save more multiplications and lose more digits
 POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))  # finite ones; infinity is the last.
 #        The largest error in float32 is 2e-6 to 3e-6 of the largest output, for 64 channels
 MOVE = 20  # multiplications in the time that it takes to write or copy a number
-WORTH = 0.8  # taken where its estimated cost is below this part of the plain way's
+STRIDED = 2  # times as long as that, for a copy of an image under a stride
+WORTH = 0.9  # taken where its estimated cost is below this part of the plain way's
 BLOCK_BYTES = 2**21  # of transformed tiles at a time, to stay in the cache,
 BLOCK_TILES = 128  # but at least so many tiles: they are the rows of each matrix product
 PARTS = 2  # a block is cut in so many, so that one core can keep a part through the whole chain
@@ -40,7 +43,7 @@ PARTS = 2  # a block is cut in so many, so that one core can keep a part through
 class Tiling(NamedTuple):
     """How a map is cut into tiles. Pairs are (vertical, horizontal)."""
 
-    taps: tuple  # of each phase, the last with zeros where the stride does not divide the kernel
+    taps: tuple  # of each phase of the stride, which divides the kernel
     tile: tuple  # outputs
     points: tuple  # inputs of a tile, and numbers to multiply
     count: tuple  # of tiles
@@ -48,7 +51,7 @@ class Tiling(NamedTuple):
 
 def tiling(size, geometry):
     """The tiles of a result of this size (H', W'); only `count` depends on it."""
-    taps = tuple(-(-k // s) for k, s in zip(geometry.kernel_size, geometry.stride))
+    taps = tuple(k // s for k, s in zip(geometry.kernel_size, geometry.stride))
     tile = tuple(TILE if t > 1 else 1 for t in taps)
     points = tuple(m + t - 1 for m, t in zip(tile, taps))
     return Tiling(taps, tile, points, tuple(-(-n // m) for n, m in zip(size, tile)))
@@ -57,38 +60,21 @@ def tiling(size, geometry):
 def pays(x, result, geometry):
     """Whether this way from x to a result (H', W', C_out) or back is estimated to be the faster one: never for 16-bit
     numbers, which have no digits to lose."""
-    return x.element_size() > 2 and cheaper(x.shape[0], x.shape[3], result, geometry, WORTH)
+    return x.element_size() > 2 and cheaper(len(x), x.shape[3], tuple(result), geometry, WORTH)
 
 
-@lru_cache(1024)
-def cheaper(images, channels, result, geometry, worth):
-    """Whether the estimated cost for images of so many channels, `result` = (H', W', C_out), is below `worth` times
-    the plain way's.
-
-    The cost for an image is multiplications + MOVE * numbers moved (per tile: the image copied and transformed,
-    products, results; one estimate for all maps). Never with groups or dilation, a kernel no larger than the stride,
-    or more than 3 taps (too many digits lost).
-    """
-    *size, out = result
-    taps, tile, points, count = tiling(size, geometry)
-    if geometry.groups > 1 or geometry.dilation != (1, 1) or max(taps) not in (2, 3):
-        return False
-    tile, points, count = prod(tile), prod(points), prod(count)
-    plain = prod(size) * prod(geometry.kernel_size) * channels * (out + MOVE)
-    channels *= prod(geometry.stride)
-    moved = 2 * points * (channels + out) + tile * out
-    transformed = points * (points * channels + tile * out)
-    tiles = count * (points * channels * out + transformed + MOVE * moved)
-    weight = MOVE * points * channels * out / max(1, images)  # transformed once for all images
-    return tiles + weight < worth * plain
+def pays_in_phases(x, result, geometry):
+    """Whether a map under a stride is faster as the sum of those of the phases (`kernels.image_phases`), because this
+    way pays for some of them."""
+    return x.element_size() > 2 and cheaper_in_phases(len(x), x.shape[3], tuple(result), geometry, WORTH)
 
 
-def correlate_into(y, x, weight, geometry, bias):
+def correlate_into(y, x, weight, geometry, bias, add):
     """`kernels.correlate_into`."""
     factors = transform_weight(weight, tiling(y.shape[1:3], geometry), geometry)
     for x_block, (out,), shifted in tile_blocks(x, (y,), geometry):
         block_tiles = tiling(out.shape[1:3], geometry)
-        write(out, transform_image(x_block, block_tiles, shifted), factors, bias, block_tiles)
+        write(out, transform_image(x_block, block_tiles, shifted), factors, bias, add, block_tiles)
     return y
 
 
@@ -102,17 +88,16 @@ def weight_gradient(x, y, geometry):
     return as_weight(gradient, tiles, geometry)
 
 
-def correlate_and_gradient(x, weight, y, geometry):
-    """`kernels.correlate_and_gradient`: the image is transformed once for both."""
+def correlate_into_and_gradient(result, x, weight, y, geometry, add):
+    """`kernels.correlate_into_and_gradient`: the image is transformed once for both."""
     tiles = tiling(y.shape[1:3], geometry)
     factors, gradient = transform_weight(weight, tiles, geometry), new_gradient(x, y, tiles, geometry)
-    result = empty(y.shape, dtype=x.dtype, device=x.device)
     for x_block, (y_block, out), shifted in tile_blocks(x, (y, result), geometry):
         block_tiles = tiling(out.shape[1:3], geometry)
         image = transform_image(x_block, block_tiles, shifted)
-        write(out, image, factors, None, block_tiles)
+        write(out, image, factors, None, add, block_tiles)
         add_product(gradient, image, y_block, block_tiles)
-    return result, as_weight(gradient, tiles, geometry)
+    return as_weight(gradient, tiles, geometry)
 
 
 # -------------------------------------------------------------------------------------------------------- helpers
@@ -166,18 +151,14 @@ def transform_image(x, tiles, geometry):
 
 def transform_weight(weight, tiles, geometry):
     """G w: (C_out, C, kh, kw) -> (points, phases * C, C_out)."""
-    (out_channels, channels, kh, kw), (sy, sx), (ty, tx) = weight.shape, geometry.stride, tiles.taps
-    if (kh, kw) != (ty * sy, tx * sx):
-        whole = weight.new_zeros(out_channels, channels, ty * sy, tx * sx)
-        whole[:, :, :kh, :kw] = weight
-        weight = whole
+    (out_channels, channels, *_), (sy, sx), (ty, tx) = weight.shape, geometry.stride, tiles.taps
     phases = weight.reshape(out_channels, channels, ty, sy, tx, sx).permute(2, 4, 3, 5, 1, 0)
     factors = transform(transforms(tiles, weight).weight, phases.reshape(1, ty * tx, -1), "factors")
     return factors.view(prod(tiles.points), -1, out_channels)
 
 
-def write(out, image, factors, bias, tiles):
-    """out = A^T [image factors] + bias, (N, H', W', C_out)."""
+def write(out, image, factors, bias, add, tiles):
+    """out = A^T [image factors] + bias, or out += it, (N, H', W', C_out)."""
     products = workspace("products", (*image.shape[:3], out.shape[3]), out)
     for part, values in zip(products, image):
         part.baddbmm_(values, factors, beta=0)
@@ -190,9 +171,11 @@ def write(out, image, factors, bias, tiles):
     size = tuple(n * m for n, m in zip(tiles.count, tiles.tile))
     whole = out if out.shape[1:3] == size else workspace("whole", (len(out), *size, out.shape[3]), out)
     target = in_tiles(whole, tiles, tiles.tile)
-    target.copy_(results.view(target.shape))
+    results = results.view(target.shape)
     if whole is not out:
-        out.copy_(whole[:, : out.shape[1], : out.shape[2]])
+        target.copy_(results)
+        target, results = out, whole[:, : out.shape[1], : out.shape[2]]
+    target.add_(results) if add else target.copy_(results)
 
 
 def add_product(gradient, image, y, tiles):
@@ -212,11 +195,61 @@ def new_gradient(x, y, tiles, geometry):
 
 def as_weight(gradient, tiles, geometry):
     """The adjoint of `transform_weight`: (points, phases * C, C_out) -> (C_out, C, kh, kw)."""
-    (sy, sx), (ty, tx), (kh, kw) = geometry.stride, tiles.taps, geometry.kernel_size
+    (sy, sx), (ty, tx) = geometry.stride, tiles.taps
     _, channels, out_channels = gradient.shape
     phases = transforms(tiles, gradient).weight.t().mm(gradient.view(len(gradient), -1))
     phases = phases.view(ty, tx, sy, sx, channels // (sy * sx), out_channels).permute(5, 4, 0, 2, 1, 3)
-    return phases.reshape(out_channels, -1, ty * sy, tx * sx)[:, :, :kh, :kw]
+    return phases.reshape(out_channels, -1, ty * sy, tx * sx)
+
+
+# ---------------------------------------------------------------------------------------------------- when it pays
+
+
+@lru_cache(1024)
+def cheaper(images, channels, result, geometry, worth):
+    """Whether the estimated cost for images of so many channels, `result` = (H', W', C_out), is below `worth` times
+    the plain way's."""
+    numbers = images, channels, result, geometry
+    return cost(*numbers) < worth * plain_cost(*numbers)
+
+
+@lru_cache(1024)
+def cheaper_in_phases(images, channels, result, geometry, worth):
+    """The same for the sum over phases, each in the way that is cheaper for it. Not where the stride divides the
+    kernel: such phases are better taken together, as channels."""
+    (kh, kw), (sy, sx) = geometry.kernel_size, geometry.stride
+    if geometry.groups > 1 or geometry.dilation != (1, 1) or (kh % sy == 0 and kw % sx == 0):
+        return False
+    kernels = [Geometry(((kh + i) // sy, (kw + j) // sx)) for i in range(sy) for j in range(sx)]
+    phases = [(images, channels, result, kernel) for kernel in kernels if prod(kernel.kernel_size)]
+    taken = [cheaper(*phase, worth) for phase in phases]
+    total = sum(cost(*phase) if take else plain_cost(*phase) for phase, take in zip(phases, taken))
+    total += MOVE * prod(result) * (len(phases) - 1)  # their results are added up
+    return any(taken) and total < worth * plain_cost(images, channels, result, geometry)
+
+
+def cost(images, channels, result, geometry):
+    """The cost of one of so many images: multiplications + MOVE * numbers moved (per tile: the image copied and
+    transformed, products, results; one estimate for all maps). Infinite with groups or dilation, a stride that does not
+    divide the kernel, a phase of one tap, or of more than 3 along an axis (too many digits lost)."""
+    *size, out = result
+    divided = all(k % s == 0 for k, s in zip(geometry.kernel_size, geometry.stride))
+    taps, tile, points, count = tiling(size, geometry)
+    if not divided or geometry.groups > 1 or geometry.dilation != (1, 1) or max(taps) not in (2, 3):
+        return float("inf")
+    tile, points, count = prod(tile), prod(points), prod(count)
+    channels *= prod(geometry.stride)
+    copied = points * channels * (STRIDED if prod(geometry.stride) > 1 else 1)
+    moved = copied + points * (channels + 2 * out) + tile * out
+    transformed = points * (points * channels + tile * out)
+    weight = MOVE * points * channels * out / max(1, images)  # transformed once for all images
+    return count * (points * channels * out + transformed + MOVE * moved) + weight
+
+
+def plain_cost(images, channels, result, geometry):
+    """That of columns and one product."""
+    *size, out = result
+    return prod(size) * prod(geometry.kernel_size) * channels * (out + MOVE)
 
 
 # ----------------------------------------------------------------------------------------------- the three matrices

@@ -125,6 +125,43 @@ def test_random_geometry(case, path):
         check(*case)
 
 
+@given(cases())
+def test_a_strided_correlation_is_the_sum_over_phases_of_the_image(case):
+    geometry, size, batch, channels, behind = case
+    x, w, y = operands(geometry, size, batch, channels, behind)
+    total = torch.zeros_like(y)
+    for phase, taps, around in kernels.image_phases(x, geometry):
+        assert around.stride == (1, 1)
+        total += correlate(phase, w[(..., *taps)], y.shape[1:3], around)
+    close(total, correlate(x, w, y.shape[1:3], geometry))
+
+
+@pytest.mark.parametrize(
+    "geometry, dtype, expected",
+    [
+        (Geometry((3, 3), (2, 2), (1, 1)), torch.float32, True),
+        (Geometry((5, 3), (2, 2), (1, 1)), torch.float32, True),
+        (Geometry((4, 4), (2, 2), (1, 1)), torch.float32, False),  # all phases alike: together, as channels
+        (Geometry((3, 3), (1, 1), (1, 1)), torch.float32, False),
+        (Geometry((1, 1), (2, 2)), torch.float32, False),
+        (Geometry((3, 3), (2, 2), (1, 1), (2, 2)), torch.float32, False),
+        (Geometry((3, 3), (2, 2), (1, 1), groups=2), torch.float32, False),
+        (Geometry((3, 3), (2, 2), (1, 1)), torch.bfloat16, False),
+    ],
+)
+def test_which_wide_layers_are_taken_phase_by_phase(geometry, dtype, expected):
+    x = torch.empty(32, 16, 16, 192, dtype=dtype)
+    assert winograd.pays_in_phases(x, (8, 8, 384), geometry) is expected
+    assert not winograd.pays_in_phases(x[..., :16], (8, 8, 16), geometry)  # narrow ones never
+
+
+@pytest.mark.parametrize("images, sizes", [(32, [16, 16]), (35, [12, 12, 11]), (17, [17]), (0, [])])
+def test_blocks_of_images_are_about_equal(images, sizes):
+    x, y = torch.empty(images, 4, 4, 3), torch.empty(images, 4, 4, 5)
+    found = windows.blocks(x, (y,), Geometry((1, 1)), row_bytes=10, block_bytes=17 * 40)
+    assert [len(block) for block, _, _ in found] == sizes
+
+
 @given(cases(), st.floats(-3, 3), st.floats(-3, 3))
 def test_each_map_is_linear_in_both_arguments(case, a, b):
     geometry, size, batch, channels, behind = case
