@@ -1,10 +1,11 @@
 """Measure the shipped weights: the main figures, other kinds and strengths of noise, and the gain of every image.
 
-    python benchmarks/quality.py --photos PHOTOS [--data DATA_FOLDER] [--out QUALITY.md] [--picture gains.png]
+    python benchmarks/quality.py --photos PHOTOS [--data DATA_FOLDER] [--beside FILE ...] [--out QUALITY.md]
+                                 [--picture gains.png]
 
 PHOTOS is a folder of photographs that no weights were trained on; every row of the table corrupts the centres of the
-same photographs. --data adds val_data.pkl, in the course's format. PSNR is metric A, in dB. Needs Pillow, and
-matplotlib for the picture.
+same photographs. --data adds val_data.pkl, in the course's format. --beside compares with the weights in other files.
+PSNR is metric A, in dB. Needs Pillow, and matplotlib for the picture.
 """
 
 import argparse
@@ -15,9 +16,22 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from Miniproject_2.model import Model
-from others import data, figures, metrics, simulation
+from others import checkpoint, data, figures, metrics, simulation
 
 DENOISERS = ("prescribed", "rednet")
+
+
+def load(files):
+    """{name: model} of the shipped weights, and of those in the files, which add their names."""
+    models = {}
+    for name in DENOISERS:
+        models[name] = Model(name, device="cpu")
+        models[name].load_pretrained_model()
+    for file in files:
+        for name in checkpoint.denoisers(file):
+            models[f"{name}, {file.stem}"] = model = Model(name, device="cpu")
+            model.load_pretrained_model(file)
+    return models
 
 
 def subsampled(photos, size, cell, generator):
@@ -65,16 +79,16 @@ def psnr(output, clean):
 def robustness(models, photos):
     rows = []
     for name, noisy, clean in conditions(photos):
-        outputs = [psnr(model.predict(noisy), clean) for model in models]
+        outputs = [psnr(model.predict(noisy), clean) for model in models.values()]
         rows.append([name, str(len(clean)), decibel(psnr(noisy, clean)), *map(decibel, outputs)])
-    return table(rows, ["corruption", "images", "noisy", *DENOISERS])
+    return table(rows, ["corruption", "images", "noisy", *models])
 
 
 def main_figures(models, noisy, clean):
     """PSNR A and B, one pass and with self-ensemble, on the course's validation pairs."""
     b = metrics.psnr_b(noisy.float() / 255, clean.float() / 255)
     rows = [["noisy input", f"{psnr(noisy, clean):.2f}", f"{b:.2f}"]]
-    for name, model in zip(DENOISERS, models):
+    for name, model in models.items():
         for ensemble in (False, True):
             output = model.predict(noisy, self_ensemble=ensemble)
             b = metrics.psnr_b(output / 255, clean.float() / 255)
@@ -86,7 +100,7 @@ def gains(models, noisy, clean):
     """The distribution over images of the gain in PSNR."""
     before = metrics.psnr_per_image(noisy.float() / 255, clean.float() / 255)
     rows = []
-    for name, model in zip(DENOISERS, models):
+    for name, model in models.items():
         gain = metrics.psnr_per_image(model.predict(noisy) / 255, clean.float() / 255) - before
         spread = [gain.min(), *(gain.quantile(q) for q in (0.05, 0.5, 0.95)), gain.max()]
         rows.append([name, f"{gain.mean():.2f}", *(f"{value:.2f}" for value in spread), str(int((gain < 0).sum()))])
@@ -106,12 +120,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--data", type=Path)
+    parser.add_argument(
+        "--beside", type=Path, nargs="+", default=[], metavar="FILE", help="other weights to compare with"
+    )
     parser.add_argument("--out", type=Path, help="write the tables here too")
     parser.add_argument("--picture", type=Path, help="draw the ten images that gain least")
     args = parser.parse_args()
-    models = [Model(name, device="cpu") for name in DENOISERS]
-    for model in models:
-        model.load_pretrained_model()
+    models = load(args.beside)
     photos = [data.load_photo(file, 288) for file in data.photo_files(args.photos)]
     text = [
         "# Measured quality of the shipped weights",
@@ -128,7 +143,7 @@ def main():
     if args.out:
         args.out.write_text("\n".join(text))
     if args.picture:
-        figures.comparison(args.picture, *worst(models[1], noisy, clean))
+        figures.comparison(args.picture, *worst(models[DENOISERS[1]], noisy, clean))
 
 
 if __name__ == "__main__":

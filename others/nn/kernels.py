@@ -311,16 +311,20 @@ def multiply_first(a, weight, size, geometry, bias, adjoint):
     result = empty(a.shape[0], few, *size, dtype=a.dtype, device=a.device)
     result = result.float() if result.element_size() == 2 else result  # rounded once, not with every tap
     result.zero_() if bias is None else result.copy_(bias.view(few, 1, 1))
-    places = [
-        [overlap(tap, *axis, adjoint) for tap in range(axis_taps)]
-        for axis_taps, *axis in zip((kh, kw), size, a.shape[1:3], geometry.stride, geometry.padding, geometry.dilation)
-    ]
-    images = max(1, BLOCK_BYTES // max(1, len(matrix) * a.shape[1] * a.shape[2] * a.element_size()))
-    for block, out in zip(a.split(images), result.split(images)):
-        pixels = block.reshape(-1, channels)
-        planes = workspace("planes", (len(matrix), len(pixels)), a).addmm_(matrix, pixels.t(), beta=0)
-        planes, target = planes.view(kh, kw, few, *block.shape[:3]), out.transpose(0, 1)
-        for rows, (to_y, from_y) in zip(planes, places[0]):
-            for plane, (to_x, from_x) in zip(rows, places[1]):
-                target[..., to_y, to_x].add_(plane[..., from_y, from_x])
+    height, width = a.shape[1:3]
+    (step, step_x), (above, left), (spread, spread_x) = geometry.stride, geometry.padding, geometry.dilation
+    columns = [overlap(tap, size[1], width, step_x, left, spread_x, adjoint) for tap in range(kw)]
+    row_bytes = max(1, len(matrix) * width * a.element_size())
+    rows, images = (max(1, BLOCK_BYTES // row_bytes // n) for n in (1, max(1, height)))
+    for block, out in zip(a.split(images), result.transpose(0, 1).split(images, 1)):
+        for top in range(0, height, rows):
+            part = block[:, top : top + rows]
+            pixels = part.reshape(-1, channels)
+            planes = workspace("planes", (len(matrix), len(pixels)), a).addmm_(matrix, pixels.t(), beta=0)
+            planes = planes.view(kh, kw, few, *part.shape[:3])
+            shifted = above - top * step if adjoint else above + top  # the padding before the part's first row
+            for tap, taps in enumerate(planes):
+                to_y, from_y = overlap(tap, size[0], part.shape[1], step, shifted, spread, adjoint)
+                for plane, (to_x, from_x) in zip(taps, columns):
+                    out[..., to_y, to_x].add_(plane[..., from_y, from_x])
     return result.to(a.dtype).permute(0, 2, 3, 1)
