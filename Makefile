@@ -36,9 +36,10 @@ book: .venv/installed  ## draw the pictures of docs/ and run the examples of its
 gradcheck: .venv/installed  ## check every block's gradients numerically
 	$(BIN)/python -m others.nn.gradcheck
 
-bench: .venv/installed  ## time steps and predictions against torch.nn, write benchmarks/RESULTS*.md (20 min)
+bench: .venv/installed  ## time steps and predictions against torch.nn, write benchmarks/RESULTS*.md (30 min)
 	$(BIN)/python benchmarks/speed.py --fresh --scaling --seconds 1 --out benchmarks/RESULTS.md --figure docs/speed.png
 	$(BIN)/python benchmarks/speed.py --precision bf16 --fresh --seconds 1 --out benchmarks/RESULTS-bf16.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py --seconds 1 --out benchmarks/RESULTS-one-thread.md
 
 weights: .venv/installed  ## train the shipped weights again: make weights PHOTOS=folder [VAL=val_data.pkl] (hours)
 	mkdir -p out

@@ -80,7 +80,8 @@ def run_in(group, args):
     """As one process of the group; that of rank 0 alone prints and writes."""
     resuming = args.resume and state_file(args).is_file()
     inputs = [*(args.pairs or []), *(args.validate or []), args.burst, args.data, args.weights]
-    check_outputs([args.out, args.csv, args.curve], inputs, args.force or resuming)
+    outputs = [args.out, state_file(args) if args.resume else None, args.csv, args.curve]
+    check_outputs(outputs, inputs, args.force or resuming)
     if args.curve:
         figures.figure_maker()  # say what is missing before the work
     source, described = load_source(args)

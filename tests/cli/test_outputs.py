@@ -51,6 +51,7 @@ def test_a_place_that_takes_no_file(tmp_path, here, command, output, problem):
     ["train", "-o", "same.pth", "--csv", "same.pth"],
     ["train", "-o", "own.pth", "--csv", "x/../log.csv", "--curve", "log.csv"],
     ["train", "-o", "link.pth", "--csv", "log.csv"],
+    ["train", "--resume", "-o", "own.pth", "--csv", "own.pth.state"],
     ["evaluate", "val.pkl", "--csv", "r", "--json", "r"],
     ["evaluate", "val.pkl", "--figure", "r.png", "--gains", "./r.png"],
 ], ids=" ".join)  # fmt: skip
