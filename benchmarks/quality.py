@@ -22,14 +22,14 @@ DENOISERS = ("prescribed", "rednet")
 
 
 def load(files):
-    """{name: model} of the shipped weights, and of those in the files, which add their names."""
+    """{name: model} of the shipped weights, and of those in the files under "name, file"."""
     models = {}
     for name in DENOISERS:
         models[name] = Model(name, device="cpu")
         models[name].load_pretrained_model()
     for file in files:
         for name in checkpoint.denoisers(file):
-            models[f"{name}, {file.stem}"] = model = Model(name, device="cpu")
+            models[f"{name}, {file}"] = model = Model(name, device="cpu")
             model.load_pretrained_model(file)
     return models
 

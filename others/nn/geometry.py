@@ -78,11 +78,12 @@ class Phase(NamedTuple):
         return slice(start, start + span(self.kernel_size, self.dilation), self.dilation)
 
     def adjoint(self):
-        """(taps, padding) of the adjoint: a convolution reads these positions of the large image with the slice `taps`
-        of its kernel, as a stride-1 correlation of them at this padding."""
+        """The same positions as a convolution reads them: with the slice `taps` of its kernel, not flipped, as a
+        stride-1 correlation of them at `padding`. Only for a phase that has taps."""
         last = self.taps.stop - 1 - self.taps.start
         first = last - (self.kernel_size - 1) * self.taps.step
-        return slice(first, last + 1, self.taps.step), span(self.kernel_size, self.dilation) - 1 - self.padding
+        padding = span(self.kernel_size, self.dilation) - 1 - self.padding
+        return self._replace(taps=slice(first, last + 1, self.taps.step), padding=padding)
 
 
 @lru_cache(1024)

@@ -10,10 +10,11 @@ and one identity that tests all of them: <correlate(x, w), y> = <x, scatter(y, w
 
 Images are NHWC here, (N, H, W, C) with any strides; weights keep torch's layout (C_out, C_in / groups, kh, kw).
 `correlate` and `weight_gradient` are one copy of the image into columns and one matrix product, block by block
-("im2col", Chellapilla et al. 2006), or `winograd` where that is estimated to be faster; `scatter` is correlations, one
-for each of its phases. To a few channels both maps of images are a product first and then shifted additions
-(`multiply_first`). The size of what a map makes is always passed in: with a stride, several inputs have outputs of the
-same size. Operands do not require grad: the layers detach them.
+("im2col", Chellapilla et al. 2006), or `winograd` where that is estimated to be faster, under a stride perhaps phase by
+phase of the image (`image_phases`); `scatter` is correlations, one for each of its phases. To a few channels both maps
+of images are a product first and then shifted additions (`multiply_first`). The size of what a map makes is always
+passed in: with a stride, several inputs have outputs of the same size. Operands do not require grad: the layers detach
+them.
 """
 
 from math import prod
@@ -29,7 +30,10 @@ def correlate(x, weight, size, geometry, bias=None):
     """(N, H, W, C_in), (C_out, C_in / groups, kh, kw) -> (N, *size, C_out), plus bias (C_out,) if there is one."""
     few = weight.shape[0] < FEW_RESULTS and geometry.groups == 1
     if few and geometry.stride == (1, 1):  # a stride would throw most of the product away
-        return multiply_first(x, weight.transpose(0, 1), size, geometry, bias, adjoint=False)
+        axes = zip(geometry.kernel_size, geometry.dilation, geometry.padding)
+        padding = tuple(span(taps, dilation) - 1 - before for taps, dilation, before in axes)
+        flipped = weight.transpose(0, 1).flip(2, 3)  # without a stride a correlation is the adjoint of the flipped one
+        return multiply_first(x, flipped, size, geometry._replace(padding=padding), bias)
     y = empty(x.shape[0], *size, weight.shape[0], dtype=x.dtype, device=x.device)
     return correlate_into(y, x, weight, geometry, bias)
 
@@ -43,7 +47,7 @@ def scatter(y, weight, size, geometry, bias=None):
     """
     channels = weight.shape[1] * geometry.groups
     if channels < FEW_RESULTS and geometry.groups == 1:
-        return multiply_first(y, weight, size, geometry, bias, adjoint=True)
+        return multiply_first(y, weight, size, geometry, bias)
     weight = transpose(weight, geometry.groups).flip(2, 3)
     axes = zip(size, geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation)
     vertical, horizontal = (phases(*axis) for axis in axes)
@@ -80,7 +84,7 @@ def weight_gradient(x, y, geometry):
 
 def correlate_and_gradient(x, weight, y, geometry):
     """(N, H, W, C_in), weight, (N, H', W', C_out) -> correlate(x, weight), of y's shape, and weight_gradient(x, y), of
-    the weight's, from the same columns: what going backward through a transposed convolution takes."""
+    the weight's, from the same columns or tiles: what going backward through a transposed convolution takes."""
     result = empty(y.shape, dtype=x.dtype, device=x.device)
     return result, correlate_into_and_gradient(result, x, weight, y, geometry)
 
@@ -107,7 +111,7 @@ def correlate_into(y, x, weight, geometry, bias=None, add=False):
         return winograd.correlate_into(y, x, weight, geometry, bias, add)
     matrix = as_matrix(weight, geometry.groups)
     if bias is not None:
-        y.copy_(bias)
+        y.add_(bias) if add else y.copy_(bias)
     for x_block, (out,), shifted in column_blocks(x, (y,), geometry):
         columns = unfold_windows(x_block, out.shape[1:3], shifted)
         write_product(out, columns, matrix, beta=int(add or bias is not None))
@@ -115,7 +119,8 @@ def correlate_into(y, x, weight, geometry, bias=None, add=False):
 
 
 def correlate_into_and_gradient(result, x, weight, y, geometry, add=False):
-    """`correlate_into` result, without a bias, and `weight_gradient` of x and y, which is returned."""
+    """result = `correlate` of x, or result += it, without a bias; returns `weight_gradient` of x and y, from the same
+    columns or tiles."""
     if winograd.pays_in_phases(x, y.shape[1:], geometry):
         gradient = new_gradient(x, y, geometry)
         for phase, taps, around in image_phases(x, geometry):
@@ -136,16 +141,19 @@ def correlate_into_and_gradient(result, x, weight, y, geometry, add=False):
 def image_phases(x, geometry):
     """The phases of an image under a stride, those that are read: (every stride-th pixel of x, the slices of the taps
     that read them, the geometry of that stride-1 correlation). `correlate` is the sum of theirs, as `scatter` puts its
-    phases side by side."""
+    phases side by side; each phase of `weight_gradient` is the gradient of its own taps."""
     axes = zip(x.shape[1:3], geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation)
-    vertical, horizontal = (phases(*axis) for axis in axes)
+    vertical, horizontal = ([phase.adjoint() for phase in phases(*axis) if phase.kernel_size] for axis in axes)
     for rows in vertical:
         for cols in horizontal:
-            if rows.kernel_size and cols.kernel_size:
-                phase = x[:, rows.first :: geometry.stride[0], cols.first :: geometry.stride[1]]
-                taps, padding = zip(rows.adjoint(), cols.adjoint())
-                kernel_size, dilation = (rows.kernel_size, cols.kernel_size), (rows.dilation, cols.dilation)
-                yield phase, taps, Geometry(kernel_size, (1, 1), padding, dilation, geometry.groups)
+            phase = x[:, rows.first :: geometry.stride[0], cols.first :: geometry.stride[1]]
+            yield phase, (rows.taps, cols.taps), phase_geometry(rows, cols, geometry.groups)
+
+
+def phase_geometry(rows, cols, groups):
+    """The geometry of the stride-1 correlation of a vertical and a horizontal phase."""
+    kernel_size, padding, dilation = zip(*((p.kernel_size, p.padding, p.dilation) for p in (rows, cols)))
+    return Geometry(kernel_size, (1, 1), padding, dilation, groups)
 
 
 def write_product(out, columns, matrix, beta):
@@ -257,13 +265,8 @@ def split(weight, groups):
 
 def correlate_phase(out, y, weight, rows, cols, groups, bias):
     """out = one sub-pixel phase of `scatter`: `weight` is transposed and flipped, `rows` and `cols` are of `phases`."""
-    geometry = Geometry(
-        kernel_size=(rows.kernel_size, cols.kernel_size),
-        padding=(rows.padding, cols.padding),
-        dilation=(rows.dilation, cols.dilation),
-        groups=groups,
-    )
-    return correlate_into(out, y, weight[:, :, rows.taps, cols.taps], geometry, bias)
+    taps = weight[:, :, rows.taps, cols.taps]
+    return correlate_into(out, y, taps, phase_geometry(rows, cols, groups), bias)
 
 
 def phases_join(channels, vertical, horizontal, geometry):
@@ -299,32 +302,26 @@ def scatter_jointly(y, weight, vertical, horizontal, bias):
     return x
 
 
-def multiply_first(a, weight, size, geometry, bias, adjoint):
-    """`correlate` (stride 1) and `scatter` to a few channels: product first, then one shifted addition for each tap
-    ("kn2row", Vasudevan et al. 2017, arXiv:1704.04428).
+def multiply_first(y, weight, size, geometry, bias):
+    """`scatter` to a few channels: product first, then one shifted addition for each tap, block by block ("kn2row",
+    Vasudevan et al. 2017, arXiv:1704.04428).
 
-    (N, H, W, C), (C, few, kh, kw) -> (N, *size, few). Copying kh * kw * C columns to make three channels would cost
-    more than the product; kh * kw additions of three planes do not. The result is planar in memory.
+    Copying kh * kw * C columns to make three channels would cost more than the product; kh * kw additions of three
+    planes do not. The result is planar in memory.
     """
-    channels, few, kh, kw = weight.shape
-    matrix = weight.permute(2, 3, 1, 0).reshape(kh * kw * few, channels)
-    result = empty(a.shape[0], few, *size, dtype=a.dtype, device=a.device)
-    result = result.float() if result.element_size() == 2 else result  # rounded once, not with every tap
-    result.zero_() if bias is None else result.copy_(bias.view(few, 1, 1))
-    height, width = a.shape[1:3]
-    (step, step_x), (above, left), (spread, spread_x) = geometry.stride, geometry.padding, geometry.dilation
-    columns = [overlap(tap, size[1], width, step_x, left, spread_x, adjoint) for tap in range(kw)]
-    row_bytes = max(1, len(matrix) * width * a.element_size())
-    rows, images = (max(1, BLOCK_BYTES // row_bytes // n) for n in (1, max(1, height)))
-    for block, out in zip(a.split(images), result.transpose(0, 1).split(images, 1)):
-        for top in range(0, height, rows):
-            part = block[:, top : top + rows]
-            pixels = part.reshape(-1, channels)
-            planes = workspace("planes", (len(matrix), len(pixels)), a).addmm_(matrix, pixels.t(), beta=0)
-            planes = planes.view(kh, kw, few, *part.shape[:3])
-            shifted = above - top * step if adjoint else above + top  # the padding before the part's first row
-            for tap, taps in enumerate(planes):
-                to_y, from_y = overlap(tap, size[0], part.shape[1], step, shifted, spread, adjoint)
-                for plane, (to_x, from_x) in zip(taps, columns):
-                    out[..., to_y, to_x].add_(plane[..., from_y, from_x])
-    return result.to(a.dtype).permute(0, 2, 3, 1)
+    _, few, kh, kw = weight.shape
+    matrix = weight.permute(2, 3, 1, 0).flatten(0, 2)
+    x = empty(y.shape[0], few, *size, dtype=y.dtype, device=y.device)
+    x = x.float() if x.element_size() == 2 else x  # rounded once, not with every tap
+    x.zero_() if bias is None else x.copy_(bias.view(few, 1, 1))
+    row_bytes = len(matrix) * y.shape[2] * y.element_size()
+    for x_block, (y_block,), shifted in blocks(x, (y,), geometry, row_bytes, BLOCK_BYTES):
+        pixels = y_block.reshape(-1, y.shape[3])
+        planes = workspace("planes", (len(matrix), len(pixels)), y).addmm_(matrix, pixels.t(), beta=0)
+        planes = planes.view(kh, kw, few, *y_block.shape[:3])
+        axes = zip((kh, kw), size, y_block.shape[1:3], shifted.stride, shifted.padding, shifted.dilation)
+        vertical, horizontal = ([overlap(tap, *axis, adjoint=True) for tap in range(taps)] for taps, *axis in axes)
+        for row, (to_y, from_y) in zip(planes, vertical):
+            for plane, (to_x, from_x) in zip(row, horizontal):
+                x_block.transpose(0, 1)[..., to_y, to_x].add_(plane[..., from_y, from_x])
+    return x.to(y.dtype).permute(0, 2, 3, 1)

@@ -38,7 +38,7 @@ def blocks(x, outputs, geometry, row_bytes, block_bytes, step=1):
     n, height = outputs[0].shape[:2]
     rows = min(height, max(1, block_bytes // (step * max(1, row_bytes))) * step)
     images = max(1, block_bytes // max(1, row_bytes * height))
-    images = -(-n // -(-n // images)) if n else 1  # as many in each block
+    images = -(-n // -(-n // images)) if n else 1  # no more than so many blocks need
     if 0 < n <= images and rows == height:
         yield x, outputs, geometry
         return

@@ -33,11 +33,10 @@ TILE = 4  # outputs along an axis; larger tiles save more multiplications and lo
 POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))  # finite ones; infinity is the last.
 #        The largest error in float32 is 2e-6 to 3e-6 of the largest output, for 64 channels
 MOVE = 20  # multiplications in the time that it takes to write or copy a number
-STRIDED = 2  # times as long as that, for a copy of an image under a stride
+STRIDED = 2  # times as long as that, for the copy of all phases of a stride at once, as channels
 WORTH = 0.9  # taken where its estimated cost is below this part of the plain way's
 BLOCK_BYTES = 2**21  # of transformed tiles at a time, to stay in the cache,
 BLOCK_TILES = 128  # but at least so many tiles: they are the rows of each matrix product
-PARTS = 2  # a block is cut in so many, so that one core can keep a part through the whole chain
 
 
 class Tiling(NamedTuple):
@@ -64,9 +63,11 @@ def pays(x, result, geometry):
 
 
 def pays_in_phases(x, result, geometry):
-    """Whether a map under a stride is faster as the sum of those of the phases (`kernels.image_phases`), because this
-    way pays for some of them."""
-    return x.element_size() > 2 and cheaper_in_phases(len(x), x.shape[3], tuple(result), geometry, WORTH)
+    """Whether a map under a stride is faster phase by phase of the image (`kernels.image_phases`), because this way
+    pays for some of the phases. Not for an image smaller than the stride, of which no tap may read a pixel."""
+    if x.element_size() == 2 or x.shape[1] < geometry.stride[0] or x.shape[2] < geometry.stride[1]:
+        return False
+    return cheaper_in_phases(len(x), x.shape[3], tuple(result), geometry, WORTH)
 
 
 def correlate_into(y, x, weight, geometry, bias, add):
@@ -112,41 +113,35 @@ def tile_blocks(x, outputs, geometry):
 
 
 def in_tiles(x, tiles, extent, stride=(1, 1)):
-    """(N, H, W, C) -> its view (parts, *extent, images, rows, columns, *stride, C): tiles of `extent` positions, which
-    are `stride` pixels apart, their corners tile * stride. The parts are halves of the images, or of the rows of tiles
-    if the images are odd, or one.
-    """
+    """(N, H, W, C) -> its view (N, rows, columns, *extent, *stride, C): tiles of `extent` positions, which are `stride`
+    pixels apart, their corners tile * stride."""
     (n, h, w, c), (sy, sx), (rows, columns) = x.stride(), stride, tiles.count
     down, right = tiles.tile[0] * sy * h, tiles.tile[1] * sx * w
-    images, parts, apart = len(x), PARTS, 0
-    if images % parts == 0:
-        images //= parts
-        apart = images * n
-    elif rows % parts == 0:
-        rows //= parts
-        apart = rows * down
-    else:
-        parts = 1
-    shape = (parts, *extent, images, rows, columns, sy, sx, x.shape[3])
-    return x.as_strided(shape, (apart, sy * h, sx * w, n, down, right, h, w, c))
+    shape = (len(x), rows, columns, *extent, sy, sx, x.shape[3])
+    return x.as_strided(shape, (n, down, right, sy * h, sx * w, h, w, c))
 
 
 def transform(matrix, values, name):
-    """The matrix times each part: (parts, K, ...) -> (parts, len(matrix), the rest as one dimension), a workspace."""
-    values = values.reshape(len(values), matrix.shape[1], -1)
+    """The matrix times each tile: (tiles, K, C) -> (tiles, len(matrix), C), a workspace. One small product for each
+    tile, so that a core which has made a tile also transforms it."""
     out = workspace(name, (len(values), len(matrix), values.shape[2]), values)
     return out.baddbmm_(matrix.expand(len(values), -1, -1), values, beta=0)
 
 
+def gather(x, tiles, extent, stride, name):
+    """`in_tiles`, copied: (N, H, W, C) -> (tiles, positions, stride * stride * C), a workspace."""
+    values = in_tiles(x, tiles, extent, stride)
+    values = workspace(name, values.shape, x).copy_(values)
+    return values.view(-1, prod(extent), prod(stride) * x.shape[3])
+
+
 def transform_image(x, tiles, geometry):
-    """B^T d: (N, H, W, C) -> (parts, points, tiles of a part, phases * C)."""
+    """B^T d: (N, H, W, C) -> (tiles, points, phases * C)."""
     axes = zip(tiles.count, tiles.tile, tiles.points, geometry.stride)
     extent = [((n - 1) * m + points) * s for n, m, points, s in axes]
     x = crop_or_pad(x, [-p for p in geometry.padding], extent)
-    values = in_tiles(x, tiles, tiles.points, geometry.stride)
-    values = workspace("tiles", values.shape, x).copy_(values)
-    image = transform(transforms(tiles, x).image, values, "transformed image")
-    return image.view(*image.shape[:2], -1, prod(geometry.stride) * x.shape[3])
+    values = gather(x, tiles, tiles.points, geometry.stride, "tiles")
+    return transform(transforms(tiles, x).image, values, "transformed image")
 
 
 def transform_weight(weight, tiles, geometry):
@@ -159,9 +154,8 @@ def transform_weight(weight, tiles, geometry):
 
 def write(out, image, factors, bias, add, tiles):
     """out = A^T [image factors] + bias, or out += it, (N, H', W', C_out)."""
-    products = workspace("products", (*image.shape[:3], out.shape[3]), out)
-    for part, values in zip(products, image):
-        part.baddbmm_(values, factors, beta=0)
+    products = workspace("products", (*image.shape[:2], out.shape[3]), out)
+    products.transpose(0, 1).baddbmm_(image.transpose(0, 1), factors, beta=0)
     if bias is not None:
         # A^T's column for the point 1 is all ones: added there, the bias reaches every output once. On an axis that
         # point has the index 1, or 0 where there is one tap
@@ -181,11 +175,9 @@ def write(out, image, factors, bias, add, tiles):
 def add_product(gradient, image, y, tiles):
     """gradient += image^T (A y)."""
     y = crop_or_pad(y, (0, 0), [n * m for n, m in zip(tiles.count, tiles.tile)])
-    values = in_tiles(y, tiles, tiles.tile)
-    values = workspace("results", values.shape, y).copy_(values)  # the memory of `write`, which is done with it
+    values = gather(y, tiles, tiles.tile, (1, 1), "results")  # the memory of `write`, which is done with it
     outputs = transform(transforms(tiles, y).result.t(), values, "products")
-    for part, part_outputs in zip(image, outputs.view(*outputs.shape[:2], -1, y.shape[3])):
-        gradient.baddbmm_(part.transpose(1, 2), part_outputs)
+    gradient.baddbmm_(image.permute(1, 2, 0), outputs.transpose(0, 1))
 
 
 def new_gradient(x, y, tiles, geometry):

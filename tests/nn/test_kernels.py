@@ -136,6 +136,21 @@ def test_a_strided_correlation_is_the_sum_over_phases_of_the_image(case):
     close(total, correlate(x, w, y.shape[1:3], geometry))
 
 
+@pytest.mark.parametrize("geometry", [Geometry((1, 3), (2, 1), (1, 1)), Geometry((2, 3), (3, 1), (2, 1))])
+def test_an_image_of_which_no_tap_reads_a_pixel(path, geometry, monkeypatch):
+    """Padding alone is read. Fresh memory holds NaN here, which nothing else would overwrite."""
+    monkeypatch.setattr(kernels, "empty", lambda *size, **options: torch.empty(*size, **options).fill_(torch.nan))
+    check(geometry, (1, 9), 2, (9, 10))
+
+
+def test_adding_a_bias_to_what_is_there(path):
+    geometry = Geometry((3, 3), padding=(1, 1))
+    x, w, y = operands(geometry, (6, 9), 2, (9, 12), behind=(1, 1))
+    bias, found = torch.randn(12, dtype=torch.float64), y.clone()
+    kernels.correlate_into(found, x, w, geometry, bias, add=True)
+    close(found, y + bias + correlate(x, w, (6, 9), geometry))
+
+
 @pytest.mark.parametrize(
     "geometry, dtype, expected",
     [
@@ -156,7 +171,7 @@ def test_which_wide_layers_are_taken_phase_by_phase(geometry, dtype, expected):
 
 
 @pytest.mark.parametrize("images, sizes", [(32, [16, 16]), (35, [12, 12, 11]), (17, [17]), (0, [])])
-def test_blocks_of_images_are_about_equal(images, sizes):
+def test_blocks_have_no_more_images_than_so_many_blocks_need(images, sizes):
     x, y = torch.empty(images, 4, 4, 3), torch.empty(images, 4, 4, 5)
     found = windows.blocks(x, (y,), Geometry((1, 1)), row_bytes=10, block_bytes=17 * 40)
     assert [len(block) for block, _, _ in found] == sizes
@@ -193,9 +208,10 @@ def test_winograd_block_by_block(monkeypatch, block_bytes, block_tiles):
         check(geometry, (13, 18), 5, (9, 11))
 
 
-def test_few_channels_image_by_image(monkeypatch):
+@pytest.mark.parametrize("block_bytes", [1, 4_000])
+def test_few_channels_by_rows_of_an_image(monkeypatch, block_bytes):
     take("few channels", monkeypatch)
-    monkeypatch.setattr(kernels, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(kernels, "BLOCK_BYTES", block_bytes)
     for geometry in GRID[::5]:
         check(geometry, (7, 9), 5, (3, 10))
 
@@ -264,9 +280,9 @@ def maps(geometry, x, w, y):
     )
 
 
-@pytest.mark.parametrize("kernel_size", [(1, 1), (3, 3)])
-def test_results_do_not_share_memory_with_later_calls_or_arguments(path, kernel_size):
-    geometry = Geometry(kernel_size, padding=(kernel_size[0] // 2,) * 2)
+@pytest.mark.parametrize("kernel_size, stride", [((1, 1), (1, 1)), ((3, 3), (1, 1)), ((3, 3), (2, 2))])
+def test_results_do_not_share_memory_with_later_calls_or_arguments(path, kernel_size, stride):
+    geometry = Geometry(kernel_size, stride, (kernel_size[0] // 2,) * 2)
     first, second = (operands(geometry, (6, 5), 2, (9, 9)) for _ in range(2))
     results = maps(geometry, *first)
     kept = [result.clone() for result in results]
@@ -284,8 +300,9 @@ def test_arguments_are_only_read(path):
     assert all(torch.equal(argument, copy) for argument, copy in zip(arguments, copies, strict=True))
 
 
-def test_threads_do_not_disturb_each_other(path):
-    geometry = Geometry((3, 3), padding=(1, 1))
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2)])
+def test_threads_do_not_disturb_each_other(path, stride):
+    geometry = Geometry((3, 3), stride, (1, 1))
     jobs = [operands(geometry, (16, 16), 2, (9, 10)) for _ in range(4)]
     expected = [maps(geometry, *job) for job in jobs]
     wrong = []
@@ -302,8 +319,9 @@ def test_threads_do_not_disturb_each_other(path):
     assert len(wrong) == 4 * 20 * len(expected[0]) and not any(wrong)
 
 
-def test_inference_mode_and_ordinary_calls_can_follow_each_other(path):
-    geometry = Geometry((3, 3), padding=(1, 1))
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2)])
+def test_inference_mode_and_ordinary_calls_can_follow_each_other(path, stride):
+    geometry = Geometry((3, 3), stride, (1, 1))
     arguments = operands(geometry, (6, 5), 2, (9, 10))
     windows.free_workspaces()
     winograd.transforms_of.cache_clear()
