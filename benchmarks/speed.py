@@ -6,7 +6,8 @@
 Variants, run in turn in one process: `ours`; `nchw` and `channels_last`, torch.nn with autograd and torch.optim.SGD in
 the two memory formats; `unfold`, the same layers written with torch's unfold and fold as most students write them;
 `products`, the matrix products of our step alone, with their own operands: the floor under this way of computing. In
-bf16 torch runs under autocast, and `unfold` stays in fp32. --fresh times each variant in a process of its own as well,
+bf16 torch runs under autocast, and `unfold` stays in fp32. Before and after each line stands the rate of a large copy,
+by which a change of the machine shows. --fresh times each variant in a process of its own as well,
 which is what a training run is, and reports its peak memory. --scaling times an epoch against the number of images,
 their size and the number of channels. Before anything is timed, our gradients are compared with torch's. Medians;
 ratios are to the better of torch's two formats.
@@ -330,11 +331,20 @@ def shape_of(batch):
     return (1, 3, -batch, -batch) if batch < 0 else (batch, 3, 32, 32)
 
 
+def copy_rate():
+    """GB/s of copying 64 MiB, read and written: it tells in which state the machine is (see the README)."""
+    source = torch.ones(2**24)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / timed({"": lambda: target.copy_(source)}, 0)[""] / 1e9
+
+
 def row(args, name, batch, training, precision):
     """One line of the table, as {column: value}."""
     functions = variants(name, shape_of(batch), training, PRECISIONS[precision])
     functions["products"] = products_of(functions["ours"])
+    before = copy_rate()
     times = timed(functions, args.seconds)
+    after = copy_rate()
     best = min(times["nchw"], times["channels_last"])
     cells = {
         "network": name,
@@ -345,6 +355,7 @@ def row(args, name, batch, training, precision):
         "products / torch": f"{times['products'] / best:.2f}",
         "ours / products": f"{times['ours'] / times['products']:.2f}",
         "unfold / ours": f"{times['unfold'] / times['ours']:.1f}",
+        "copy GB/s": " to ".join(f"{rate:.0f}" for rate in (before, after)),
     }
     if args.fresh:
         alone = {v: fresh(args, name, batch, v, training, precision) for v in ("ours", "nchw", "channels_last")}
