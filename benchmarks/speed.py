@@ -6,11 +6,11 @@
 Variants, run in turn in one process: `ours`; `nchw` and `channels_last`, torch.nn with autograd and torch.optim.SGD in
 the two memory formats; `unfold`, the same layers written with torch's unfold and fold as most students write them;
 `products`, the matrix products of our step alone, with their own operands: the floor under this way of computing. In
-bf16 torch runs under autocast, and `unfold` stays in fp32. Before and after each line stands the rate of a large copy,
-by which a change of the machine shows. --fresh times each variant in a process of its own as well,
-which is what a training run is, and reports its peak memory. --scaling times an epoch against the number of images,
-their size and the number of channels. Before anything is timed, our gradients are compared with torch's. Medians;
-ratios are to the better of torch's two formats.
+bf16 torch runs under autocast, and `unfold` stays in fp32. The rate of a large copy before and after each line shows a
+change of the machine. --fresh times each variant in a process of its own as well, which is what a training run is, and
+reports its peak memory. --scaling times an epoch against the number of images, their size and the number of channels.
+Before anything is timed, our gradients are compared with torch's. Medians; ratios are to the better of torch's two
+formats.
 """
 
 import argparse
