@@ -498,8 +498,11 @@ def machine():
              if line.startswith("model name")] if Path("/proc/cpuinfo").exists() else []  # fmt: skip
     name = names[0] if names else platform.processor() or platform.machine()
     capability = torch.backends.cpu.get_cpu_capability()
-    return (f"{name} ({capability}), {torch.get_num_threads()} threads, torch {torch.__version__}, "
-            f"Python {platform.python_version()}")  # fmt: skip
+    return f"{name} ({capability}), {threads()}, torch {torch.__version__}, Python {platform.python_version()}"
+
+
+def threads():
+    return f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
 
 
 def rates():
@@ -510,8 +513,7 @@ def rates():
     jobs = {"product": lambda: a.mm(b), "convolution": lambda: torch.conv2d(image, weight, padding=1)}
     operations = {"product": 2 * 4096 * 1024 * 1024, "convolution": 2 * 32 * 32 * 32 * 64 * 64 * 9}
     reached = {name: f"{operations[name] / taken / 1e9:.0f}" for name, taken in timed(jobs, 2).items()}
-    threads = torch.get_num_threads()
-    return (f"On {threads} thread{'s' * (threads > 1)} of this processor, in fp32, torch's matrix product runs at "
+    return (f"On {threads()} of this processor, in fp32, torch's matrix product runs at "
             f"{reached['product']} GFLOP/s (4096 x 1024 x 1024), its convolution at {reached['convolution']} "
             "(64 to 64 channels, 3 x 3, 32 images of 32 x 32).")  # fmt: skip
 
