@@ -412,7 +412,8 @@ def aims(rows, precision):
         mine, left = [r for r in left if concerns(r)], [r for r in left if not concerns(r)]
         for column, limit in limits.items():
             if mine and column in mine[0]:
-                yield aim(f"{what}, {column}", limit, [float(r[column]) for r in mine], mine)
+                yield aim(f"{what}, {column}", limit, [float(r[column]) for r in mine],
+                          [float(r["products / torch"]) for r in mine])  # fmt: skip
     steps = [row for row in rows if row[""] == "step"]
     yield aim("every step / its products", PER_PRODUCTS, [float(r["ours / products"]) for r in steps])
     if "MiB, ours / torch" in rows[0]:
@@ -420,13 +421,13 @@ def aims(rows, precision):
         yield aim("every memory / torch's", MEMORY, [ours / theirs for ours, theirs in weights])
     wide = [r for r in steps if "C=9" not in r["network"]]
     if wide and precision == "fp32":
-        yield aim("time / that of unfold and fold, 32 channels or more", 1 / PER_UNFOLD,
-                  [float(r["ours ms"]) / float(r["unfold ms"]) for r in wide])  # fmt: skip
+        reached, floors = ([float(r[f"{v} ms"]) / float(r["unfold ms"]) for r in wide] for v in ("ours", "products"))
+        yield aim("time / that of unfold and fold, 32 channels or more", 1 / PER_UNFOLD, reached, floors)
 
 
-def aim(what, limit, reached, rows=()):
-    """One line: `reached` against `limit`; with their rows, what the misses among these would take."""
-    missed = [(value, float(row["products / torch"])) for row, value in zip(rows, reached) if value > limit]
+def aim(what, limit, reached, floors=()):
+    """One line: `reached` against `limit`; with what the products alone reach, what the misses would take."""
+    missed = [(value, floor) for value, floor in zip(reached, floors) if value > limit]
     floors = [floor for _, floor in missed]
     above = [floor / limit for floor in floors if floor > limit]
     rest = [(limit - floor) / (value - floor) for value, floor in missed if floor <= limit]
