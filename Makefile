@@ -49,8 +49,9 @@ weights: .venv/installed  ## train the shipped weights again: make weights PHOTO
 		--arguments "{'kernel_sizes': (5, 3)}"
 	$(TRAIN) rednet $(WEIGHTS) --epochs 20 --lr 4 --clip 0.01 --out out/1.pth \
 		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2))}"
-	$(TRAIN) rednet $(WEIGHTS) --epochs 15 --lr 2 --clip 0.01 --seed 1 --gaussian 0.1 --start out/1.pth $(SHIPPED) \
+	$(TRAIN) rednet $(WEIGHTS) --epochs 15 --lr 2 --clip 0.01 --seed 1 --gaussian 0.1 --start out/1.pth --out out/2.pth \
 		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))}"
+	$(TRAIN) rednet $(WEIGHTS) --epochs 14 --lr 2.5 --clip 0.01 --seed 2 --gaussian 0.1 --start out/2.pth $(SHIPPED)
 
 experiments: .venv/installed  ## run all experiments, draw tables and figures: [QUICK=1 | SCALE=small] [DATA=folder] [PHOTOS=folder] [JOBS=2]
 	$(BIN)/python -m experiments.run $(EXPERIMENTS)

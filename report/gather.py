@@ -117,7 +117,8 @@ def quality(root):
     found["robust"] = [[name, *figures] for name, _, *figures in robust]
     found["clean"] = dict(zip(NETWORKS, row(robust, file, CLEAN)[3:]))
     strengths = {name: [float(figure) for figure in figures] for name, *figures in found["robust"] if name != CLEAN}
-    found["lost"] = [name for name, (before, *after) in strengths.items() if min(after) < before]
+    found["lost"] = {network: [name for name, (before, *after) in strengths.items() if after[i] < before]
+                     for i, network in enumerate(NETWORKS)}  # fmt: skip
     return found
 
 
