@@ -120,9 +120,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--data", type=Path)
-    parser.add_argument(
-        "--beside", type=Path, nargs="+", default=[], metavar="FILE", help="other weights to compare with"
-    )
+    parser.add_argument("--beside", type=Path, nargs="+", default=[], metavar="FILE", help="other weights")
     parser.add_argument("--out", type=Path, help="write the tables here too")
     parser.add_argument("--picture", type=Path, help="draw the ten images that gain least")
     args = parser.parse_args()

@@ -70,10 +70,10 @@ def scatter(y, weight, size, geometry, bias=None):
 def weight_gradient(x, y, geometry):
     """(N, H, W, C_in), (N, H', W', C_out) -> (C_out, C_in / groups, kh, kw), summed over the batch."""
     if winograd.pays_in_phases(x, y.shape[1:], geometry):
-        gradient = new_gradient(x, y, geometry)
+        whole = as_weight(new_gradient(x, y, geometry), geometry)
         for phase, taps, around in image_phases(x, geometry):
-            as_weight(gradient, geometry)[(..., *taps)] = weight_gradient(phase, y, around)
-        return as_weight(gradient, geometry)
+            whole[(..., *taps)] = weight_gradient(phase, y, around)
+        return whole
     if winograd.pays(x, y.shape[1:], geometry):
         return winograd.weight_gradient(x, y, geometry)
     gradient = new_gradient(x, y, geometry)
@@ -122,12 +122,12 @@ def correlate_into_and_gradient(result, x, weight, y, geometry, add=False):
     """result = `correlate` of x, or result += it, without a bias; returns `weight_gradient` of x and y, from the same
     columns or tiles."""
     if winograd.pays_in_phases(x, y.shape[1:], geometry):
-        gradient = new_gradient(x, y, geometry)
+        whole = as_weight(new_gradient(x, y, geometry), geometry)
         for phase, taps, around in image_phases(x, geometry):
-            found = correlate_into_and_gradient(result, phase, weight[(..., *taps)], y, around, add)
-            as_weight(gradient, geometry)[(..., *taps)] = found
+            part = weight[(..., *taps)]
+            whole[(..., *taps)] = correlate_into_and_gradient(result, phase, part, y, around, add)
             add = True
-        return as_weight(gradient, geometry)
+        return whole
     if winograd.pays(x, y.shape[1:], geometry):
         return winograd.correlate_into_and_gradient(result, x, weight, y, geometry, add)
     gradient, matrix = new_gradient(x, y, geometry), as_matrix(weight, geometry.groups)
