@@ -156,9 +156,9 @@ def whole_epochs(number):
 
 
 def in_plain_numbers(recipe):
-    """The recipe with Python's float and int, as those of `training.Recipe`. Raises TypeError."""
-    kinds = {name: operator.index if isinstance(default, int) else float
-             for name, default in training.Recipe._field_defaults.items()}  # fmt: skip
+    """The recipe with Python's float, int and str, as those of `training.Recipe`. Raises TypeError."""
+    to_plain = {float: float, int: operator.index, bool: bool, str: str}
+    kinds = {name: to_plain[type(default)] for name, default in training.Recipe._field_defaults.items()}
     try:
         return recipe._replace(**{name: kind(getattr(recipe, name)) for name, kind in kinds.items()})
     except (AttributeError, TypeError, ValueError) as error:

@@ -23,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from Miniproject_2.model import PRECISIONS, Model
 from others import checkpoint, data, metrics, training
 
+CHOSEN = ("lr", "clip", "batch_size", "optimizer", "momentum")  # of the recipe, by options
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -33,11 +35,14 @@ def main():
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--count", type=int, default=50_000, help="pairs per epoch, with --photos")
     parser.add_argument("--gaussian", type=float, default=0.0, help="share of pairs with Gaussian noise instead")
+    parser.add_argument("--targets", type=int, default=1, help="noisy versions whose mean is the target, with --photos")
     parser.add_argument("--start", type=Path, help="checkpoint to start from")
     parser.add_argument("--arguments", type=ast.literal_eval, default={},
                         help="of the network, where not the usual: {'kernel_sizes': (5, 3)}")  # fmt: skip
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--lr", type=float)
+    parser.add_argument("--optimizer", choices=("SGD", "Muon"))
+    parser.add_argument("--momentum", type=float)
     parser.add_argument("--clip", type=float)
     parser.add_argument("--precision", choices=PRECISIONS, default="bf16")
     parser.add_argument("--seed", type=int, default=0)
@@ -55,8 +60,8 @@ def main():
         grow(model, start, args.arguments)
     elif args.arguments:
         model._build(**args.arguments)
-    changed = {"lr": args.lr, "clip": args.clip, "batch_size": args.batch_size}
-    recipe = model.recipe()._replace(seed=args.seed, **{k: v for k, v in changed.items() if v is not None})
+    changed = {name: getattr(args, name) for name in CHOSEN if getattr(args, name) is not None}
+    recipe = model.recipe()._replace(seed=args.seed, swap=args.targets == 1, **changed)
     pairs, tuning, description = source_of_pairs(args)
     print(f"{args.denoiser} {model.network.arguments}, {recipe}, {description}", flush=True)
     info = {
@@ -104,8 +109,7 @@ def grow(model, start, arguments):
 
 def command(args, recipe):
     """The command line that does this again, with the names of folders left to the reader."""
-    resolved = {"lr": recipe.lr, "clip": recipe.clip, "batch_size": recipe.batch_size}
-    given = {**vars(args), **resolved}
+    given = {**vars(args), **{name: getattr(recipe, name) for name in CHOSEN}}
     options = (
         f"--{key.replace('_', '-')} {key.upper() if isinstance(value, Path) else shlex.quote(str(value))}"
         for key, value in given.items()
@@ -122,10 +126,13 @@ def source_of_pairs(args):
     files = data.photo_files(args.photos)
     held_out = files[:: args.holdout] if args.holdout else []
     files = [file for file in files if file not in set(held_out)]
-    pairs = data.PhotoPairs(args.photos, args.count, args.seed, files=files, gaussian=args.gaussian)
+    pairs = data.PhotoPairs(
+        args.photos, args.count, args.seed, files=files, gaussian=args.gaussian, targets=args.targets
+    )
     tuning = data.photo_validation(held_out) if held_out else None
     mixed = f", {args.gaussian:.0%} of them with Gaussian noise" if args.gaussian else ""
-    return pairs, tuning, f"{args.count} fresh pairs an epoch from {len(files)} photographs{mixed}"
+    target = f", targets the mean of {args.targets} noisy versions" if args.targets > 1 else ""
+    return pairs, tuning, f"{args.count} fresh pairs an epoch from {len(files)} photographs{mixed}{target}"
 
 
 if __name__ == "__main__":

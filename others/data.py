@@ -106,14 +106,15 @@ class PhotoPairs:
 
     `folder` holds the photographs (needs Pillow); those smaller than 32 cells are enlarged first. `gaussian` of the
     pairs, on average, carry Gaussian noise instead, of a standard deviation between 0 and `SIGMA`: a network that
-    never saw a clean image takes its edges for noise.
+    never saw a clean image takes its edges for noise. With `targets` more than one, noisy_2 is the mean of so many
+    versions: a target with less noise (Lehtinen et al. 2018, section 3), not to be swapped with the input.
     """
 
     SIGMA = 15  # in pixel values
 
-    def __init__(self, folder, count=50_000, seed=0, cell=CELL, files=None, gaussian=0.0):
+    def __init__(self, folder, count=50_000, seed=0, cell=CELL, files=None, gaussian=0.0, targets=1):
         self.photos = [load_photo(file, SIZE * cell) for file in (files or photo_files(folder))]
-        self.count, self.seed, self.cell, self.gaussian = count, seed, cell, gaussian
+        self.count, self.seed, self.cell, self.gaussian, self.targets = count, seed, cell, gaussian, targets
 
     def __call__(self, epoch):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
@@ -121,7 +122,7 @@ class PhotoPairs:
         for number, photo in enumerate(self.photos):
             mine = slice(number, None, len(self.photos))
             crops = len(range(self.count)[mine])
-            noisy = simulation.subsample_photo(photo, crops, SIZE, self.cell, generator)
+            noisy = simulation.subsample_photo(photo, crops, SIZE, self.cell, generator, 1 + self.targets)
             instead = (torch.rand(crops, generator=generator) < self.gaussian).nonzero().squeeze(1)
             if len(instead):
                 clean = simulation.average_photo(photo, len(instead), SIZE, self.cell, generator)
@@ -129,9 +130,15 @@ class PhotoPairs:
                 for version in noisy:
                     grain = torch.randn(clean.shape, generator=generator)
                     version[instead] = (clean + sigma * grain).round().clamp(0, 255).to(torch.uint8)
-            for version, images in zip(versions, noisy):
-                version[mine] = images
+            versions[0][mine], versions[1][mine] = noisy[0], mean(noisy[1:])
         return tuple(versions)
+
+
+def mean(versions):
+    """List of uint8 pixels of one shape -> their mean, rounded to uint8."""
+    if len(versions) == 1:
+        return versions[0]
+    return sum(version.float() for version in versions).div_(len(versions)).round_().to(torch.uint8)
 
 
 def photo_validation(files, seed=0, cell=CELL):

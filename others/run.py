@@ -14,12 +14,17 @@ import torch
 
 from . import checkpoint
 from .checkpoint import CheckpointError
-from .nn import SGD, OneCycleLR
+from .nn import SGD, Muon, OneCycleLR
 from .workers import ALONE
 
 SAVE_EVERY = 60.0  # seconds between checkpoints, besides those at the ends of epochs
 WINDOW = 100  # steps over which the loss is averaged to judge it
 EXPLOSION = 4  # times the best window's loss: more is given up
+
+OPTIMIZERS = {
+    "SGD": lambda params, recipe: SGD(params, recipe.lr, recipe.momentum, nesterov=True),
+    "Muon": lambda params, recipe: Muon(params, recipe.lr, 0.0, recipe.momentum, adjust_lr_fn="match_rms_adamw"),
+}
 
 COUNTERS = ("epoch", "position", "done", "total", "seconds", "total_steps", "best_loss", "recent")
 
@@ -42,6 +47,8 @@ class Run:
     """
 
     def __init__(self, network, pairs, epochs, recipe, dtype=torch.float32, path=None, workers=ALONE):
+        if recipe.optimizer not in OPTIMIZERS:
+            raise ValueError(f"Recipe: expected optimizer to be {' or '.join(OPTIMIZERS)}, got {recipe.optimizer!r}")
         self.network, self.epochs, self.recipe, self.workers = network, epochs, recipe, workers
         self.path = Path(path) if path is not None else None
         self.identity = {
@@ -51,7 +58,7 @@ class Run:
             "pairs": fingerprint(pairs) if self.path and not workers.rank else None,
             **recipe._asdict(),
         }
-        self.optimizer, self.schedule = SGD(network.param(), recipe.lr, recipe.momentum, nesterov=True), None
+        self.optimizer, self.schedule = OPTIMIZERS[recipe.optimizer](network.param(), recipe), None
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.order = None  # the permutation of the epoch that is going on, (N,)
         self.epoch = self.position = self.done = self.total_steps = 0  # position: minibatches of this epoch done

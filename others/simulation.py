@@ -25,8 +25,8 @@ def single(values):
     return torch.tensor(values, dtype=torch.float32)
 
 
-def subsample_photo(photo, crops, size, cell, generator):
-    """Two noisy versions of `crops` random crops: uint8 (3, H, W) -> two uint8 (crops, 3, size, size).
+def subsample_photo(photo, crops, size, cell, generator, versions=2):
+    """Noisy versions of `crops` random crops: uint8 (3, H, W) -> so many uint8 (crops, 3, size, size).
 
     Only the pixels that are kept are read: one in each cell, for each version.
     """
@@ -36,12 +36,12 @@ def subsample_photo(photo, crops, size, cell, generator):
     left = torch.randint(width - size * cell + 1, (crops, 1, 1), **draw)
     rows = top + cell * torch.arange(size).view(1, size, 1)
     columns = left + cell * torch.arange(size).view(1, 1, size)
-    versions = []
-    for _ in range(2):
+    noisy = []
+    for _ in range(versions):
         pick = torch.randint(cell * cell, (crops, size, size), **draw)
         index = (rows + pick // cell) * width + columns + pick % cell
-        versions.append(photo.view(3, -1)[:, index].transpose(0, 1))
-    return versions
+        noisy.append(photo.view(3, -1)[:, index].transpose(0, 1))
+    return noisy
 
 
 def random_crop(photo, side, generator):

@@ -35,7 +35,9 @@ class Record(NamedTuple):
 
 class Recipe(NamedTuple):
     """How to train. The rate rises for a tenth of the steps and falls along a cosine to nearly zero; `clip` bounds the
-    norm of the whole gradient, which for the tiny gradients of a mean squared error sets the length of a step."""
+    norm of the whole gradient, which for the tiny gradients of a mean squared error sets the length of a step.
+    optimizer is SGD, with Nesterov's momentum, or Muon. Input and target are swapped at random unless `swap` is False,
+    for targets that are means of several versions."""
 
     lr: float = 10.0
     momentum: float = 0.9
@@ -43,6 +45,8 @@ class Recipe(NamedTuple):
     batch_size: int = 32
     micro_batch: int = 32
     seed: int = 0
+    optimizer: str = "SGD"  # or "Muon"
+    swap: bool = True
 
 
 def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32, on_step=None, checkpoint=None,
@@ -51,7 +55,7 @@ def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32, on
 
     pairs: (noisy_1, noisy_2), pixels (N, 3, H, W) in 0-255, or a function of the epoch's number (from 0) that gives
     them, the same ones for the same number (with a checkpoint it is asked for those of 0 once more). Each minibatch as
-    a whole is flipped and turned at random, both versions alike, and input and target are swapped at random.
+    a whole is flipped and turned at random, both versions alike, and input and target swapped as the recipe says.
     validation: (noisy, clean) pixels. dtype: the precision of activations; parameters stay float32. on_step(done,
     total) is called after every minibatch, counted over all epochs. The global random state is not used.
 
@@ -80,7 +84,7 @@ def train_epoch(run, first, second, validation=None, dtype=torch.float32, on_ste
         network.train()
         for index in run.batches():
             mine = workers.share(index)
-            batch = augment(first[mine], second[mine], run.generator)
+            batch = augment(first[mine], second[mine], run.generator, run.recipe.swap)
             run.advance(train_step(network, run.optimizer, *batch, run.recipe, dtype, workers), len(index))
             if on_step:
                 on_step(run.done, run.total_steps)
@@ -138,15 +142,15 @@ def clip_gradients(optimizer, largest):
         gradient.mul_(scale)
 
 
-def augment(first, second, generator):
-    """The same random flip and quarter turn for both versions, and which of the two is the input at random.
+def augment(first, second, generator, swap=True):
+    """The same random flip and quarter turn for both versions; with `swap`, they change places at random.
 
     A batch of images that are not square is flipped but not turned by 90 degrees.
     """
-    turn, mirror, swap = torch.randint(2**16, (3,), generator=generator).tolist()
+    turn, mirror, exchange = torch.randint(2**16, (3,), generator=generator).tolist()
     turns = turn % 4 if first.shape[2] == first.shape[3] else 2 * (turn % 2)
     pair = [transform(version, turns, mirror % 2) for version in (first, second)]
-    return pair[::-1] if swap % 2 else pair
+    return pair[::-1] if swap and exchange % 2 else pair
 
 
 def validate(network, noisy, clean, on_tile=None):

@@ -250,6 +250,22 @@ def test_a_share_of_photo_pairs_carries_gaussian_noise_instead(tmp_path):
     assert abs(float(noise[0].mean())) < 0.2
 
 
+def test_targets_may_be_means_of_versions(tmp_path):
+    """Stripes of 0 and 200 in cells of 2: each version is one of them in every cell, so the mean of 16 is 100 +- 25."""
+    stripes = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    stripes[:, :, ::2] = 200
+    write(tmp_path / "1.png", stripes)
+    first, second = data.PhotoPairs(tmp_path, 40, cell=2, targets=16)(0)
+    assert first.dtype == second.dtype == torch.uint8 and set(first.unique().tolist()) == {0, 200}
+    assert set(second.unique().tolist()) <= {round(12.5 * n) for n in range(17)}
+    assert float(second.float().mean()) == pytest.approx(100, abs=1) and float(second.float().std()) == pytest.approx(
+        25, rel=0.05
+    )
+    assert torch.equal(first, data.PhotoPairs(tmp_path, 40, cell=2, targets=16)(0)[0])
+    correlation = ((first.float() - 100) * (second.float() - 100)).mean() / 2500
+    assert abs(float(correlation)) < 0.03  # the input is none of the versions in the mean
+
+
 def test_photo_validation_is_the_centre(tmp_path, pixels):
     photo = pixels(3, 100, 71)
     noisy, clean = data.photo_validation([write(tmp_path / "a.png", photo)], cell=2)

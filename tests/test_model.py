@@ -334,6 +334,14 @@ def test_train_refuses_other_recipes(small, pairs, recipe):
         train(Model("prescribed"), *pairs, 1, recipe=recipe)
 
 
+def test_train_refuses_other_optimizers(small, pairs):
+    model = Model("prescribed")
+    before = weights(model)
+    with pytest.raises(ValueError, match="expected optimizer to be SGD or Muon, got 'Adam'"):
+        train(model, *pairs, 1, recipe=model.recipe()._replace(optimizer="Adam"))
+    assert same(before, weights(model))
+
+
 @each
 def test_bf16(small, pairs, name):
     full, half = Model(name), Model(name, precision="bf16")

@@ -166,7 +166,7 @@ def life(block, inputs):
     gradients = block.backward(upstream)
     block.forward(*inputs)
     block.accumulate(upstream)
-    for optimiser in (nn.SGD, nn.Adam) if block.param() else ():
+    for optimiser in (nn.SGD, nn.Adam, nn.Muon) if block.param() else ():
         optimiser(block, lr=0.1, weight_decay=0.1).step()
     block.zero_grad()
     block.eval().forward(*inputs)

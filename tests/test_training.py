@@ -56,7 +56,7 @@ def assert_same(network, expected, **tolerance):
         )
 
 
-def straight(first, second, generator):
+def straight(first, second, generator, swap):
     """Instead of `augment`: nothing is flipped, turned or swapped, and no random number is drawn."""
     return first, second
 
@@ -179,6 +179,17 @@ def test_augment_keeps_pairs_aligned_and_reaches_every_orientation_and_order(siz
     assert torch.equal(first, marked(*size)[0])
 
 
+def test_augment_without_swap_turns_as_with_it():
+    first, second = marked(8, 8)
+    generators, swapped = [torch.Generator().manual_seed(0) for _ in range(2)], 0
+    for _ in range(40):
+        pair, kept = (augment(first, second, g, swap) for g, swap in zip(generators, (True, False)))
+        swapped += not torch.equal(pair[0], kept[0])
+        assert (kept[0].int() + kept[1].int() == 255).all() and kept[0].max() < 192 < 255 - 1 - kept[0].min()
+        assert torch.equal(kept[0], pair[0]) or torch.equal(kept[0], pair[1])
+    assert 8 < swapped < 32
+
+
 def test_augment_depends_on_its_generator_alone(pixels):
     pair = pixels(2, 3, 4, 4), pixels(2, 3, 4, 4, seed=1)
     state = torch.get_rng_state()
@@ -210,6 +221,35 @@ def test_fit_equals_torch(pixels, monkeypatch):
             schedule.step()
         assert record.loss == pytest.approx(total / 10, abs=1e-6)
     assert_same(network, dict(twin.named_parameters()), rtol=1e-5, atol=2e-6)
+
+
+def test_fit_with_muon_equals_torch(pixels, monkeypatch):
+    """torch's takes matrices only and iterates in bf16: here it is given them as matrices, and iterates as we do."""
+    monkeypatch.setattr(training, "augment", straight)
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
+    pairs = pixels(10, 3, 8, 8), bright(pixels(10, 3, 8, 8, seed=1))
+    network, recipe = (
+        tiny(),
+        Recipe(0.01, 0.95, 0.02, batch_size=4, micro_batch=3, seed=5, optimizer="Muon", swap=False),
+    )
+    twin = in_torch(network)
+    list(fit(network, pairs, 2, recipe))
+
+    named = dict(twin.named_parameters())
+    matrices = [torch.nn.Parameter(p.detach().reshape(len(p) if p.dim() > 1 else 1, -1)) for p in named.values()]
+    options = {"weight_decay": 0, "adjust_lr_fn": "match_rms_adamw"}
+    optimizer, still = torch.optim.Muon(matrices, 0.01, **options), torch.optim.SGD(twin.parameters(), 0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, 6, pct_start=0.1, cycle_momentum=False)
+    generator = torch.Generator().manual_seed(5)
+    for _ in range(2):
+        for index in torch.randperm(10, generator=generator).split(4):
+            torch_step(twin, still, pairs[0][index], pairs[1][index], 0.02)
+            for matrix, parameter in zip(matrices, named.values(), strict=True):
+                matrix.grad = parameter.grad.reshape(matrix.shape)
+            optimizer.step(), schedule.step()
+            for matrix, parameter in zip(matrices, named.values(), strict=True):
+                parameter.data.copy_(matrix.detach().view(parameter.shape))
+    assert_same(network, named, rtol=1e-4, atol=1e-5)
 
 
 def test_every_image_once_an_epoch_in_a_new_order(pixels, monkeypatch):

@@ -178,6 +178,76 @@ class Adam(Optimizer):
         parameter.sub_(state["mean"] / scale * (float(group["lr"]) / correction1))
 
 
+class Muon(Optimizer):
+    """Momentum with its singular values made nearly equal, as torch.optim.Muon (Jordan et al. 2024,
+    https://kellerjordan.github.io/posts/muon/):
+
+        v = momentum * v + (1 - momentum) * g;   u = momentum * v + (1 - momentum) * g  if nesterov else  v
+        p = p - lr * weight_decay * p - lr * scale * orthogonal(u)
+
+    scale is sqrt(max(1, rows / columns)) with adjust_lr_fn "original" or None; 0.2 * sqrt(max(rows, columns)) with
+    "match_rms_adamw": entries as large as Adam's steps (Liu et al. 2025, arXiv:2502.16982). torch takes matrices only;
+    here a kernel is the matrix of its first dimension by all others, and a bias one of a single row.
+
+    Raises ValueError for negative lr, momentum or weight_decay, an unknown adjust_lr_fn, not three coefficients or a
+    hundred steps or more.
+    """
+
+    def __init__(self, params, lr=1e-3, weight_decay=0.1, momentum=0.95, nesterov=True,
+                 ns_coefficients=(3.4445, -4.7750, 2.0315), eps=1e-7, ns_steps=5, adjust_lr_fn=None):  # fmt: skip
+        options = locals()
+        names = ("lr", "weight_decay", "momentum", "nesterov", "ns_coefficients", "eps", "ns_steps", "adjust_lr_fn")
+        super().__init__(params, {**{name: options[name] for name in names}, "maximize": False})
+
+    def check(self, group):
+        for name in ("lr", "momentum", "weight_decay"):
+            self.require(group[name] >= 0, f"expected {name} >= 0, got {group[name]}")
+        known = (None, "original", "match_rms_adamw")
+        self.require(group["adjust_lr_fn"] in known, f"expected adjust_lr_fn in {known}, got {group['adjust_lr_fn']!r}")
+        coefficients, steps = group["ns_coefficients"], group["ns_steps"]
+        self.require(len(coefficients) == 3, f"expected three ns_coefficients, got {coefficients}")
+        self.require(0 <= steps < 100, f"expected ns_steps in [0, 100), got {steps}")
+
+    def update(self, parameter, gradient, state, group):
+        lr, momentum = float(group["lr"]), group["momentum"]
+        if not state:
+            state["velocity"] = parameter.new_zeros(parameter.shape)
+        velocity = state["velocity"].lerp_(gradient, 1 - momentum)
+        step = gradient.lerp(velocity, momentum) if group["nesterov"] else velocity
+        step = step.flatten(1) if step.dim() > 1 else step.reshape(1, -1)
+        rows, columns = step.shape
+        scale = (
+            0.2 * sqrt(max(rows, columns))
+            if group["adjust_lr_fn"] == "match_rms_adamw"
+            else sqrt(max(1, rows / columns))
+        )
+        step = orthogonal(step, group["ns_coefficients"], group["ns_steps"], group["eps"])
+        parameter.mul_(1 - lr * group["weight_decay"]).sub_(step.view(parameter.shape), alpha=lr * scale)
+
+
+def orthogonal(matrix, coefficients, steps, eps):
+    """The matrix divided by its norm, then `steps` times X -> a X + b X X^T X + c X X^T X X^T X: the singular values
+    s -> a s + b s^3 + c s^5, which brings those that are not tiny to about one. (Newton and Schulz's iteration)
+
+    Every step multiplies X from the left by a polynomial of its small square G = X X^T. So G and the product of the
+    polynomials P are iterated, with G -> P G P, and X itself, which may be ten times as wide, is multiplied once.
+    """
+    a, b, c = coefficients
+    matrix = matrix.float() if matrix.element_size() < 4 else matrix
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
+    wide = wide / wide.square().sum().sqrt().clamp(min=eps)
+    gram = wide @ wide.t()
+    factor = gram.new_zeros(gram.shape)
+    factor.diagonal().fill_(1)
+    for _ in range(steps):
+        polynomial = gram.addmm(gram, gram, beta=b, alpha=c)
+        polynomial.diagonal().add_(a)
+        factor = polynomial @ factor
+        gram = polynomial @ gram @ polynomial
+    result = factor @ wide
+    return result if matrix.shape[0] <= matrix.shape[1] else result.t()
+
+
 # ---------------------------------------------------------------------------------------------------- schedules
 
 

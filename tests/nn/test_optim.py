@@ -74,6 +74,50 @@ def test_float32_equals_torch(name, chosen):
     follow(getattr(nn, name)(pairs, **chosen), getattr(torch.optim, name)(theirs, **chosen), theirs, pairs)
 
 
+MUON = options(
+    lr=[0.1, 1e-3],
+    weight_decay=[0, 0.1],
+    momentum=[0, 0.8],
+    nesterov=[False, True],
+    ns_steps=[0, 5],
+    adjust_lr_fn=[None, "original", "match_rms_adamw"],
+)
+
+
+@pytest.mark.parametrize("chosen", [{}, {"ns_coefficients": (2, -1.5, 0.5), "eps": 9.0}, *MUON], ids=str)
+def test_muon_equals_torch_without_its_rounding(chosen, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)  # torch iterates in bf16: not so here
+    theirs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in [(3, 4), (7, 2), (1, 5), (4, 4)]]
+    pairs = [(tensor.detach().clone(), torch.zeros_like(tensor)) for tensor in theirs]
+    follow(nn.Muon(pairs, **chosen), torch.optim.Muon(theirs, **chosen), theirs, pairs)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (7, 2), (5,), (4, 2, 3, 3), (2, 1, 1, 1), (30, 6, 3, 3), ()])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_muon_takes_a_polynomial_of_the_singular_values(shape, dtype):
+    """One step from zero, against the singular value decomposition in 64 bits; singular values over four decades."""
+    matrix = torch.randn(shape, dtype=torch.float64).reshape(shape[0] if len(shape) > 1 else 1, -1)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    matrix = left * torch.logspace(0, -4, left.shape[1], dtype=torch.float64) @ right
+    parameter, gradient = torch.zeros(shape, dtype=dtype), matrix.reshape(shape).to(dtype)
+    left, values, right = torch.linalg.svd(gradient.double().reshape(matrix.shape), full_matrices=False)
+    values = values / values.norm()
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    expected = -0.5 * (0.2 * max(matrix.shape) ** 0.5) * (left * values @ right).reshape(shape)
+    nn.Muon([(parameter, gradient)], lr=0.5, momentum=0, adjust_lr_fn="match_rms_adamw").step()
+    error = {torch.float64: 1e-10, torch.float32: 1e-3, torch.bfloat16: 5e-3}[dtype]
+    assert parameter.dtype == dtype and (parameter.double() - expected).norm() < error * expected.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_muon_leaves_parameters_without_a_gradient(dtype):
+    parameter = torch.randn(3, 4).to(dtype)
+    before = parameter.clone()
+    nn.Muon([(parameter, torch.zeros_like(parameter))], weight_decay=0).step()
+    assert torch.equal(parameter, before)
+
+
 @pytest.mark.parametrize("name, own", [("SGD", {"momentum": 0.9}), ("Adam", {"betas": (0.8, 0.9)})])
 def test_parameter_groups_equal_torch(name, own):
     theirs, pairs = parameters()
@@ -144,6 +188,21 @@ def test_training_goes_on_from_a_saved_state(name, chosen):
         assert all(torch.equal(torch.as_tensor(state[k]), torch.as_tensor(before[k])) for k in before)
 
 
+def test_muon_goes_on_from_a_saved_state():
+    net = nn.Conv2d(2, 3, 2)
+    whole, parts = copy.deepcopy(net), copy.deepcopy(net)
+    first, second = nn.Muon(whole), nn.Muon(parts)
+    for _ in range(6):
+        state = second.state_dict()
+        second = nn.Muon(parts, lr=7.0)
+        second.load_state_dict(state)
+        for (_, gradient), (_, twin) in zip(whole.param(), parts.param(), strict=True):
+            twin.copy_(gradient.copy_(torch.randn_like(gradient)))
+        first.step(), second.step()
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    assert not torch.equal(whole.weight, net.weight)
+
+
 def test_a_state_for_other_parameters_is_refused():
     _, pairs = parameters()
     with pytest.raises(ValueError, match="SGD"):
@@ -174,6 +233,11 @@ def both(name, theirs, pairs, **chosen):
         ("Adam", {"betas": (0.9, torch.tensor(0.9))}),
         ("Adam", {"weight_decay": -0.1}),
         ("Adam", {"lr": float("nan")}),
+        ("Muon", {"lr": -1}),
+        ("Muon", {"momentum": -0.1}),
+        ("Muon", {"weight_decay": -0.1}),
+        ("Muon", {"adjust_lr_fn": "adam"}),
+        ("Muon", {"lr": torch.tensor([0.1, 0.2])}),
     ],
     ids=str,
 )
@@ -181,6 +245,12 @@ def test_options_that_torch_refuses(name, chosen):
     for make in both(name, *parameters(), **chosen):
         with pytest.raises(ValueError):
             make()
+
+
+@pytest.mark.parametrize("chosen", [{"ns_coefficients": (1, 2)}, {"ns_steps": 100}, {"ns_steps": -1}], ids=str)
+def test_options_that_torchs_muon_refuses_or_would_have_to(chosen):
+    with pytest.raises(ValueError, match=next(iter(chosen))):
+        nn.Muon(parameters()[1], **chosen)
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
