@@ -39,7 +39,7 @@ from others.progress import tiles  # noqa: E402
 
 __all__ = ["Model", *blocks]
 
-FINE_TUNING = 0.02  # of the rate from scratch: adapts to new noise within an epoch, keeps what was learnt
+FINE_TUNING = 0.05  # of the rate from scratch: adapts to new noise within an epoch, keeps what was learnt
 LARGEST_MULTIPLE = 256  # of pixels: images are extended to multiples of what the strides divide
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -135,7 +135,7 @@ def upsampling():
 
 
 def optimizers():
-    """SGD, momentum and Adam, each at two rates throughout; then with the rate along one cycle."""
+    """SGD, momentum and Adam, each at two rates throughout; then, and Muon, with the rate along one cycle."""
     for lr in (2.0, 8.0):
         yield f"SGD lr={lr:g}", constant("SGD", lr)
     for lr in (0.5, 2.0):
@@ -143,6 +143,9 @@ def optimizers():
     for lr in (0.001, 0.004):
         yield f"Adam lr={lr:g}", constant("Adam", lr)
     yield "Adam lr=0.004, one cycle", {**constant("Adam", 0.004), "schedule": "onecycle"}
+    for lr in (0.003, 0.01):
+        muon = constant("Muon", lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+        yield f"Muon lr={lr:g}, one cycle", {**muon, "schedule": "onecycle"}
     yield "Nesterov lr=10, clipped, one cycle", {}
 
 

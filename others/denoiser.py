@@ -3,7 +3,7 @@
 from .nn import Conv2d, ReLU, Sequential, Sigmoid, TransposeConv2d
 
 NAME = "prescribed"
-RECIPE = {"lr": 10.0, "clip": 0.02, "batch_size": 16}  # see training.Recipe
+RECIPE = {"optimizer": "Muon", "lr": 0.005, "momentum": 0.95, "clip": 0.02, "batch_size": 32}  # see training.Recipe
 
 
 class Denoiser(Sequential):

@@ -3,7 +3,7 @@
 from .nn import Conv2d, ReLU, Sequential, Skip, TransposeConv2d
 
 NAME = "rednet"
-RECIPE = {"lr": 4.0, "clip": 0.01, "batch_size": 32}  # see training.Recipe
+RECIPE = {"optimizer": "Muon", "lr": 0.003, "momentum": 0.95, "clip": 0.01, "batch_size": 32}  # see training.Recipe
 
 
 class Denoiser(Sequential):

@@ -193,7 +193,9 @@ def optimisers(root, axis):
     variants = finished(root, "optimizers")[1]
     best = {}
     for name, runs in variants.items():
-        kind = "one cycle, clipped" if "clipped" in name else name.split()[0] if "cycle" not in name else None
+        cycles = {"Adam": None, "Muon": "Muon, one cycle", "Nesterov": "one cycle, clipped"}
+        first = name.split()[0]
+        kind = cycles[first] if "cycle" in name else first
         if kind and None not in last(runs):
             best.setdefault(kind, []).append((mean(last(runs)), name))
     for (kind, each), style in zip(best.items(), STYLES):
