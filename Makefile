@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TRAIN = $(BIN)/python benchmarks/train_weights.py
+SGD = --optimizer SGD --momentum 0.9
+MUON = --optimizer Muon --momentum 0.95 --clip 1 --targets 16
 WEIGHTS = --photos $(PHOTOS) --holdout 20 --threads 1 --batch-size 32
 SHIPPED = --out Miniproject_2/bestmodel.pth $(if $(VAL),--val $(VAL))
 SHOWN = $(if $(QUICK),--out out/experiments)
@@ -43,15 +45,17 @@ bench: .venv/installed  ## time steps and predictions against torch.nn, write be
 
 weights: .venv/installed  ## train the shipped weights again: make weights PHOTOS=folder [VAL=val_data.pkl] (hours)
 	mkdir -p out
-	$(TRAIN) prescribed $(WEIGHTS) --epochs 30 --lr 10 --clip 0.02 --out out/1.pth --arguments "{'kernel_sizes': (3, 3)}"
-	$(TRAIN) prescribed $(WEIGHTS) --epochs 8 --lr 2.5 --clip 0.02 --seed 1 --start out/1.pth --out out/2.pth
-	$(TRAIN) prescribed $(WEIGHTS) --epochs 8 --lr 3 --clip 0.02 --seed 2 --start out/2.pth $(SHIPPED) \
+	$(TRAIN) prescribed $(WEIGHTS) $(SGD) --epochs 30 --lr 10 --clip 0.02 --out out/1.pth --arguments "{'kernel_sizes': (3, 3)}"
+	$(TRAIN) prescribed $(WEIGHTS) $(SGD) --epochs 8 --lr 2.5 --clip 0.02 --seed 1 --start out/1.pth --out out/2.pth
+	$(TRAIN) prescribed $(WEIGHTS) $(SGD) --epochs 8 --lr 3 --clip 0.02 --seed 2 --start out/2.pth --out out/3.pth \
 		--arguments "{'kernel_sizes': (5, 3)}"
-	$(TRAIN) rednet $(WEIGHTS) --epochs 20 --lr 4 --clip 0.01 --out out/1.pth \
+	$(TRAIN) prescribed $(WEIGHTS) $(MUON) --epochs 8 --lr 2e-3 --seed 3 --gaussian 0.2 --start out/3.pth $(SHIPPED)
+	$(TRAIN) rednet $(WEIGHTS) $(SGD) --epochs 20 --lr 4 --clip 0.01 --out out/1.pth \
 		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2))}"
-	$(TRAIN) rednet $(WEIGHTS) --epochs 15 --lr 2 --clip 0.01 --seed 1 --gaussian 0.1 --start out/1.pth --out out/2.pth \
+	$(TRAIN) rednet $(WEIGHTS) $(SGD) --epochs 15 --lr 2 --clip 0.01 --seed 1 --gaussian 0.1 --start out/1.pth --out out/2.pth \
 		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))}"
-	$(TRAIN) rednet $(WEIGHTS) --epochs 14 --lr 2.5 --clip 0.01 --seed 2 --gaussian 0.1 --start out/2.pth $(SHIPPED)
+	$(TRAIN) rednet $(WEIGHTS) $(SGD) --epochs 14 --lr 2.5 --clip 0.01 --seed 2 --gaussian 0.1 --start out/2.pth --out out/3.pth
+	$(TRAIN) rednet $(WEIGHTS) $(MUON) --epochs 10 --lr 2e-3 --seed 3 --gaussian 0.1 --start out/3.pth $(SHIPPED)
 
 experiments: .venv/installed  ## run all experiments, draw tables and figures: [QUICK=1 | SCALE=small] [DATA=folder] [PHOTOS=folder] [JOBS=2]
 	$(BIN)/python -m experiments.run $(EXPERIMENTS)

@@ -35,9 +35,9 @@ class Record(NamedTuple):
 
 class Recipe(NamedTuple):
     """How to train. The rate rises for a tenth of the steps and falls along a cosine to nearly zero; `clip` bounds the
-    norm of the whole gradient, which for the tiny gradients of a mean squared error sets the length of a step.
-    optimizer is SGD, with Nesterov's momentum, or Muon. Input and target are swapped at random unless `swap` is False,
-    for targets that are means of several versions."""
+    norm of the whole gradient, which for the tiny gradients of a mean squared error sets the length of SGD's steps.
+    optimizer is SGD, with Nesterov's momentum, or Muon, whose steps depend on the gradient's direction alone. Input and
+    target are swapped at random unless `swap` is False, for targets that are means of several versions."""
 
     lr: float = 10.0
     momentum: float = 0.9

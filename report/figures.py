@@ -14,7 +14,7 @@ from .gather import finished, last, pretty, speed
 
 WIDTH = 7.05  # inches of print, both columns
 COLUMN = 3.42
-STYLES = (("o", "-", "black"), ("s", "--", "0.35"), ("^", ":", "black"), ("D", "-.", "0.5"))
+STYLES = (("o", "-", "black"), ("s", "--", "0.35"), ("^", ":", "black"), ("D", "-.", "0.5"), ("v", "--", "black"))
 
 
 def figure(width, height, rows=1, columns=1, **options):

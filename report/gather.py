@@ -181,7 +181,8 @@ def weights(root, name):
     return {
         "parameters": thousands(count(network)), "field": str(sum(receptive_field(network)[0]) + 1),
         "multiplications": thousands(products), "epochs": [str(int(str(s["epochs"]).split()[0])) for s in stages],
-        "minutes": f"{sum(s['minutes'] for s in stages):.0f}", "momentum": f"{stages[-1]['recipe']['momentum']:g}",
+        "minutes": f"{sum(s['minutes'] for s in stages):.0f}",
+        "targets": re.search(r"mean of (\d+) noisy", stages[-1]["data"])[1],
         "photographs": re.search(r"from ([\d,]+) photographs", stages[-1]["data"])[1],
         "arguments": {key: [str(v) for v in value] for key, value in saved["arguments"].items()},
     }  # fmt: skip
