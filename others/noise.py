@@ -12,7 +12,7 @@ import torch
 PART = 1024  # rows and columns of a large picture are enough
 SMALLEST = 32  # of a side, to tell
 BLOCK = 8
-STRUCTURE = -0.085
+STRUCTURE = -0.105
 COLOURED = 0.75
 FLAT, EVEN = 0.6, 0.65
 
@@ -69,8 +69,8 @@ def unlike_training(noise):
     """How the noise differs from that which the shipped weights were trained on, or None."""
     if noise is None:
         return None
+    if noise.neighbours > (STRUCTURE if noise.grey >= COLOURED else 0):  # white noise of a sensor is well below 0
+        return "neighbouring pixels vary together: nearly clean, or smoothed by a camera, JPEG or resizing"
     if noise.grey < COLOURED or (noise.flat > FLAT and noise.evenness > EVEN):
         return "flat areas are noisy too, as from a camera's sensor"
-    if noise.neighbours > STRUCTURE:
-        return "neighbouring pixels vary together: nearly clean, or smoothed by a camera, JPEG or resizing"
     return None

@@ -260,7 +260,8 @@ def test_training_repeats_bit_by_bit(small, pairs, name):
 
 def test_validation_is_measured_after_each_epoch(small, pairs, pixels):
     model, (noisy, clean) = Model(), (pixels(4, 3, 9, 7), pixels(4, 3, 9, 7, seed=1))
-    first, second = train(model, *pairs, 2, validation=(noisy, clean.float()))
+    recipe = model.recipe()._replace(batch_size=2)
+    first, second = train(model, *pairs, 2, validation=(noisy, clean.float()), recipe=recipe)
     assert first.psnr != second.psnr
     expected = metrics.psnr_a(model.predict(noisy) / 255, clean / 255)
     assert second.psnr == pytest.approx(expected, abs=1e-5)

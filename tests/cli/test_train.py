@@ -158,7 +158,7 @@ def test_a_training_that_is_given_up_writes_its_best_weights(folders, here, weig
     monkeypatch.setattr(training, "train_step", train_step)
     own = folders / "own.pth"
     own.write_bytes(weights.read_bytes())
-    options = ["--pairs", "a", "b", "--weights", weights, "--force", "--epochs", 1, "--count", 96, "--patch", 16]
+    options = ["--pairs", "a", "b", "--weights", weights, "--force", "--epochs", 1, "--count", 192, "--patch", 16]
     status, stdout, stderr = here("train", "-o", "own.pth", *options)
     assert status == 1 and "training stopped at step 5" in stderr.splitlines()[-1]
     assert ("Given up: own.pth holds the best weights" in stdout) == (window == 2)
