@@ -11,7 +11,7 @@ EXPERIMENTS = --scale $(if $(QUICK),quick,$(or $(SCALE),full)) --jobs $(or $(JOB
 	$(if $(DATA),--data $(DATA)) $(if $(PHOTOS),--photos $(PHOTOS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint conformance gradcheck bench weights experiments reliability fuzz nightly notebook book \
+.PHONY: help demo test lint conformance gradcheck bench weights quality experiments reliability fuzz nightly notebook book \
 	report wheel submission clean
 
 help:  ## list the targets
@@ -49,13 +49,18 @@ weights: .venv/installed  ## train the shipped weights again: make weights PHOTO
 	$(TRAIN) prescribed $(WEIGHTS) $(SGD) --epochs 8 --lr 2.5 --clip 0.02 --seed 1 --start out/1.pth --out out/2.pth
 	$(TRAIN) prescribed $(WEIGHTS) $(SGD) --epochs 8 --lr 3 --clip 0.02 --seed 2 --start out/2.pth --out out/3.pth \
 		--arguments "{'kernel_sizes': (5, 3)}"
-	$(TRAIN) prescribed $(WEIGHTS) $(MUON) --epochs 8 --lr 2e-3 --seed 3 --gaussian 0.2 --start out/3.pth $(SHIPPED)
+	$(TRAIN) prescribed $(WEIGHTS) $(MUON) --epochs 8 --lr 2e-3 --seed 3 --gaussian 0.2 --start out/3.pth --out out/4.pth
+	$(TRAIN) prescribed $(WEIGHTS) $(MUON) --epochs 1 --lr 1e-3 --seed 4 --gaussian 0.4 --start out/4.pth $(SHIPPED)
 	$(TRAIN) rednet $(WEIGHTS) $(SGD) --epochs 20 --lr 4 --clip 0.01 --out out/1.pth \
 		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2))}"
 	$(TRAIN) rednet $(WEIGHTS) $(SGD) --epochs 15 --lr 2 --clip 0.01 --seed 1 --gaussian 0.1 --start out/1.pth --out out/2.pth \
 		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))}"
 	$(TRAIN) rednet $(WEIGHTS) $(SGD) --epochs 14 --lr 2.5 --clip 0.01 --seed 2 --gaussian 0.1 --start out/2.pth --out out/3.pth
 	$(TRAIN) rednet $(WEIGHTS) $(MUON) --epochs 10 --lr 2e-3 --seed 3 --gaussian 0.1 --start out/3.pth $(SHIPPED)
+
+quality: .venv/installed  ## measure the shipped weights, write QUALITY.md and out/gains.png: make quality PHOTOS=folder [DATA=folder]
+	mkdir -p out
+	$(BIN)/python benchmarks/quality.py --photos $(PHOTOS) $(if $(DATA),--data $(DATA)) --out QUALITY.md --picture out/gains.png
 
 experiments: .venv/installed  ## run all experiments, draw tables and figures: [QUICK=1 | SCALE=small] [DATA=folder] [PHOTOS=folder] [JOBS=2]
 	$(BIN)/python -m experiments.run $(EXPERIMENTS)

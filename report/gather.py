@@ -176,12 +176,14 @@ def weights(root, name):
     while info:
         stages.insert(0, info)
         info = info.get("start")
+    epochs = [str(int(str(stage["epochs"]).split()[0])) for stage in stages]
     side = 64  # of the image that multiplications are counted on
     products = sum(each.multiplications for each in calls(network, (1, 3, side, side))) / side**2
     return {
         "parameters": thousands(count(network)), "field": str(sum(receptive_field(network)[0]) + 1),
-        "multiplications": thousands(products), "epochs": [str(int(str(s["epochs"]).split()[0])) for s in stages],
+        "multiplications": thousands(products), "epochs": epochs,
         "minutes": f"{sum(s['minutes'] for s in stages):.0f}",
+        "muon": str(sum(int(e) for e, s in zip(epochs, stages) if s["recipe"].get("optimizer") == "Muon")),
         "targets": re.search(r"mean of (\d+) noisy", stages[-1]["data"])[1],
         "photographs": re.search(r"from ([\d,]+) photographs", stages[-1]["data"])[1],
         "arguments": {key: [str(v) for v in value] for key, value in saved["arguments"].items()},
