@@ -12,7 +12,7 @@ import torch
 PART = 1024  # rows and columns of a large picture are enough
 SMALLEST = 32  # of a side, to tell
 BLOCK = 8
-STRUCTURE = -0.105
+STRUCTURE = -0.085
 COLOURED = 0.75
 FLAT, EVEN = 0.6, 0.65
 
