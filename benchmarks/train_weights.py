@@ -22,6 +22,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from Miniproject_2.model import PRECISIONS, Model
 from others import checkpoint, data, metrics, training
+from others.run import OPTIMIZERS
 
 CHOSEN = ("lr", "clip", "batch_size", "optimizer", "momentum")  # of the recipe, by options
 
@@ -41,7 +42,7 @@ def main():
                         help="of the network, where not the usual: {'kernel_sizes': (5, 3)}")  # fmt: skip
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--lr", type=float)
-    parser.add_argument("--optimizer", choices=("SGD", "Muon"))
+    parser.add_argument("--optimizer", choices=OPTIMIZERS)
     parser.add_argument("--momentum", type=float)
     parser.add_argument("--clip", type=float)
     parser.add_argument("--precision", choices=PRECISIONS, default="bf16")

@@ -130,15 +130,9 @@ class PhotoPairs:
                 for version in noisy:
                     grain = torch.randn(clean.shape, generator=generator)
                     version[instead] = (clean + sigma * grain).round().clamp(0, 255).to(torch.uint8)
-            versions[0][mine], versions[1][mine] = noisy[0], mean(noisy[1:])
+            versions[0][mine] = noisy[0]
+            versions[1][mine] = torch.stack(noisy[1:]).float().mean(0).round().to(torch.uint8)
         return tuple(versions)
-
-
-def mean(versions):
-    """List of uint8 pixels of one shape -> their mean, rounded to uint8."""
-    if len(versions) == 1:
-        return versions[0]
-    return sum(version.float() for version in versions).div_(len(versions)).round_().to(torch.uint8)
 
 
 def photo_validation(files, seed=0, cell=CELL):

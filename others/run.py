@@ -147,11 +147,11 @@ class Run:
         rate = self.schedule.get_last_lr()[0] if self.schedule else self.recipe.lr
         learnt = isfinite(self.best_loss)
         kept = "best weights it had" if learnt else "weights it began with"
-        steps = f", or a smaller clip than {self.recipe.clip:.3g}" if self.recipe.optimizer == "SGD" else ""
+        shorter = f", or a smaller clip than {self.recipe.clip:.3g}" if self.recipe.optimizer == "SGD" else ""
         raise Diverged(
             f"training stopped at step {step} (epoch {self.epoch + 1} of {self.epochs}), at rate "
             f"{rate:.3g}: {reason}. The network has the {kept}. Train with a "
-            f"lower rate, such as lr={self.recipe.lr / 4:.3g}{steps}",
+            f"lower rate, such as lr={self.recipe.lr / 4:.3g}{shorter}",
             learnt,
         )
 

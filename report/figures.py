@@ -191,9 +191,8 @@ def pairs(root, axis):
 
 def optimisers(root, axis):
     variants = finished(root, "optimizers")[1]
-    best = {}
+    best, cycles = {}, {"Adam": None, "Muon": "Muon, one cycle", "Nesterov": "one cycle, clipped"}
     for name, runs in variants.items():
-        cycles = {"Adam": None, "Muon": "Muon, one cycle", "Nesterov": "one cycle, clipped"}
         first = name.split()[0]
         kind = cycles[first] if "cycle" in name else first
         if kind and None not in last(runs):

@@ -258,9 +258,8 @@ def test_targets_may_be_means_of_versions(tmp_path):
     first, second = data.PhotoPairs(tmp_path, 40, cell=2, targets=16)(0)
     assert first.dtype == second.dtype == torch.uint8 and set(first.unique().tolist()) == {0, 200}
     assert set(second.unique().tolist()) <= {round(12.5 * n) for n in range(17)}
-    assert float(second.float().mean()) == pytest.approx(100, abs=1) and float(second.float().std()) == pytest.approx(
-        25, rel=0.05
-    )
+    assert float(second.float().mean()) == pytest.approx(100, abs=1)
+    assert float(second.float().std()) == pytest.approx(25, rel=0.05)
     assert torch.equal(first, data.PhotoPairs(tmp_path, 40, cell=2, targets=16)(0)[0])
     correlation = ((first.float() - 100) * (second.float() - 100)).mean() / 2500
     assert abs(float(correlation)) < 0.03  # the input is none of the versions in the mean

@@ -228,10 +228,8 @@ def test_fit_with_muon_equals_torch(pixels, monkeypatch):
     monkeypatch.setattr(training, "augment", straight)
     monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
     pairs = pixels(10, 3, 8, 8), bright(pixels(10, 3, 8, 8, seed=1))
-    network, recipe = (
-        tiny(),
-        Recipe(0.01, 0.95, 0.02, batch_size=4, micro_batch=3, seed=5, optimizer="Muon", swap=False),
-    )
+    recipe = Recipe(0.01, 0.95, 0.02, batch_size=4, micro_batch=3, seed=5, optimizer="Muon", swap=False)
+    network = tiny()
     twin = in_torch(network)
     list(fit(network, pairs, 2, recipe))
 

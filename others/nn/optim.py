@@ -57,7 +57,7 @@ class Optimizer:
         for group in self.param_groups:
             for parameter, gradient in self.pairs(group):
                 state, gradient = self.state_of(parameter, group), gradient.detach()
-                self.update(parameter.detach(), -gradient if group["maximize"] else gradient, state, group)
+                self.update(parameter.detach(), -gradient if group.get("maximize") else gradient, state, group)
 
     def zero_grad(self, set_to_none=False):
         """Set all gradients to zero, in place. They are never None: set_to_none is there for torch's scripts."""
@@ -197,7 +197,7 @@ class Muon(Optimizer):
                  ns_coefficients=(3.4445, -4.7750, 2.0315), eps=1e-7, ns_steps=5, adjust_lr_fn=None):  # fmt: skip
         options = locals()
         names = ("lr", "weight_decay", "momentum", "nesterov", "ns_coefficients", "eps", "ns_steps", "adjust_lr_fn")
-        super().__init__(params, {**{name: options[name] for name in names}, "maximize": False})
+        super().__init__(params, {name: options[name] for name in names})
 
     def check(self, group):
         for name in ("lr", "momentum", "weight_decay"):
@@ -216,11 +216,8 @@ class Muon(Optimizer):
         step = gradient.lerp(velocity, momentum) if group["nesterov"] else velocity
         step = step.flatten(1) if step.dim() > 1 else step.reshape(1, -1)
         rows, columns = step.shape
-        scale = (
-            0.2 * sqrt(max(rows, columns))
-            if group["adjust_lr_fn"] == "match_rms_adamw"
-            else sqrt(max(1, rows / columns))
-        )
+        adamw = group["adjust_lr_fn"] == "match_rms_adamw"
+        scale = 0.2 * sqrt(max(rows, columns)) if adamw else sqrt(max(1, rows / columns))
         step = orthogonal(step, group["ns_coefficients"], group["ns_steps"], group["eps"])
         parameter.mul_(1 - lr * group["weight_decay"]).sub_(step.view(parameter.shape), alpha=lr * scale)
 
@@ -234,18 +231,18 @@ def orthogonal(matrix, coefficients, steps, eps):
     """
     a, b, c = coefficients
     matrix = matrix.float() if matrix.element_size() < 4 else matrix
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
+    tall = matrix.shape[0] > matrix.shape[1]
+    wide = matrix.t() if tall else matrix
     wide = wide / wide.square().sum().sqrt().clamp(min=eps)
-    gram = wide @ wide.t()
-    factor = gram.new_zeros(gram.shape)
-    factor.diagonal().fill_(1)
+    gram, polynomial, factor = wide @ wide.t(), None, None
     for _ in range(steps):
+        if polynomial is not None:
+            gram = polynomial @ gram @ polynomial
         polynomial = gram.addmm(gram, gram, beta=b, alpha=c)
         polynomial.diagonal().add_(a)
-        factor = polynomial @ factor
-        gram = polynomial @ gram @ polynomial
-    result = factor @ wide
-    return result if matrix.shape[0] <= matrix.shape[1] else result.t()
+        factor = polynomial if factor is None else polynomial @ factor
+    result = wide if factor is None else factor @ wide
+    return result.t() if tall else result
 
 
 # ---------------------------------------------------------------------------------------------------- schedules
