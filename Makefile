@@ -56,7 +56,8 @@ weights: .venv/installed  ## train the shipped weights again: make weights PHOTO
 	$(TRAIN) rednet $(WEIGHTS) $(SGD) --epochs 15 --lr 2 --clip 0.01 --seed 1 --gaussian 0.1 --start out/1.pth --out out/2.pth \
 		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))}"
 	$(TRAIN) rednet $(WEIGHTS) $(SGD) --epochs 14 --lr 2.5 --clip 0.01 --seed 2 --gaussian 0.1 --start out/2.pth --out out/3.pth
-	$(TRAIN) rednet $(WEIGHTS) $(MUON) --epochs 10 --lr 2e-3 --seed 3 --gaussian 0.1 --start out/3.pth $(SHIPPED)
+	$(TRAIN) rednet $(WEIGHTS) $(MUON) --epochs 10 --lr 2e-3 --seed 3 --gaussian 0.1 --start out/3.pth --out out/4.pth
+	$(TRAIN) rednet $(WEIGHTS) $(MUON) --epochs 5 --lr 1.5e-3 --seed 4 --gaussian 0.1 --start out/4.pth $(SHIPPED)
 
 quality: .venv/installed  ## measure the shipped weights, write QUALITY.md and out/gains.png: make quality PHOTOS=folder [DATA=folder]
 	mkdir -p out
