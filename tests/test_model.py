@@ -564,6 +564,7 @@ def test_training_after_loading_changes_the_weights_gently(saved, pairs, name):
     model.load_pretrained_model(saved)
     loaded = weights(model)
     assert model.recipe().lr == pytest.approx(model_module.FINE_TUNING * fresh.recipe().lr)
+    assert model.recipe().batch_size == 2 * fresh.recipe().batch_size
     train(model, *pairs, 1)
     change = {key: (value - loaded[key]).abs().max() for key, value in weights(model).items()}
     assert all(0 < value < 0.02 for value in change.values())
