@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from Miniproject_2.model import Model
-from others import checkpoint, data, pairs, run, training
+from others import checkpoint, data, denoiser, pairs, run, training
 from others.cli import train
 
 pytest.importorskip("PIL")
@@ -156,6 +156,7 @@ def test_a_training_that_is_given_up_writes_its_best_weights(folders, here, weig
         return next(losses)
 
     monkeypatch.setattr(training, "train_step", train_step)
+    monkeypatch.setitem(denoiser.RECIPE, "batch_size", 16)
     own = folders / "own.pth"
     own.write_bytes(weights.read_bytes())
     options = ["--pairs", "a", "b", "--weights", weights, "--force", "--epochs", 1, "--count", 192, "--patch", 16]
