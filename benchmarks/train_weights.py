@@ -7,11 +7,17 @@ An epoch is 50,000 pairs: from --photos each is cut and corrupted freshly, from 
 they are the same every epoch. --start goes on from weights that this script made; with --arguments, in a network with
 more layers inside or larger kernels, which begin as zero and change nothing at first. The same arguments give the same
 weights on the same machine and thread count. The validation images, if given, are looked at once, at the end.
+
+    torchrun --nproc-per-node 2 -- benchmarks/train_weights.py rednet --threads 1 ...
+
+shares every minibatch out among processes; without its `--`, torchrun takes some of the options for its own.
 """
 
 import argparse
 import ast
+import contextlib
 import datetime
+import io
 import shlex
 import sys
 import time
@@ -23,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from Miniproject_2.model import PRECISIONS, Model
 from others import checkpoint, data, metrics, training
 from others.run import OPTIMIZERS
+from others.workers import joined
 
 CHOSEN = ("lr", "clip", "batch_size", "optimizer", "momentum")  # of the recipe, by options
 
@@ -54,7 +61,12 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
+    with joined() as workers, contextlib.redirect_stdout(io.StringIO() if workers.rank else sys.stdout):
+        train(args, workers)
 
+
+def train(args, workers):
+    """Train as the arguments say, save after each epoch, evaluate at the end; rank 0 saves and prints."""
     model = Model(args.denoiser, precision=args.precision)
     if args.start:
         start = checkpoint.load_denoiser(args.start, args.denoiser)
@@ -70,24 +82,29 @@ def main():
         "data": description,
         "recipe": recipe._asdict(),
         "precision": args.precision,
-        "command": command(args, recipe),
+        "command": command(args, recipe, workers),
         "torch": str(torch.__version__),
     }
     if args.start:
         info["start"] = start["info"]
     started = time.perf_counter()
-    for record in training.fit(model.network, pairs, args.epochs, recipe, tuning, model.dtype):
+    for record in training.fit(model.network, pairs, args.epochs, recipe, tuning, model.dtype, workers=workers):
         print(record, flush=True)
         minutes = round((time.perf_counter() - started) / 60, 1)
         info |= {"epochs": f"{record.epoch} of {record.epochs}", "minutes": minutes, "loss": record.loss}
-        checkpoint.save_denoiser(args.out, args.denoiser, model.network.arguments, model.network, info)
+        save(args, model, info, workers)
     if args.val:
         noisy, clean = data.load_pairs(args.val)
         clean = clean.float() / 255
         output = model.predict(noisy) / 255
         info["psnr_a"], info["psnr_b"] = metrics.psnr_a(output, clean), metrics.psnr_b(output, clean)
-        checkpoint.save_denoiser(args.out, args.denoiser, model.network.arguments, model.network, info)
+        save(args, model, info, workers)
     print(info)
+
+
+def save(args, model, info, workers):
+    if workers.rank == 0:
+        checkpoint.save_denoiser(args.out, args.denoiser, model.network.arguments, model.network, info)
 
 
 def grow(model, start, arguments):
@@ -108,7 +125,7 @@ def grow(model, start, arguments):
         parameter.copy_(value)
 
 
-def command(args, recipe):
+def command(args, recipe, workers):
     """The command line that does this again, with the names of folders left to the reader."""
     given = {**vars(args), **{name: getattr(recipe, name) for name in CHOSEN}}
     options = (
@@ -116,7 +133,8 @@ def command(args, recipe):
         for key, value in given.items()
         if value not in (None, {}) and key != "denoiser"
     )
-    return " ".join(["python benchmarks/train_weights.py", args.denoiser, *options])
+    launcher = f"torchrun --nproc-per-node {workers.size} --" if workers.size > 1 else "python"
+    return " ".join([launcher, "benchmarks/train_weights.py", args.denoiser, *options])
 
 
 def source_of_pairs(args):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from others import checkpoint, cli, denoiser, workers
+from others import checkpoint, cli, data, denoiser, workers
 from others.nn import SGD
 from others.training import Recipe, fit, train_step
 from others.workers import ALONE, Workers
@@ -125,6 +125,26 @@ def test_a_process_that_hangs_is_named(script, tmp_path, count):
     status, printed = torchrun(2, script, ROOT, tmp_path, 1, "SIGSTOP")
     assert status != 0 and since_death(tmp_path) < 60
     assert "rank 0 of 2: no answer from rank 1" in printed
+
+
+def test_the_script_of_the_shipped_weights(tmp_path, run_python):
+    """benchmarks/train_weights.py in two processes: the weights of one, written and reported once."""
+    torch.save(data.generated_pairs(70), tmp_path / "train_data.pkl")
+    file = ROOT / "benchmarks" / "train_weights.py"
+    command = ["prescribed", "--data", tmp_path, "--epochs", 2, "--threads", 1, "--precision", "fp32",
+               "--optimizer", "SGD", "--momentum", 0.9, "--lr", 2, "--clip", 0.02]  # fmt: skip
+    script = f"import runpy; runpy.run_path({str(file)!r}, run_name='__main__')"
+    run_python(script, tmp_path, *command, "--out", tmp_path / "one.pth")
+    start = ["--start", tmp_path / "one.pth"]
+    run_python(script, tmp_path, *command, *start, "--out", tmp_path / "one more.pth")
+    status, printed = torchrun(2, "--", file, *command, *start, "--out", tmp_path / "two more.pth")
+    assert status == 0, printed
+    assert printed.count("epoch 2/2") == 1
+    one, two = (checkpoint.load_denoiser(tmp_path / f"{name} more.pth", "prescribed") for name in ("one", "two"))
+    assert two["info"]["command"].startswith("torchrun --nproc-per-node 2 -- benchmarks/train_weights.py prescribed")
+    for name, value in one["state"].items():
+        assert (two["state"][name] - value).abs().max() <= 1e-6
+    assert two["info"]["loss"] == pytest.approx(one["info"]["loss"], abs=1e-6)
 
 
 # -------------------------------------------------------------------------------------------------- without torchrun
