@@ -49,7 +49,7 @@ class Model:
 
     denoiser: "prescribed" or "rednet"; None takes the one in others/denoiser.py. device: where it computes, as
     torch.device; None takes CUDA when there is one. precision: "fp32", or "bf16" for activations of 16 bits with
-    parameters of 32 (faster where the processor has bf16 products).
+    parameters of 32 (faster where the processor has bf16 products, very much slower where it has not).
 
     Building and using a Model leaves torch's global state (random numbers, gradient mode, default dtype) as it was.
     """

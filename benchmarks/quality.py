@@ -57,9 +57,8 @@ def conditions(photos):
     yield "grey", *(images.mean(1, keepdim=True).expand(-1, 3, -1, -1) for images in (noisy, clean))
     yield "very dark (a tenth)", noisy / 10, clean / 10
     yield "very bright (upper tenth)", 229.5 + noisy / 10, 229.5 + clean / 10
-    for size in (64, 128, 256, 512):
-        cell = min(9, min(min(photo.shape[1:]) for photo in photos) // size)
-        if cell > 1:
+    for size, cell in ((64, 4), (128, 2), (256, 2), (512, 2)):
+        if any(min(photo.shape[1:]) >= size * cell for photo in photos):
             yield f"{size} x {size}, cells of {cell}x{cell}", *subsampled(photos, size, cell, generator)
 
 
