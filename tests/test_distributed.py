@@ -127,24 +127,29 @@ def test_a_process_that_hangs_is_named(script, tmp_path, count):
     assert "rank 0 of 2: no answer from rank 1" in printed
 
 
-def test_the_script_of_the_shipped_weights(tmp_path, run_python):
+def test_the_script_of_the_shipped_weights(tmp_path):
     """benchmarks/train_weights.py in two processes: the weights of one, written and reported once."""
     torch.save(data.generated_pairs(70), tmp_path / "train_data.pkl")
-    file = ROOT / "benchmarks" / "train_weights.py"
-    command = ["prescribed", "--data", tmp_path, "--epochs", 2, "--threads", 1, "--precision", "fp32",
-               "--optimizer", "SGD", "--momentum", 0.9, "--lr", 2, "--clip", 0.02]  # fmt: skip
-    script = f"import runpy; runpy.run_path({str(file)!r}, run_name='__main__')"
-    run_python(script, tmp_path, *command, "--out", tmp_path / "one.pth")
-    start = ["--start", tmp_path / "one.pth"]
-    run_python(script, tmp_path, *command, *start, "--out", tmp_path / "one more.pth")
-    status, printed = torchrun(2, "--", file, *command, *start, "--out", tmp_path / "two more.pth")
-    assert status == 0, printed
-    assert printed.count("epoch 2/2") == 1
-    one, two = (checkpoint.load_denoiser(tmp_path / f"{name} more.pth", "prescribed") for name in ("one", "two"))
+    network = denoiser.Denoiser(channels=(8, 12))
+    checkpoint.save_denoiser(tmp_path / "start.pth", "prescribed", network.arguments, network, {"seed": 0})
+    saved = {}
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}.pth"
+        status, printed = torchrun(
+            processes, "--", ROOT / "benchmarks" / "train_weights.py", "prescribed", "--data", tmp_path, "--epochs", 2,
+            "--threads", 1, "--precision", "fp32", "--optimizer", "SGD", "--momentum", 0.9, "--lr", 2, "--clip", 0.02,
+            "--start", tmp_path / "start.pth", "--out", out,
+        )  # fmt: skip
+        assert status == 0, printed
+        assert printed.count("epoch 2/2") == 1
+        saved[processes] = checkpoint.load_denoiser(out, "prescribed")
+    one, two = saved[1], saved[2]
+    assert one["info"]["command"].startswith("python benchmarks/train_weights.py prescribed")
     assert two["info"]["command"].startswith("torchrun --nproc-per-node 2 -- benchmarks/train_weights.py prescribed")
-    for name, value in one["state"].items():
-        assert (two["state"][name] - value).abs().max() <= 1e-6
     assert two["info"]["loss"] == pytest.approx(one["info"]["loss"], abs=1e-6)
+    for name, value in one["state"].items():
+        assert (value - network.state_dict()[name]).abs().max() > 1e-5  # it has learnt
+        assert (two["state"][name] - value).abs().max() <= 1e-6
 
 
 # -------------------------------------------------------------------------------------------------- without torchrun
