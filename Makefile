@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TRAIN = $(BIN)/python benchmarks/train_weights.py
+TRAIN_BY_TWO = $(BIN)/torchrun --nproc-per-node 2 -- benchmarks/train_weights.py
 SGD = --optimizer SGD --momentum 0.9
 MUON = --optimizer Muon --momentum 0.95 --clip 1 --targets 16
 WEIGHTS = --photos $(PHOTOS) --holdout 20 --threads 1 --batch-size 32
@@ -57,7 +58,9 @@ weights: .venv/installed  ## train the shipped weights again: make weights PHOTO
 		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))}"
 	$(TRAIN) rednet $(WEIGHTS) $(SGD) --epochs 14 --lr 2.5 --clip 0.01 --seed 2 --gaussian 0.1 --start out/2.pth --out out/3.pth
 	$(TRAIN) rednet $(WEIGHTS) $(MUON) --epochs 10 --lr 2e-3 --seed 3 --gaussian 0.1 --start out/3.pth --out out/4.pth
-	$(TRAIN) rednet $(WEIGHTS) $(MUON) --epochs 5 --lr 1.5e-3 --seed 4 --gaussian 0.1 --start out/4.pth $(SHIPPED)
+	$(TRAIN) rednet $(WEIGHTS) $(MUON) --epochs 5 --lr 1.5e-3 --seed 4 --gaussian 0.1 --start out/4.pth --out out/5.pth
+	$(TRAIN_BY_TWO) rednet $(WEIGHTS) $(MUON) --epochs 7 --lr 2e-3 --seed 5 --gaussian 0.05 --start out/5.pth $(SHIPPED) \
+		--batch-size 64 --precision fp32
 
 quality: .venv/installed  ## measure the shipped weights, write QUALITY.md and out/gains.png: make quality PHOTOS=folder [DATA=folder]
 	mkdir -p out
