@@ -82,6 +82,7 @@ def train(args, workers):
         "data": description,
         "recipe": recipe._asdict(),
         "precision": args.precision,
+        "processes": workers.size,
         "command": command(args, recipe, workers),
         "torch": str(torch.__version__),
     }

@@ -99,6 +99,7 @@ def search(root, file, pattern):
 TITLES = {"prescribed": "prescribed", "rednet": "RED-Net"}
 PRECISIONS = {"fp32": "", "bf16": "-bf16"}
 CLEAN = "clean image"
+FEW = 20  # images: rows of fewer are left out of the table of other noise
 
 
 def quality(root):
@@ -114,9 +115,9 @@ def quality(root):
             "ensemble": row(psnr, file, f"{name}, self-ensemble")[1:],
             "least": least, "worse": worse,
         }  # fmt: skip
-    found["robust"] = [[name, *figures] for name, _, *figures in robust]
+    found["robust"] = [[name, *figures] for name, images, *figures in robust if int(images) >= FEW]
     found["clean"] = dict(zip(NETWORKS, row(robust, file, CLEAN)[3:]))
-    strengths = {name: [float(figure) for figure in figures] for name, *figures in found["robust"] if name != CLEAN}
+    strengths = {name: [float(figure) for figure in figures] for name, _, *figures in robust if name != CLEAN}
     found["lost"] = {network: [name for name, (before, *after) in strengths.items() if after[i] < before]
                      for i, network in enumerate(NETWORKS)}  # fmt: skip
     return found
@@ -145,12 +146,12 @@ def speed(root, file):
 
 
 def epochs(root):
-    """[what was trained, PSNR A before, after, time] of each row of README's table, as benchmarks/epoch.py prints it or
-    with fewer columns, but for those on one thread."""
+    """[what was trained for an epoch, PSNR A before, after, time] of each row of README's table, as benchmarks/epoch.py
+    prints it or with fewer columns, but for those on one thread or with earlier weights."""
     found = []
     for *what, before, after, time in table(root, "README.md", "before", "after"):
-        name = ", ".join(filter(None, what))
-        if "one thread" not in name:
+        name = ", ".join(filter(None, what)).replace(", 1 epoch", "")
+        if "one thread" not in name and "earlier" not in name:
             found.append([name, before, after, time if time.endswith("s") else f"{time} s"])
     return found
 
@@ -184,7 +185,7 @@ def weights(root, name):
     return {
         "parameters": thousands(count(network)), "field": str(sum(receptive_field(network)[0]) + 1),
         "multiplications": thousands(products), "epochs": epochs,
-        "minutes": f"{sum(s['minutes'] for s in stages):.0f}",
+        "minutes": f"{sum(s['minutes'] * s.get('processes', 1) for s in stages):.0f}",
         "muon": str(sum(int(e) for e, s in zip(epochs, stages) if s["recipe"].get("optimizer") == "Muon")),
         "targets": re.search(r"mean of (\d+) noisy", stages[-1]["data"])[1],
         "photographs": re.search(r"from ([\d,]+) photographs", stages[-1]["data"])[1],

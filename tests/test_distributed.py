@@ -146,6 +146,7 @@ def test_the_script_of_the_shipped_weights(tmp_path):
     one, two = saved[1], saved[2]
     assert one["info"]["command"].startswith("python benchmarks/train_weights.py prescribed")
     assert two["info"]["command"].startswith("torchrun --nproc-per-node 2 -- benchmarks/train_weights.py prescribed")
+    assert (one["info"]["processes"], two["info"]["processes"]) == (1, 2)
     assert two["info"]["loss"] == pytest.approx(one["info"]["loss"], abs=1e-6)
     for name, value in one["state"].items():
         assert (value - network.state_dict()[name]).abs().max() > 1e-5  # it has learnt
