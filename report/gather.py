@@ -147,11 +147,11 @@ def speed(root, file):
 
 def epochs(root):
     """[what was trained for an epoch, PSNR A before, after, time] of each row of README's table, as benchmarks/epoch.py
-    prints it or with fewer columns, but for those on one thread or with earlier weights."""
+    prints it or with fewer columns, but for those on one thread."""
     found = []
     for *what, before, after, time in table(root, "README.md", "before", "after"):
         name = ", ".join(filter(None, what)).replace(", 1 epoch", "")
-        if "one thread" not in name and "earlier" not in name:
+        if "one thread" not in name:
             found.append([name, before, after, time if time.endswith("s") else f"{time} s"])
     return found
 
