@@ -5,7 +5,7 @@
 
 An epoch is 50,000 pairs: from --photos each is cut and corrupted freshly, from --data (a folder with train_data.pkl)
 they are the same every epoch. --start goes on from weights that this script made; with --arguments, in a network with
-more layers inside or larger kernels, which begin as zero and change nothing at first. The same arguments give the same
+more layers inside, more channels or larger kernels, which change nothing at first. The same arguments give the same
 weights on the same machine and thread count. The validation images, if given, are looked at once, at the end.
 
     torchrun --nproc-per-node 2 -- benchmarks/train_weights.py rednet --threads 1 ...
@@ -109,20 +109,22 @@ def save(args, model, info, workers):
 
 
 def grow(model, start, arguments):
-    """Build the network of `start`, or that with other `arguments` which has more layers inside or larger kernels,
-    such that it computes what the one of `start` does: what is new is zero, but for the new convolutions, which the
-    transposed ones behind them ignore. (After Net2Net: Chen, Goodfellow & Shlens 2016, arXiv:1511.05641)"""
+    """Build the network of `start`, or that with other `arguments` which has more layers inside, more channels or
+    larger kernels, such that it computes what the one of `start` does: new transposed convolutions are zero, and so
+    are the weights with which the old channels read the new ones, and those around the old kernels. (After Net2Net:
+    Chen, Goodfellow & Shlens 2016, arXiv:1511.05641)"""
     model._build(**{**start["arguments"], **arguments})
     old, new = list(start["state"].values()), model.network.parameters()
     half = len(old) // 2
-    if len(new) > len(old):
-        for parameter in new[len(new) // 2 : len(new) - half]:
-            parameter.zero_()
-    for parameter, value in zip([*new[:half], *new[len(new) - half :]], old, strict=True):
-        if parameter.shape != value.shape:
-            parameter.zero_()
-            more = [n - m for n, m in zip(parameter.shape[2:], value.shape[2:])]
-            parameter = parameter[:, :, more[0] // 2 :, more[1] // 2 :][:, :, : value.shape[2], : value.shape[3]]
+    for parameter in new[len(new) // 2 : len(new) - half]:
+        parameter.zero_()
+    for number, (parameter, value) in enumerate(zip([*new[:half], *new[len(new) - half :]], old, strict=True)):
+        if number >= half and value.dim() == 4:  # of a transposed convolution: (inputs, outputs, height, width)
+            parameter, value = parameter.transpose(0, 1), value.transpose(0, 1)
+        parameter = parameter[: len(value)].zero_()
+        if value.dim() == 4:
+            tops = [(n - m) // 2 for n, m in zip(parameter.shape[2:], value.shape[2:])]
+            parameter = parameter[:, : value.shape[1], tops[0] :, tops[1] :][:, :, : value.shape[2], : value.shape[3]]
         parameter.copy_(value)
 
 

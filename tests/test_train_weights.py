@@ -31,6 +31,9 @@ def started(name, arguments):
         ("rednet", {"layers": ((5, 3, 1), (7, 3, 2))}, {"layers": ((5, 3, 1), (7, 3, 2), (9, 3, 2), (4, 3, 1))}),
         ("rednet", {"layers": ((5, 3, 1), (7, 3, 2))}, {"layers": ((5, 5, 1), (7, 3, 2))}),
         ("prescribed", {"channels": (6, 9), "kernel_sizes": (3, 3)}, {"kernel_sizes": (5, 3)}),
+        ("rednet", {"layers": ((5, 3, 1), (7, 3, 2))}, {"layers": ((8, 3, 1), (9, 3, 2))}),
+        ("rednet", {"layers": ((5, 3, 1), (7, 2, 2))}, {"layers": ((6, 5, 1), (9, 4, 2), (4, 3, 1))}),
+        ("prescribed", {"channels": (6, 9), "kernel_sizes": (3, 3)}, {"channels": (8, 11), "kernel_sizes": (5, 3)}),
         ("prescribed", {"channels": (6, 9)}, {}),
     ],
 )
