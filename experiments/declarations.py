@@ -149,6 +149,28 @@ def optimizers():
     yield "Nesterov lr=10, clipped, one cycle", {}
 
 
+def levels():
+    """A RED-Net's layers: how many and how wide at each resolution, from the image's own down to an eighth of it."""
+    muon = {**constant("Muon", 0.003, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"), "schedule": "onecycle"}
+    inner = [(256,), (256,)]
+    for widths in (
+        [(64, 64), (128,), *inner],
+        [(64,), (128,), *inner],
+        [(64, 64, 64), (128,), *inner],
+        [(32, 32), (128,), *inner],
+        [(96, 96), (128,), *inner],
+        [(128, 128), (128,), *inner],
+        [(64, 64), (128, 128), *inner],
+        [(64, 64), (192,), (384,), (256,)],
+        [(64,), (192,), (384,), (256,)],
+    ):
+        layers = [
+            (width, 3, 2 if level and not i else 1) for level, same in enumerate(widths) for i, width in enumerate(same)
+        ]
+        name = " / ".join(" ".join(map(str, same)) for same in widths)
+        yield name, {"network": {"kind": "rednet", "layers": layers}, **muon}
+
+
 def initialisations():
     """Initial distributions of the weights."""
     for init in ("default", "kaiming_normal_", "kaiming_uniform_", "xavier_normal_", "xavier_uniform_", "tiny"):
@@ -189,6 +211,7 @@ EXPERIMENTS = {
     "s4-grid": (s4_grid, {"full": (50_000, 20, 1), "medium": (1_000, 5, 1), "small": (256, 4, 1)}),
     "s1-channels": (s1_channels, {"full": (50_000, 30, 3), "medium": (5_000, 4, 1), "small": (1_000, 4, 1)}),
     "s0-minutes": (s0_minutes, {"full": (5_000, 10.0, 1), "medium": (5_000, 3.0, 1), "small": (1_000, 1.0, 1)}),
+    "levels": (levels, {"full": (50_000, 10, 3), "medium": (10_000, 1, 1), "small": (2_000, 1, 1)}),
     "s3-shapes": (s3_shapes, {"full": (50_000, 5, 10), "medium": (2_500, 1, 10), "small": (1_000, 1, 10)}),
     "s4-long": (s4_long, {"full": (50_000, 100, 1), "medium": (2_000, 100, 1), "small": (96, 100, 1)}),
 }

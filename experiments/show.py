@@ -528,6 +528,7 @@ SECTIONS = [
     Section("targets", "What the loss falls to", floor, floor_figure, "floor"),
     Section("optimizers", "Optimisers", plain_table, loss_and_psnr),
     Section("upsampling", "Transposed convolution against nearest + convolution", upsampling, spectrum_figure),
+    Section("levels", "A RED-Net's channels at full resolution / a half / a quarter / an eighth", plain_table),
     Section("initialisations", "Initial weights", plain_table, loss_and_psnr),
     Section("precision", "bf16 against fp32", plain_table),
     Section("images", "Synthetic images against photographs as training data", images),
