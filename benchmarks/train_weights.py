@@ -6,7 +6,8 @@
 An epoch is 50,000 pairs: from --photos each is cut and corrupted freshly, from --data (a folder with train_data.pkl)
 they are the same every epoch. --start goes on from weights that this script made; with --arguments, in a network with
 more layers inside, more channels or larger kernels, which change nothing at first. The same arguments give the same
-weights on the same machine and thread count. The validation images, if given, are looked at once, at the end.
+weights on the same machine and thread count; with --resume also if a training was interrupted and the command is given
+again. The validation images, if given, are looked at once, at the end.
 
     torchrun --nproc-per-node 2 -- benchmarks/train_weights.py rednet --threads 1 ...
 
@@ -28,7 +29,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from Miniproject_2.model import PRECISIONS, Model
 from others import checkpoint, data, metrics, training
-from others.run import OPTIMIZERS
+from others.run import OPTIMIZERS, records_in
 from others.workers import joined
 
 CHOSEN = ("lr", "clip", "batch_size", "optimizer", "momentum")  # of the recipe, by options
@@ -58,6 +59,7 @@ def main():
     parser.add_argument("--holdout", type=int, default=0, help="keep every n-th photograph out, to tune on")
     parser.add_argument("--val", type=Path, help="val_data.pkl")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--resume", action="store_true", help="keep the state in OUT.state; go on if it is there")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
@@ -88,19 +90,39 @@ def train(args, workers):
     }
     if args.start:
         info["start"] = start["info"]
-    started = time.perf_counter()
-    for record in training.fit(model.network, pairs, args.epochs, recipe, tuning, model.dtype, workers=workers):
+    state = args.out.with_name(f"{args.out.name}.state") if args.resume else None
+    records, seconds = interrupted(state)
+    started = time.perf_counter() - seconds
+    for record in training.fit(
+        model.network, pairs, args.epochs, recipe, tuning, model.dtype, checkpoint=state, workers=workers
+    ):
         print(record, flush=True)
-        minutes = round((time.perf_counter() - started) / 60, 1)
-        info |= {"epochs": f"{record.epoch} of {record.epochs}", "minutes": minutes, "loss": record.loss}
-        save(args, model, info, workers)
+        records.append(record)
+        save(args, model, info | progress(records, started), workers)
+    info |= progress(records, started)
     if args.val:
         noisy, clean = data.load_pairs(args.val)
         clean = clean.float() / 255
         output = model.predict(noisy) / 255
         info["psnr_a"], info["psnr_b"] = metrics.psnr_a(output, clean), metrics.psnr_b(output, clean)
-        save(args, model, info, workers)
+    save(args, model, info, workers)
+    if state and workers.rank == 0:
+        state.unlink()
     print(info)
+
+
+def interrupted(state):
+    """(records, seconds spent, without those for drawing pairs) of the training whose state is in that file, if any."""
+    known = (checkpoint.load(state).get("training") if state and state.is_file() else None) or {}
+    records = [training.Record(*fields) for fields in records_in(known)]
+    return records, sum(record.seconds for record in records) + known.get("seconds", 0.0)
+
+
+def progress(records, started):
+    if not records:
+        return {}
+    minutes = round((time.perf_counter() - started) / 60, 1)
+    return {"epochs": f"{len(records)} of {records[-1].epochs}", "minutes": minutes, "loss": records[-1].loss}
 
 
 def save(args, model, info, workers):
@@ -134,7 +156,7 @@ def command(args, recipe, workers):
     options = (
         f"--{key.replace('_', '-')} {key.upper() if isinstance(value, Path) else shlex.quote(str(value))}"
         for key, value in given.items()
-        if value not in (None, {}) and key != "denoiser"
+        if value not in (None, {}) and key not in ("denoiser", "resume")
     )
     launcher = f"torchrun --nproc-per-node {workers.size} --" if workers.size > 1 else "python"
     return " ".join([launcher, "benchmarks/train_weights.py", args.denoiser, *options])

@@ -59,3 +59,43 @@ def test_twice_the_same_command_gives_identical_weights(tmp_path, run_python):
     assert first["info"]["command"].startswith("python benchmarks/train_weights.py prescribed --data DATA --epochs 2")
     assert all(torch.equal(first["state"][key], second["state"][key]) for key in first["state"])
     assert any(value.any() for value in first["state"].values())
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    torch.save(data.generated_pairs(70), tmp_path / "train_data.pkl")
+
+    def train(name, *options):
+        command = [
+            "prescribed",
+            "--data",
+            tmp_path,
+            "--epochs",
+            3,
+            "--threads",
+            torch.get_num_threads(),
+            "--precision",
+            "fp32",
+        ]
+        monkeypatch.setattr(
+            sys, "argv", ["train_weights.py", *map(str, [*command, "--out", tmp_path / name, *options])]
+        )
+        train_weights.main()
+        return checkpoint.load_denoiser(tmp_path / name, "prescribed")
+
+    def interrupt(*args):
+        saved.append(args)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+        save(*args)
+
+    whole, save, saved = train("whole.pth"), train_weights.save, []
+    monkeypatch.setattr(train_weights, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train("parts.pth", "--resume")
+    assert (tmp_path / "parts.pth.state").is_file()
+    assert checkpoint.load_denoiser(tmp_path / "parts.pth", "prescribed")["info"]["epochs"] == "1 of 3"
+    parts = train("parts.pth", "--resume")
+    assert not (tmp_path / "parts.pth.state").exists()
+    assert parts["info"]["epochs"] == whole["info"]["epochs"] == "3 of 3"
+    assert parts["info"]["command"] == whole["info"]["command"]
+    assert all(torch.equal(parts["state"][key], value) for key, value in whole["state"].items())
