@@ -65,20 +65,9 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path, monkeypat
     torch.save(data.generated_pairs(70), tmp_path / "train_data.pkl")
 
     def train(name, *options):
-        command = [
-            "prescribed",
-            "--data",
-            tmp_path,
-            "--epochs",
-            3,
-            "--threads",
-            torch.get_num_threads(),
-            "--precision",
-            "fp32",
-        ]
-        monkeypatch.setattr(
-            sys, "argv", ["train_weights.py", *map(str, [*command, "--out", tmp_path / name, *options])]
-        )
+        command = ["prescribed", "--epochs", "3", "--precision", "fp32", "--threads", str(torch.get_num_threads())]
+        files = ["--data", str(tmp_path), "--out", str(tmp_path / name)]
+        monkeypatch.setattr(sys, "argv", ["train_weights.py", *command, *files, *options])
         train_weights.main()
         return checkpoint.load_denoiser(tmp_path / name, "prescribed")
 
