@@ -29,6 +29,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from Miniproject_2.model import PRECISIONS, Model
 from others import checkpoint, data, metrics, training
+from others.cli.train import earlier_state, state_file
 from others.run import OPTIMIZERS, records_in
 from others.workers import joined
 
@@ -90,9 +91,10 @@ def train(args, workers):
     }
     if args.start:
         info["start"] = start["info"]
-    state = args.out.with_name(f"{args.out.name}.state") if args.resume else None
-    records, seconds = interrupted(state)
-    started = time.perf_counter() - seconds
+    state, earlier = state_file(args) if args.resume else None, earlier_state(args)
+    records = [training.Record(*fields) for fields in records_in(earlier)]
+    spent = sum(record.seconds for record in records) + earlier.get("seconds", 0.0)  # without drawing the pairs
+    started = time.perf_counter() - spent
     for record in training.fit(
         model.network, pairs, args.epochs, recipe, tuning, model.dtype, checkpoint=state, workers=workers
     ):
@@ -111,14 +113,8 @@ def train(args, workers):
     print(info)
 
 
-def interrupted(state):
-    """(records, seconds spent, without those for drawing pairs) of the training whose state is in that file, if any."""
-    known = (checkpoint.load(state).get("training") if state and state.is_file() else None) or {}
-    records = [training.Record(*fields) for fields in records_in(known)]
-    return records, sum(record.seconds for record in records) + known.get("seconds", 0.0)
-
-
 def progress(records, started):
+    """What the checkpoint says of the epochs that are done."""
     if not records:
         return {}
     minutes = round((time.perf_counter() - started) / 60, 1)

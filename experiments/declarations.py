@@ -41,6 +41,11 @@ def constant(name, lr, **options):
     return {"optimizer": {"name": name, "lr": lr, **options}, "schedule": "constant", "clip": None}
 
 
+def muon(lr):
+    """Muon as both denoisers train by it, but for the clipping, along one cycle."""
+    return {**constant("Muon", lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"), "schedule": "onecycle"}
+
+
 # ------------------------------------------------------------------------------------------------------ experiments
 
 
@@ -144,14 +149,12 @@ def optimizers():
         yield f"Adam lr={lr:g}", constant("Adam", lr)
     yield "Adam lr=0.004, one cycle", {**constant("Adam", 0.004), "schedule": "onecycle"}
     for lr in (0.003, 0.01):
-        muon = constant("Muon", lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-        yield f"Muon lr={lr:g}, one cycle", {**muon, "schedule": "onecycle"}
+        yield f"Muon lr={lr:g}, one cycle", muon(lr)
     yield "Nesterov lr=10, clipped, one cycle", {}
 
 
 def levels():
     """A RED-Net's layers: how many and how wide at each resolution, from the image's own down to an eighth of it."""
-    muon = {**constant("Muon", 0.003, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"), "schedule": "onecycle"}
     inner = [(256,), (256,)]
     for widths in (
         [(64, 64), (128,), *inner],
@@ -168,7 +171,7 @@ def levels():
             (width, 3, 2 if level and not i else 1) for level, same in enumerate(widths) for i, width in enumerate(same)
         ]
         name = " / ".join(" ".join(map(str, same)) for same in widths)
-        yield name, {"network": {"kind": "rednet", "layers": layers}, **muon}
+        yield name, {"network": {"kind": "rednet", "layers": layers}, **muon(0.003)}
 
 
 def initialisations():
