@@ -5,7 +5,7 @@ TRAIN = $(BIN)/python benchmarks/train_weights.py
 TRAIN_BY_TWO = $(BIN)/torchrun --nproc-per-node 2 -- benchmarks/train_weights.py
 SGD = --optimizer SGD --momentum 0.9
 MUON = --optimizer Muon --momentum 0.95 --clip 1 --targets 16
-WEIGHTS = --photos $(PHOTOS) --holdout 20 --threads 1 --batch-size 32
+WEIGHTS = --photos $(PHOTOS) --holdout 20 --threads 1 --batch-size 32 --precision $(or $(PRECISION),bf16)
 SHIPPED = --out Miniproject_2/bestmodel.pth $(if $(VAL),--val $(VAL))
 SHOWN = $(if $(QUICK),--out out/experiments)
 EXPERIMENTS = --scale $(if $(QUICK),quick,$(or $(SCALE),full)) --jobs $(or $(JOBS),1) $(SHOWN) \
@@ -44,7 +44,7 @@ bench: .venv/installed  ## time steps and predictions against torch.nn, write be
 	$(BIN)/python benchmarks/speed.py --precision bf16 --fresh --seconds 1 --out benchmarks/RESULTS-bf16.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py --seconds 1 --out benchmarks/RESULTS-one-thread.md
 
-weights: .venv/installed  ## train the shipped weights again: make weights PHOTOS=folder [VAL=val_data.pkl] (hours)
+weights: .venv/installed  ## train the shipped weights again: make weights PHOTOS=folder [VAL=val_data.pkl] [PRECISION=fp32] (hours)
 	mkdir -p out
 	$(TRAIN) prescribed $(WEIGHTS) $(SGD) --epochs 30 --lr 10 --clip 0.02 --out out/1.pth --arguments "{'kernel_sizes': (3, 3)}"
 	$(TRAIN) prescribed $(WEIGHTS) $(SGD) --epochs 8 --lr 2.5 --clip 0.02 --seed 1 --start out/1.pth --out out/2.pth

@@ -2,9 +2,10 @@
 
     python benchmarks/scaling.py [prescribed] [rednet] [--batch 256] [--out benchmarks/SCALING.md]
 
-The model: a step of P processes takes the measured time of one process on its share of the minibatch, plus a ring
-all-reduce of S bytes: 2 (P - 1) messages of S / P bytes, each a latency and its bytes over the bandwidth (Thakur,
-Rabenseifner & Gropp 2005, section 4.4). It leaves out that processes wait for the slowest.
+The step is that of the denoiser's recipe; its optimiser's part, every process does in full. The model: a step of P
+processes takes the measured time of one process on its share of the minibatch, plus a ring all-reduce of S bytes:
+2 (P - 1) messages of S / P bytes, each a latency and its bytes over the bandwidth (Thakur, Rabenseifner & Gropp 2005,
+section 4.4). It leaves out that processes wait for the slowest.
 """
 
 import argparse
@@ -19,8 +20,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from Miniproject_2.model import Model
-from others.nn import SGD
-from others.training import Recipe, train_step
+from others.run import OPTIMIZERS
+from others.training import train_step
 from others.workers import ALONE, joined
 
 LATENCY, BANDWIDTH = 50e-6, 10e9 / 8  # seconds a message, bytes a second: 10 Gbit/s Ethernet
@@ -31,12 +32,13 @@ def seconds_per_step(denoiser, batch, workers=ALONE):
     """Median time of a training step on this process's share of `batch` images of 32 x 32, one thread; and the bytes
     that a step sums over the processes."""
     torch.set_num_threads(1)
-    network, times = Model(denoiser, device="cpu").network.train(), []
-    optimizer = SGD(network.param(), 0.0)
+    model, times = Model(denoiser, device="cpu"), []
+    network, recipe = model.network.train(), model.recipe()._replace(lr=0.0)
+    optimizer = OPTIMIZERS[recipe.optimizer](network.param(), recipe)
     images = torch.randint(0, 256, (max(1, batch // workers.size), 3, 32, 32), dtype=torch.uint8)
     for _ in range(STEPS + 1):
         started = time.perf_counter()
-        train_step(network, optimizer, images, images, Recipe(), workers=workers)
+        train_step(network, optimizer, images, images, recipe, workers=workers)
         times.append(time.perf_counter() - started)
     return sorted(times[1:])[STEPS // 2], 4 * (sum(p.numel() for p in network.parameters()) + 2)
 

@@ -7,11 +7,11 @@ Where `data` is "default" it is the course's data if a folder of it is given, el
 import json
 from itertools import product
 
-RECIPE = {"name": "SGD", "lr": 10.0, "momentum": 0.9, "nesterov": True}  # as others/denoiser.py, for clipped gradients
+RECIPE = {"name": "SGD", "lr": 10.0, "momentum": 0.9, "nesterov": True}  # as before Muon, for clipped gradients
 PRESCRIBED = {"kind": "prescribed", "channels": (32, 64), "kernel_sizes": (3, 3)}
 REDNET = {"kind": "rednet", "layers": ((32, 3, 1), (32, 3, 1), (64, 3, 2), (128, 3, 2))}
 REDNET_OF_S0 = {"kind": "rednet", "layers": ((9, 3, 1),) * 4}
-GENTLER = {"optimizer": {**RECIPE, "lr": 4.0}, "clip": 0.01}  # as others/denoiser_bonus.py
+GENTLER = {"optimizer": {**RECIPE, "lr": 4.0}, "clip": 0.01}  # as the RED-Net had
 
 USUAL = {
     "framework": "ours",
@@ -108,7 +108,7 @@ def s4_grid():
 
 
 def s4_long():
-    """A hundred epochs with S4's best choice, and the same network with this project's recipe."""
+    """A hundred epochs with S4's best choice, and the same network with momentum, clipping and one cycle."""
     network = {**PRESCRIBED, "channels": (144, 144)}
     yield "plain SGD, lr=0.1", plain(0.1, batch_size=16, network=network)
     yield "one cycle, momentum, clipped", {"batch_size": 16, "network": network}
