@@ -8,7 +8,17 @@ a tensor that a layer did not allocate. An in-place layer must not follow one th
 from .module import Module
 
 
-class ReLU(Module):
+class Activation(Module):
+    """Base class: forward saves one tensor of the input's shape."""
+
+    def both(self, grad_output):
+        """What forward saved, and grad_output without autograd. Raises RuntimeError where their shapes differ."""
+        (saved,) = self.recall()
+        self.check_gradient(grad_output, saved.shape)
+        return saved, grad_output.detach()
+
+
+class ReLU(Activation):
     """max(x, 0); derivative 1 for x > 0 and 0 for x <= 0. Any shape -> same shape. (torch.nn.ReLU)"""
 
     def __init__(self, inplace=False):
@@ -21,11 +31,11 @@ class ReLU(Module):
         return output
 
     def backward(self, grad_output):
-        (output,) = self.recall()
-        return output.sign().mul_(grad_output.detach())  # the sign of an output >= 0 is the derivative
+        output, grad_output = self.both(grad_output)
+        return output.sign().mul_(grad_output)  # the sign of an output >= 0 is the derivative
 
 
-class LeakyReLU(Module):
+class LeakyReLU(Activation):
     """x for x > 0, else negative_slope * x; the derivative at 0 is negative_slope. (Maas et al. 2013; torch)"""
 
     def __init__(self, negative_slope=0.01, inplace=False):
@@ -38,15 +48,14 @@ class LeakyReLU(Module):
         return input.clamp_min_(0).add_(negative) if self.inplace else input.clamp_min(0).add_(negative)
 
     def backward(self, grad_output):
-        (positive,) = self.recall()
-        grad_output = grad_output.detach()
+        positive, grad_output = self.both(grad_output)
         return (grad_output * self.negative_slope).where(~positive, grad_output)
 
     def extra_repr(self):
         return f"negative_slope={self.negative_slope}"
 
 
-class ELU(Module):
+class ELU(Activation):
     """x for x > 0, else alpha * (exp(x) - 1). (Clevert et al. 2016, arXiv:1511.07289; torch.nn.ELU)"""
 
     def __init__(self, alpha=1.0, inplace=False):
@@ -60,14 +69,14 @@ class ELU(Module):
         return input.clamp_min_(0).add_(negative) if self.inplace else input.clamp_min(0).add_(negative)
 
     def backward(self, grad_output):
-        (slope,) = self.recall()
-        return grad_output.detach() * slope
+        slope, grad_output = self.both(grad_output)
+        return grad_output * slope
 
     def extra_repr(self):
         return f"alpha={self.alpha}"
 
 
-class Sigmoid(Module):
+class Sigmoid(Activation):
     """1 / (1 + exp(-x)); derivative y (1 - y), which is 0 far out and never NaN. Any shape -> same shape."""
 
     def forward(self, input):
@@ -76,11 +85,11 @@ class Sigmoid(Module):
         return output
 
     def backward(self, grad_output):
-        (output,) = self.recall()
-        return (1 - output).mul_(output).mul_(grad_output.detach())
+        output, grad_output = self.both(grad_output)
+        return (1 - output).mul_(output).mul_(grad_output)
 
 
-class Tanh(Module):
+class Tanh(Activation):
     """(exp(x) - exp(-x)) / (exp(x) + exp(-x)); derivative 1 - y^2. Any shape -> same shape."""
 
     def forward(self, input):
@@ -89,5 +98,5 @@ class Tanh(Module):
         return output
 
     def backward(self, grad_output):
-        (output,) = self.recall()
-        return (1 - output * output).mul_(grad_output.detach())
+        output, grad_output = self.both(grad_output)
+        return (1 - output * output).mul_(grad_output)

@@ -16,6 +16,9 @@ these add up (the chain rule for sums over paths). That is all of reverse-mode d
 * A tensor is known by its identity. The tape keeps it alive, so no other can get the same one. Arithmetic between
   calls (`y * 2`, `a + b`) makes tensors no call has made, and gradients end there: use modules (Add, Concat), or
   `detach()` to end them on purpose.
+* Identity says nothing about values: what is written in place into a tensor that a call made or read is no call, and
+  no line. So the tape notes how often each was written to, and a later use of one that has changed is an error. (The
+  result of an in-place layer is a line like any other: use that.)
 * A module used twice has saved the state of its last call only. So each line also holds what the module (and every
   module inside it) had saved right after the call, and puts it back before going backward.
 * A module with a backward of its own, a Sequential or Skip too, is one line: what it calls inside is its own affair.
@@ -32,7 +35,7 @@ from contextlib import contextmanager
 from inspect import signature
 from typing import NamedTuple
 
-from .module import RECORDER, Module
+from .module import RECORDER, Module, versions
 
 
 class Call(NamedTuple):
@@ -47,12 +50,14 @@ class Call(NamedTuple):
 class Tape:
     """Records the module calls of a `with` block; `backward` differentiates them. The module docstring explains."""
 
-    calls = ()
+    def __init__(self):
+        self.calls = []
+        self.known = {}  # {id of a tensor on the tape: how often it had been written to when it came there}
 
     def __enter__(self):
         if self.calls:
             raise RuntimeError("Tape: this one has been recorded on and not read; use a new one")
-        self.calls, self.token = [], RECORDER.set(self)
+        self.token = RECORDER.set(self)
         return self
 
     def __exit__(self, *error):
@@ -62,6 +67,7 @@ class Tape:
         """forward of `module`, written down; `Module.__call__` comes here while the tape is active."""
         if type(module).backward is Module.backward:
             return module.forward(*inputs, **options)
+        before = self.unchanged((*inputs, *options.values()), f"{module.name()} got")
         with paused():
             output = module.forward(*inputs, **options)
         if not hasattr(output, "detach"):
@@ -72,26 +78,38 @@ class Tape:
         if any(hasattr(value, "detach") for value in bound.kwargs.values()):
             raise RuntimeError(f"Tape: {module.name()} takes a tensor by keyword alone; give `forward` positional ones")
         self.calls.append(Call(module, bound.args, output, [(below, below.saved) for below in module.modules()]))
+        self.known.update({**before, id(output): versions([output])})
         return output
+
+    def unchanged(self, values, what):
+        """{id of each tensor among `values`: how often it has been written to}. Raises RuntimeError if that has changed
+        since a call first read or made it."""
+        now = {id(value): versions([value]) for value in values if hasattr(value, "detach")}
+        if any(self.known.get(key, number) != number for key, number in now.items()):
+            raise RuntimeError(f"Tape: {what} a tensor that was written in place since another call made or read it; "
+                               "use what the in-place layer returned")  # fmt: skip
+        return now
 
     def backward(self, outputs, grad_outputs=None, inputs=()):
         """Add to all parameters' gradients; return those of the tensors `inputs`, None where outputs do not depend.
 
-        `outputs` and `grad_outputs` are a tensor each or lists of them; a missing gradient of a single number is 1.
-        Raises RuntimeError if there is nothing to differentiate: no such output on the tape (any more), no
+        `outputs`, `grad_outputs` and `inputs` are a tensor each or lists of them; a missing gradient of a single number
+        is 1. Raises RuntimeError if there is nothing to differentiate: no such output on the tape (any more), no
         parameters before it; and where a needed gradient does not exist.
         """
+        inputs = [inputs] if hasattr(inputs, "detach") else inputs
         if not isinstance(outputs, (tuple, list)):
             outputs, grad_outputs = [outputs], [grad_outputs]
         if grad_outputs is None:
             grad_outputs = [None] * len(outputs)
+        self.unchanged(outputs, "backward got")
         needed, gradients = self.needed(inputs), {}
         for output, gradient in zip(outputs, grad_outputs, strict=True):
             if id(output) not in needed:
                 raise RuntimeError("Tape: this output has no gradient. Was it made inside the with block, from "
                                    "parameters, by modules in training mode? Was backward called before?")  # fmt: skip
             add(gradients, output, one(output) if gradient is None else gradient)
-        kept = {id(tensor) for tensor in inputs}
+        kept, self.known = {id(tensor) for tensor in inputs}, {}
         with paused():
             while self.calls:
                 call = self.calls.pop()

@@ -99,6 +99,16 @@ def located(container, position, step, value):
         raise
 
 
+def through(container, input):
+    """body(input). Raises RuntimeError if the body wrote into its input, which the container needs again."""
+    before = versions([input])
+    output = container.body.forward(input)
+    if versions([input]) != before:
+        raise RuntimeError(f"{container.name()}: the body wrote into its input, which is needed again; its first layer "
+                           "must not be in place")  # fmt: skip
+    return output
+
+
 class Skip(Module):
     """x + body(x): the shape of body's output is that of its input. (He et al. 2016; Mao et al. 2016)"""
 
@@ -107,11 +117,7 @@ class Skip(Module):
 
     def forward(self, input):
         input = input.detach()
-        before = versions([input])
-        output = self.body.forward(input)
-        if versions([input]) != before:
-            raise RuntimeError("Skip: the body wrote into its input, which is needed again; its first layer must not "
-                               "be in place")  # fmt: skip
+        output = through(self, input)
         if output.shape != input.shape:
             raise RuntimeError(f"Skip: expected the body to keep {tuple(input.shape)}, got {tuple(output.shape)}")
         self.save(self.body.saved)
@@ -135,7 +141,7 @@ class Concatenate(Module):
 
     def forward(self, input):
         input = input.detach()
-        output = self.body.forward(input)
+        output = through(self, input)
         if output.shape[-2:] != input.shape[-2:]:
             raise RuntimeError(f"Concatenate: expected the body to keep {tuple(input.shape[-2:])}, "
                                f"got {tuple(output.shape[-2:])}")  # fmt: skip

@@ -22,6 +22,8 @@ class Convolution(Module):
     is an error.
     """
 
+    enlarges = "more padding or a smaller kernel"  # the output
+
     def __init__(self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups):
         if min(in_channels, out_channels, groups) < 1:
             raise ValueError(f"{type(self).__name__}: expected in_channels, out_channels and groups >= 1, "
@@ -59,12 +61,10 @@ class Convolution(Module):
     def check_size(self, size, input):
         if min(size) < 1:
             raise RuntimeError(f"{self.name()}: the output for input {tuple(input.shape)} would be {tuple(size)}; "
-                               "use a larger input, more padding or a smaller kernel")  # fmt: skip
+                               f"use a larger input, {self.enlarges}")  # fmt: skip
 
-    def check_gradient(self, grad_output, input, size):
-        expected = (*input.shape[:-3], self.out_channels, *size)
-        if tuple(grad_output.shape) != expected:
-            raise RuntimeError(f"{self.name()}: expected grad_output {expected}, got {tuple(grad_output.shape)}")
+    def check_output(self, grad_output, input, size):
+        self.check_gradient(grad_output, (*input.shape[:-3], self.out_channels, *size), input.dtype)
 
     def operands(self, dtype):
         """weight and bias without autograd, in the dtype of the computation."""
@@ -142,12 +142,12 @@ class Conv2d(Convolution):
             x = extend(x, borders)
         geometry = self.geometry((0, 0) if borders else tuple(before for before, _ in margins))
         weight, bias = self.operands(x.dtype)
-        self.save(input.detach(), x, borders, size, geometry)
+        self.save(input.detach(), x, borders, size, geometry, self.weight)
         return nchw(correlate(x, weight, size, geometry, bias), like=input)
 
     def backward(self, grad_output):
         self.accumulate(grad_output)
-        input, x, borders, _, geometry = self.recall()
+        input, x, borders, _, geometry, _ = self.recall()
         weight, _ = self.operands(grad_output.dtype)
         grad_input = scatter(nhwc(grad_output), weight, x.shape[1:3], geometry)
         if borders:
@@ -155,8 +155,8 @@ class Conv2d(Convolution):
         return nchw(grad_input, like=input)
 
     def accumulate(self, grad_output):
-        input, x, _, size, geometry = self.recall()
-        self.check_gradient(grad_output, input, size)
+        input, x, _, size, geometry, _ = self.recall()
+        self.check_output(grad_output, input, size)
         grad_output = nhwc(grad_output)
         self.add_gradients(weight_gradient(x, grad_output, geometry), grad_output)
 
@@ -172,6 +172,8 @@ class TransposeConv2d(Convolution):
     Raises ValueError or RuntimeError, whichever torch does, for impossible arguments, RuntimeError for an input that
     does not fit.
     """
+
+    enlarges = "less padding or a larger kernel"
 
     def __init__(
         self,
@@ -217,13 +219,13 @@ class TransposeConv2d(Convolution):
         self.check(input)
         size, geometry = self.size(input, output_size), self.geometry(self.padding)
         self.check_size(size, input)
-        self.save(input.detach(), size, geometry)
+        self.save(input.detach(), size, geometry, self.weight)
         weight, bias = self.operands(input.dtype)
         return nchw(scatter(nhwc(input), weight, size, geometry, bias), like=input)
 
     def backward(self, grad_output):
-        input, size, geometry = self.recall()
-        self.check_gradient(grad_output, input, size)
+        input, size, geometry, _ = self.recall()
+        self.check_output(grad_output, input, size)
         weight, _ = self.operands(grad_output.dtype)
         grad_output = nhwc(grad_output)
         grad_input, weight_grad = correlate_and_gradient(grad_output, weight, nhwc(input), geometry)
@@ -231,8 +233,8 @@ class TransposeConv2d(Convolution):
         return nchw(grad_input, like=input)
 
     def accumulate(self, grad_output):
-        input, size, geometry = self.recall()
-        self.check_gradient(grad_output, input, size)
+        input, size, geometry, _ = self.recall()
+        self.check_output(grad_output, input, size)
         grad_output = nhwc(grad_output)
         self.add_gradients(weight_gradient(grad_output, nhwc(input), geometry), grad_output)
 

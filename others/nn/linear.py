@@ -34,7 +34,7 @@ class Linear(Module):
     def forward(self, input):
         self.check(input)
         x = input.detach()
-        self.save(x)
+        self.save(x, self.weight)
         y = x.matmul(self.weight.detach().to(x.dtype).t())
         return y if self.bias is None else y.add_(self.bias.detach())
 
@@ -43,10 +43,8 @@ class Linear(Module):
         return grad_output.detach().matmul(self.weight.detach().to(grad_output.dtype))
 
     def accumulate(self, grad_output):
-        (x,) = self.recall()
-        if grad_output.shape != (*x.shape[:-1], self.out_features):
-            raise RuntimeError(f"{self.name()}: expected grad_output {(*x.shape[:-1], self.out_features)}, "
-                               f"got {tuple(grad_output.shape)}")  # fmt: skip
+        x, _ = self.recall()
+        self.check_gradient(grad_output, (*x.shape[:-1], self.out_features), x.dtype)
         rows = grad_output.detach().reshape(x.shape[:-1].numel(), self.out_features)
         self.weight_grad.add_(rows.t().mm(x.reshape(len(rows), self.in_features)))
         if self.bias is not None:

@@ -32,6 +32,9 @@ class Loss(Module):
     def backward(self, grad_output=None):
         """d loss / d input, times grad_output if there is one (a number, or a tensor of the loss's shape)."""
         difference, dtype = self.recall()
+        if hasattr(grad_output, "detach"):
+            self.check_gradient(grad_output, difference.shape if self.reduction == "none" else ())
+            grad_output = grad_output.detach()
         gradient = self.slope(difference).to(dtype)
         if self.reduction == "mean":
             gradient.div_(difference.numel())

@@ -72,8 +72,8 @@ class Module:
             raise RuntimeError(f"{self.name()}: backward called before forward; {hint}")
         values, written = self.saved
         if versions(values) != written:
-            raise RuntimeError(f"{self.name()}: something was written in place into a tensor that backward needs; "
-                               "an in-place layer must not follow this one")  # fmt: skip
+            raise RuntimeError(f"{self.name()}: something was written in place into a tensor that backward needs; no "
+                               "in-place layer may follow, no weight change between forward and backward")  # fmt: skip
         return values
 
     def take(self):
@@ -88,6 +88,14 @@ class Module:
         if input.dtype != self.weight.dtype and not mixed:
             raise RuntimeError(f"{self.name()}: expected input {self.expected()} of {self.weight.dtype} like the weight"
                                f", got {input.dtype}; convert the input or the layer with .to(dtype)")  # fmt: skip
+
+    def check_gradient(self, grad_output, shape, dtype=None):
+        """Raises RuntimeError unless grad_output has the output's shape, and its dtype where one is given."""
+        found = tuple(grad_output.shape), grad_output.dtype
+        expected = tuple(shape), dtype or grad_output.dtype
+        if found != expected:
+            texts = [f"{s} of {d}" if found[1] != expected[1] else str(s) for s, d in (expected, found)]
+            raise RuntimeError(f"{self.name()}: expected grad_output {texts[0]}, got {texts[1]}")
 
     # ----------------------------------------------------------------------------------------------- parameters
 

@@ -212,7 +212,7 @@ class Muon(Optimizer):
         lr, momentum = float(group["lr"]), group["momentum"]
         if not state:
             state["velocity"] = parameter.new_zeros(parameter.shape)
-        velocity = state["velocity"].lerp_(gradient, 1 - momentum)
+        velocity = state["velocity"] = state["velocity"].to(gradient).lerp_(gradient, 1 - momentum)
         step = gradient.lerp(velocity, momentum) if group["nesterov"] else velocity
         step = step.flatten(1) if step.dim() > 1 else step.reshape(1, -1)
         rows, columns = step.shape

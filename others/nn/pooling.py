@@ -79,10 +79,8 @@ class MaxPool2d(Module):
 
     def backward(self, grad_output):
         input, winner = self.recall()
+        self.check_gradient(grad_output, (*input.shape[:-2], *winner.shape[1:3]))
         gradient, x = nhwc(grad_output), nhwc(input)
-        if gradient.shape != winner.shape or grad_output.dim() != input.dim():
-            raise RuntimeError(f"{self.name()}: expected grad_output {(*input.shape[:-2], *winner.shape[1:3])}, "
-                               f"got {tuple(grad_output.shape)}")  # fmt: skip
         grad_input = gradient.new_zeros(x.shape)
         for tap, to, source in self.taps(x, winner):
             grad_input[source].add_(gradient[to].masked_fill(winner[to] != tap, 0))

@@ -148,13 +148,13 @@ class UpsamplingConv2d(Convolution):
         self.check(input)
         size = self.size(input)
         self.check_size(size, input)
-        self.save(input.detach(), size)
+        self.save(input.detach(), size, self.weight)
         weight, bias = self.operands(input.dtype)
         return nchw(scatter(nhwc(input), self.fold(weight), size, self.folded_geometry(), bias), like=input)
 
     def backward(self, grad_output):
-        input, size = self.recall()
-        self.check_gradient(grad_output, input, size)
+        input, size, _ = self.recall()
+        self.check_output(grad_output, input, size)
         kernel = self.fold(self.operands(grad_output.dtype)[0])
         grad_output = nhwc(grad_output)
         both = correlate_and_gradient(grad_output, kernel, nhwc(input), self.folded_geometry())
@@ -162,8 +162,8 @@ class UpsamplingConv2d(Convolution):
         return nchw(both[0], like=input)
 
     def accumulate(self, grad_output):
-        input, size = self.recall()
-        self.check_gradient(grad_output, input, size)
+        input, size, _ = self.recall()
+        self.check_output(grad_output, input, size)
         grad_output = nhwc(grad_output)
         kernel_grad = weight_gradient(grad_output, nhwc(input), self.folded_geometry())
         self.add_gradients(self.fold_adjoint(kernel_grad), grad_output)

@@ -37,6 +37,15 @@ def test_equals_torch(name, options, shape, dtype):
 
 
 @ALL
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (2, 1), (5, 2, 3), ()], ids=str)
+def test_gradients_are_not_broadcast(name, options, shape):
+    layer = pair(name, options)[0]
+    layer.forward(torch.randn(2, 3))
+    with pytest.raises(RuntimeError, match=rf"{name}\(.*\): expected grad_output \(2, 3\), got"):
+        layer.backward(torch.randn(shape))
+
+
+@ALL
 def test_strange_strides(name, options):
     for x in (
         torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),

@@ -321,6 +321,43 @@ def test_a_tape_can_be_used_again():
     assert gradients[0].abs().sum() > 0
 
 
+def test_one_input_needs_no_list():
+    linear, x = nn.Linear(3, 2), torch.randn(4, 3)
+    with nn.Tape() as tape:
+        y = linear(x)
+    (gradient,) = tape.backward(y, torch.ones(4, 2), inputs=x)
+    torch.testing.assert_close(gradient, linear.weight.sum(0).expand(4, 3))
+
+
+def test_a_tensor_that_was_overwritten_is_not_used_again():
+    """torch would give the gradient of what now stands in it; here its identity leads to what stood there before."""
+    conv, relu, add = nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True), nn.Add()
+    with nn.Tape() as tape:
+        a = conv(torch.randn(2, 3, 4, 5))
+        b = relu(a)
+        with pytest.raises(RuntimeError, match=r"Add\(\) got a tensor that was written in place"):
+            add(a, b)
+        y = add(b, b)
+    with pytest.raises(RuntimeError, match="backward got a tensor that was written in place"):
+        tape.backward(a, torch.ones_like(a))
+    tape.backward(y, torch.ones_like(y))
+    close = torch.testing.assert_close
+    close(conv.bias_grad, 2 * (b > 0).sum((0, 2, 3)).float())
+
+
+def test_what_was_read_before_it_was_overwritten_has_its_gradient():
+    class Net(nn.Module):
+        def __init__(self):
+            self.conv, self.relu, self.add = nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True), nn.Add()
+
+        def forward(self, x):
+            a = self.conv(x)
+            before = self.add(a, x)
+            return self.add(before, self.relu(a))
+
+    nn.gradcheck(Net().to(torch.float64), image(2, 3, 4, 5))
+
+
 # -------------------------------------------------------------------------------------------------- what is recorded
 
 

@@ -76,6 +76,18 @@ def test_targets_are_not_broadcast(name, shape):
         getattr(nn, name)().forward(torch.randn(4, 2), torch.randn(shape))
 
 
+@pytest.mark.parametrize("reduction, expected", [("mean", ()), ("sum", ()), ("none", (4, 2))])
+@BOTH
+def test_grad_output_has_the_losss_shape_and_leaves_no_graph(name, reduction, expected):
+    loss, x = getattr(nn, name)(reduction=reduction), torch.randn(4, 2)
+    loss.forward(x, torch.randn(4, 2))
+    gradient = loss.backward(torch.randn(expected, requires_grad=True))
+    assert gradient.shape == x.shape and not gradient.requires_grad
+    for shape in {(), (4, 2), (2,), (1,)} - {expected}:
+        with pytest.raises(RuntimeError, match=rf"{loss.name()[:3]}.*: expected grad_output .*, got"):
+            loss.backward(torch.ones(shape))
+
+
 def test_names():
     assert nn.MSE is nn.MSELoss
     assert nn.MSE().param() == []

@@ -257,6 +257,19 @@ def test_to_converts_in_place_and_the_optimiser_goes_on():
     close(net.up.weight, before - 0.1 * net.up.weight_grad)
 
 
+@pytest.mark.parametrize("make", [nn.SGD, nn.Adam, nn.Muon])
+def test_an_optimiser_with_a_state_goes_on_after_a_conversion(make):
+    net, steps = nn.Linear(3, 2), []
+    optimiser = make(net, lr=0.01, **({"momentum": 0.9} if make is nn.SGD else {}))
+    for dtype in (torch.float32, torch.float64):
+        net.to(dtype)
+        net.backward(torch.ones_like(net.forward(torch.ones(4, 3, dtype=dtype))))
+        before = net.weight.clone()
+        optimiser.step()
+        steps.append(net.weight - before)
+    assert steps[1].dtype == torch.float64 and (steps[0] * steps[1] > 0).all()
+
+
 def test_a_deep_copy_is_independent():
     net, x = network(), image()
     net.forward(x)
@@ -330,8 +343,37 @@ def test_an_in_place_layer_after_one_that_needs_its_output_is_noticed():
     upstream = torch.randn_like(net.forward(torch.randn(2, 3)))
     with pytest.raises(RuntimeError, match=r"Sequential\[0\]: Tanh\(\): something was written in place"):
         net.backward(upstream)
-    with pytest.raises(RuntimeError, match="must not be in place"):
-        nn.Skip(nn.ReLU(inplace=True)).forward(torch.randn(2, 3))
+    for container in (nn.Skip, nn.Concatenate):
+        with pytest.raises(RuntimeError, match=f"^{container.__name__}: .* must not be in place"):
+            container(nn.ReLU(inplace=True)).forward(torch.randn(2, 3, 4, 5))
+
+
+LAYERS = pytest.mark.parametrize(
+    "layer", [nn.Linear(5, 4), nn.Conv2d(5, 4, 3), nn.TransposeConv2d(5, 4, 3), nn.UpsamplingConv2d(5, 4)], ids=str
+)
+
+
+@LAYERS
+def test_a_weight_that_changed_between_forward_and_backward_is_noticed(layer):
+    x = torch.randn(2, 5, 6, 5)
+    upstream = torch.randn_like(layer.forward(x))
+    layer.bias = torch.randn(4)  # of which no gradient depends
+    layer.backward(upstream)
+    nn.SGD(layer, lr=0.1).step()
+    for backward in (layer.backward, layer.accumulate):
+        with pytest.raises(RuntimeError, match="no weight change between forward and backward"):
+            backward(upstream)
+    layer.forward(x)
+    layer.weight = layer.weight * 2
+    with pytest.raises(RuntimeError, match="no weight change between forward and backward"):
+        layer.backward(upstream)
+
+
+@LAYERS
+def test_a_gradient_of_another_dtype_is_refused(layer):
+    upstream = torch.randn_like(layer.forward(torch.randn(2, 5, 6, 5).bfloat16())).float()
+    with pytest.raises(RuntimeError, match=r"expected grad_output .* of torch.bfloat16, got .* of torch.float32"):
+        layer.backward(upstream)
 
 
 def test_momentum_follows_its_parameter_when_a_bias_is_added_in_front():
