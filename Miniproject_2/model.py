@@ -102,9 +102,9 @@ class Model:
 
         After `load_pretrained_model` the rate is low: the weights adapt to the given pairs and get no worse.
         validation: (noisy, clean) pixels to measure PSNR A on after each epoch. recipe: a `training.Recipe`.
-        progress: a function called with each epoch's `training.Record`; None prints what to expect of the loss and a
-        line per epoch, and shows tqdm's bar if it is installed; False shows nothing. checkpoint: a file for the state
-        of the training; if it is there, the training goes on from it to the weights of one that was never interrupted.
+        progress: a function called with each epoch's `training.Record`; None or True prints what to expect of the loss
+        and a line per epoch, and shows tqdm's bar if it is installed; False shows nothing. checkpoint: a file for the
+        state of the training; if it is there, the training goes on from it to the weights of one never interrupted.
         workers: the processes that train together (`others.workers.joined`).
 
         Returns the list of records. Raises TypeError or ValueError for anything but two equal image tensors,
@@ -117,6 +117,9 @@ class Model:
         if validation is not None:
             data.check_pairs(*validation, "Model.train, validation")
         num_epochs, recipe = whole_epochs(num_epochs), in_plain_numbers(recipe or self.recipe())
+        progress = None if progress is True else progress
+        if progress and not callable(progress):
+            raise TypeError(f"Model.train: expected progress to be a function, True, False or None, got {progress!r}")
         with torch.inference_mode(False), torch.no_grad():
             pairs = (train_input.detach(), train_target.detach())
             run = partial(training.fit, self.network, pairs, num_epochs, recipe, validation, self.dtype,
@@ -141,11 +144,12 @@ class Model:
 
         Returns float32 pixels in [0, 255] of the same shape, on the device of the input. The input is not changed.
         self_ensemble averages over the 8 flips and quarter turns: a little better, eight times slower.
-        on_tile(done, total) is called after every piece that was denoised; None shows progress on stderr when it takes
-        longer than 2 seconds, False shows nothing.
+        on_tile(done, total) is called after every piece that was denoised; None or True shows progress on stderr when
+        it takes longer than 2 seconds, False shows nothing.
         Raises TypeError or ValueError for anything but finite image tensors.
         """
         data.check_images(test_input, "Model.predict")
+        on_tile = None if on_tile is True else on_tile
         with torch.no_grad(), tiles("denoising") if on_tile is None else nullcontext(on_tile) as advance:
             return inference.denoise(self.network, test_input, self.dtype, self_ensemble, on_tile=advance)
 
@@ -159,24 +163,34 @@ def whole_epochs(number):
 
 
 def in_plain_numbers(recipe):
-    """The recipe with Python's float, int and str, as those of `training.Recipe`. Raises TypeError."""
+    """The recipe with Python's float, int and str, as those of `training.Recipe`. Raises TypeError, and ValueError for
+    numbers that are too small."""
     to_plain = {float: float, int: operator.index, bool: bool, str: str}
     kinds = {name: to_plain[type(default)] for name, default in training.Recipe._field_defaults.items()}
     try:
-        return recipe._replace(**{name: kind(getattr(recipe, name)) for name, kind in kinds.items()})
+        recipe = recipe._replace(**{name: kind(getattr(recipe, name)) for name, kind in kinds.items()})
     except (AttributeError, TypeError, ValueError) as error:
         raise TypeError(f"Model.train: expected a training.Recipe of numbers, got {recipe!r} ({error})") from error
+    if not (recipe.clip > 0 and recipe.batch_size >= 1 and recipe.micro_batch >= 1):
+        raise ValueError(f"Model.train: expected a recipe's clip > 0, batch_size and micro_batch >= 1, got {recipe!r}")
+    return recipe
 
 
 def find_denoiser(name=None):
     """The module that defines the denoiser `name`; others/denoiser.py for None. Raises ValueError if there is none."""
     if name is None:
         return import_module("others.denoiser")
+    known = denoisers()
+    if name not in known:
+        raise ValueError(f"Model: expected denoiser to be one of {', '.join(map(repr, known))}, got {name!r}")
+    return known[name]
+
+
+def denoisers():
+    """{name: module} of those in others/denoiser.py and, unless that is the only file, denoiser_bonus.py."""
     known = {}
     for file in ("denoiser", "denoiser_bonus"):
         if find_spec(f"others.{file}"):
             module = import_module(f"others.{file}")
             known.setdefault(module.NAME, module)
-    if name not in known:
-        raise ValueError(f"Model: expected denoiser to be one of {', '.join(map(repr, known))}, got {name!r}")
-    return known[name]
+    return known

@@ -20,7 +20,10 @@ TEMPORARY = ".n2n-tmp"  # ends the names of files that are not yet whole
 
 
 def check_new(path, force=False):
-    """Raise FileExistsError if there is something at `path`, unless `force` allows to replace it."""
+    """Raise FileExistsError if there is something at `path`, unless `force` allows to replace it; OSError if that is
+    no file: a device, a pipe, a folder."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(f"{path}: expected a file or nothing there, got a folder, device or pipe; choose another name")
     if not force and os.path.lexists(path):
         raise FileExistsError(f"{path} exists; choose another name, or --force to replace it")
 
@@ -30,11 +33,12 @@ def replacing(path, force=False, make_folder=True):
     """with replacing(path) as file: a binary file that becomes `path` when the block ends well.
 
     The bytes go to a temporary file in the same folder (made if need be), reach the disk, and take their place in one
-    step; on any exception the temporary file is removed and what was at `path` stays. Raises FileExistsError if
-    something is there, unless `force`, and OSError where the disk does not take it.
+    step; on any exception the temporary file is removed and what was at `path` stays. A link stays, and what it names
+    is replaced. Raises FileExistsError if something is there, unless `force`, and OSError where the disk does not take
+    it or something there is no file.
     """
-    path = Path(path)
     check_new(path, force)
+    path = Path(os.path.realpath(path))
     if make_folder:
         path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_for(path, path.parent)
@@ -67,14 +71,15 @@ def locked(path, patience=0.0):
     for more than `patience` seconds. Where no lock can be made (the folder is missing or cannot be written to, or the
     file system knows no locks) there is none.
     """
-    file = path and acquire(Path(f"{path}.lock"), patience)
+    meant = path and Path(os.path.realpath(path))
+    file = path and acquire(Path(f"{meant}.lock"), patience)
     if file is False:
         raise BlockingIOError(f"{path}: another training is writing this file; wait for it, or choose another file")
     if not file:
         yield
         return
     try:
-        for left in Path(path).parent.glob(f".{escape(Path(path).name)}.{'?' * 8}{TEMPORARY}"):
+        for left in meant.parent.glob(f".{escape(meant.name)}.{'?' * 8}{TEMPORARY}"):
             left.unlink(missing_ok=True)
         yield
     finally:

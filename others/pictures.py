@@ -30,6 +30,7 @@ FORMATS = {
 }
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how such files begin: both byte orders, and BigTIFF
+BIG = 2**32 - 2**25  # bytes of pixels from which on a TIFF has places of 64 bits, as tifffile has it
 LARGEST = 178_956_970  # pixels of a page: where Pillow stops too, for larger ones are mostly made to fill the memory
 BAND = 64  # rows that are worked on at once, for results that need no other copy of the picture
 ORIENTATION = 274  # the tag, in EXIF data and in TIFF
@@ -50,18 +51,29 @@ class PictureError(ValueError):
 class Picture(NamedTuple):
     """`pages` can be gone through once: a page is read when it is asked for. `about` is what goes into the new file as
     it came: icc_profile, exif, dpi, xmp, comment, duration, loop, chunks of a PNG, and for TIFF the arguments of
-    tifffile's writer, page by page. `note` says what cannot stay as it is."""
+    tifffile's writer, page by page. `note` says what cannot stay as it is. `size` is that of a TIFF's pages, in bytes.
+    """
 
     format: str
     pages: Iterable
     about: dict
     note: str = ""
+    size: int = 0
 
 
 def picture_files(folder):
     """All pictures in a folder and the folders in it, sorted; hidden ones are left out."""
     found = (path for path in Path(folder).rglob("*") if path.suffix.lower() in FORMATS and path.is_file())
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def unwritten(suffix):
+    """Whether files of this suffix are pictures that are not written here, as far as Pillow knows."""
+    try:
+        from PIL import Image
+    except ImportError:
+        return False
+    return suffix.lower() in Image.registered_extensions().keys() - FORMATS.keys()
 
 
 def span(page):
@@ -103,6 +115,12 @@ def beside(left, right, about):
     file shown from another side. (EXIF 2.32, 4.6.4: which side the first row and the first column are on)"""
     first, second = (right, left) if orientation(about) in (2, 3, 6, 7) else (left, right)
     return torch.cat((first, second), 0 if orientation(about) > 4 else 1)
+
+
+def upright(page, about):
+    """The page as the EXIF orientation has it shown, for files that hold no such data. (EXIF 2.32, 4.6.4)"""
+    page = page.transpose(0, 1) if orientation(about) > 4 else page
+    return page.flip([axis for axis, turned in enumerate(((3, 4, 7, 8), (2, 3, 6, 7))) if orientation(about) in turned])
 
 
 def orientation(about):
@@ -203,15 +221,27 @@ def pillow_page(path, frame=0):
     the bytes of a number in the other order put the lower 8 in their place."""
     with opened(path) as image:
         image.seek(frame)
-        size, raw = image.size, raw_mode(image)
+        size, raw, key = image.size, raw_mode(image), image.info.get("transparency")
         if not re.fullmatch(r"(RGBA?|LA);16[BLN]", raw):
-            return as_pillow_reads(path, image)
+            step = {"L;2": 85, "L;4": 17}.get(raw, 1)  # between the values that so few bits become
+            key = key * step if isinstance(key, int) else key
+            return with_key(as_pillow_reads(path, image), key)
     if raw.startswith("LA"):
         halves = decoded(path, frame, size, "RGBA").view(*size[::-1], 2, 2)  # upper, lower byte of grey, of alpha
         return joined(halves[..., 0], halves[..., 1])
     first, second = (decoded(path, frame, size, raw[:-1] + order) for order in "BL")
     little = raw.endswith("L") or (raw.endswith("N") and struct.pack("=H", 1) == b"\1\0")
-    return joined(second, first) if little else joined(first, second)
+    return with_key(joined(second, first) if little else joined(first, second), key)
+
+
+def with_key(page, key):
+    """The page with an alpha channel, if it has none and says of a colour, `key`, that it is transparent. (PNG 3,
+    11.3.1.1)"""
+    if key is None or page.shape[2] in (2, 4) or page.is_floating_point():
+        return page
+    values = page.to(torch.int32)
+    seen = (values != torch.tensor(key, dtype=torch.int32)).any(2, keepdim=True)
+    return torch.cat((values, seen * span(page)[1]), 2).to(page.dtype)
 
 
 def raw_mode(image):
@@ -337,7 +367,19 @@ def tiff_page(path, page):
     pixels = finite(path, pixels) if pixels.is_floating_point() else pixels
     separate = page.samplesperpixel > 1 and page.planarconfig == 2
     pixels = pixels.permute(1, 2, 0) if separate else pixels
-    return pixels.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
+    pixels = pixels.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
+    return straight(pixels) if tuple(page.extrasamples) == (1,) else pixels
+
+
+def straight(page):
+    """The page, whose colours are multiplied by alpha, with its colours themselves: as other formats have them, and as
+    Pillow reads it."""
+    page, white = page.clone(), 1.0 if page.is_floating_point() else span(page)[1]
+    for band in page.split(BAND):
+        values = band.to(torch.float64)
+        colours = (values[..., :-1] * (white / values[..., -1:].clamp_min(1e-9))).clamp_max(white)
+        band[..., :-1] = colours if page.is_floating_point() else colours.round().to(page.dtype)
+    return page
 
 
 def read_tiff(path):
@@ -346,11 +388,16 @@ def read_tiff(path):
         about = [page_about(page) for page in tiff.pages]
         shapes = [(page.imagelength, page.imagewidth) for page in tiff.pages]
         inked = any(page.photometric == SEPARATED for page in tiff.pages)
+        size = sum(page.nbytes for page in tiff.pages)
+        slices = tiff.series[0].shape[0] if len(about) == 1 and tiff.series[0].is_truncated else 1
+    if slices > 1:
+        raise PictureError(f"{path}: expected a directory for each page, got {slices} slices behind one; save it as a "
+                           "TIFF of several pages")  # fmt: skip
     if not about or any(0 in shape for shape in shapes):
         raise PictureError(f"{path}: damaged or incomplete TIFF (no pages, or empty ones)")
     if max(height * width for height, width in shapes) > LARGEST:
         raise PictureError(f"{path}: more than {LARGEST:,} pixels; cut it into parts")
-    picture = Picture("TIFF", tiff_pages(path), {"tiff": about, **outside_tiff(about[0])})
+    picture = Picture("TIFF", tiff_pages(path), {"tiff": about, **outside_tiff(about[0])}, size=size)
     return in_rgb(picture) if inked else picture
 
 
@@ -384,6 +431,8 @@ def page_about(page):
     """The arguments with which tifffile's writer says the same about a page."""
     tags = {tag.name: tag.value for tag in page.tags.values()}
     about = {"photometric": "miniswhite"} if page.photometric == 0 else {}
+    if plain(page) and tuple(page.extrasamples) == (0,):
+        about["extrasamples"] = ["unspecified"]
     if page.compression != 1:
         about["compression"] = "zlib"
     if "XResolution" in tags and "YResolution" in tags:
@@ -422,12 +471,13 @@ def write(path, picture, force=False):
 
 def write_tiff(file, picture, path):
     about = picture.about.get("tiff") or [from_pillow(picture.about)]
-    with tifffile_module().TiffWriter(file) as writer:
+    with tifffile_module().TiffWriter(file, bigtiff=picture.size > BIG) as writer:
         for number, page in enumerate(picture.pages):
             channels = page.shape[2]
-            said = {"photometric": "rgb" if channels > 2 else "minisblack", **about[min(number, len(about) - 1)]}
+            said = {"photometric": "rgb" if channels > 2 else "minisblack"}
             said |= {"extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
             said |= {"planarconfig": "contig"} if channels > 1 else {}
+            said |= about[min(number, len(about) - 1)]
             shaped = page.squeeze(2) if channels == 1 else page
             writer.write(shaped.contiguous().numpy(), metadata=None, contiguous=False, **said)
 
@@ -507,7 +557,7 @@ def to_bytes(page):
 def write_bmp(file, picture, path):
     """Pillow writes BMP without alpha; pixels of 32 bits with masks that name it are written here, from the bottom up.
     (BITMAPFILEHEADER and BITMAPV4HEADER of Windows)"""
-    pages = list(picture.pages)
+    pages = [upright(page, picture.about) for page in picture.pages]
     if len(pages) > 1 or pages[0].shape[2] in (1, 3):
         return write_pillow(file, picture._replace(pages=pages), path)
     pixels = to_bytes(eight_bits(pages[0], path)[..., [2, 1, 0, 3] if pages[0].shape[2] == 4 else [0, 0, 0, 1]].flip(0))

@@ -163,6 +163,30 @@ def test_what_a_killed_writer_leaves_is_removed_by_the_next(path):
         assert not left.exists() and path.exists()
 
 
+def test_a_link_stays_and_what_it_names_is_replaced(tmp_path):
+    """Also for the lock: two names of one file are one file."""
+    (tmp_path / "disk").mkdir()
+    file, link = tmp_path / "disk" / "file", tmp_path / "link"
+    file.write_text("old")
+    link.symlink_to(file)
+    with replacing(link, force=True) as new:
+        new.write(b"new")
+    assert link.is_symlink() and file.read_text() == "new"
+    with locked(link), pytest.raises(BlockingIOError, match="link"), locked(file):
+        raise AssertionError("two have the lock")
+    assert sorted(os.listdir(tmp_path)) == ["disk", "link"] and os.listdir(tmp_path / "disk") == ["file"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_never_replaced(tmp_path, make):
+    make(tmp_path / "x")
+    kind = os.stat(tmp_path / "x").st_mode
+    for force in (False, True):
+        with pytest.raises(OSError, match="x: expected a file or nothing there, got"), replacing(tmp_path / "x", force):
+            raise AssertionError("opened")
+    assert os.stat(tmp_path / "x").st_mode == kind
+
+
 def test_patience_ends(path):
     with locked(path), pytest.raises(BlockingIOError, match="another training is writing"), locked(path, 0.1):
         raise AssertionError("two have the lock")

@@ -274,8 +274,16 @@ def test_progress(small, pairs, capsys):
     assert [record.epoch for record in seen] == [1, 2]
     model.train(*pairs, 1, progress=False)
     assert capsys.readouterr().out == ""
-    (record,) = model.train(*pairs, 1)
-    assert str(record) in capsys.readouterr().out
+    for shown in (None, True):
+        (record,) = model.train(*pairs, 1, progress=shown)
+        assert str(record) in capsys.readouterr().out
+    before = weights(model)
+    with pytest.raises(
+        TypeError, match=r"Model\.train: expected progress to be a function, True, False or None, got 3"
+    ):
+        model.train(*pairs, 1, progress=3)
+    assert same(before, weights(model))
+    assert torch.equal(model.predict(pairs[0], on_tile=True), model.predict(pairs[0]))
 
 
 @wrong_images
@@ -333,6 +341,17 @@ def test_train_refuses_other_recipes(small, pairs, recipe):
     message = f"Model.train: expected a training.Recipe of numbers, got {recipe!r}"
     with pytest.raises(TypeError, match=re.escape(message)):
         train(Model("prescribed"), *pairs, 1, recipe=recipe)
+
+
+@pytest.mark.parametrize("change", [
+    {"clip": -1.0}, {"clip": 0.0}, {"clip": float("nan")}, {"batch_size": 0}, {"batch_size": -1}, {"micro_batch": 0},
+], ids=str)  # fmt: skip
+def test_train_refuses_numbers_that_are_too_small(small, pairs, change):
+    model = Model("prescribed")
+    before = weights(model)
+    with pytest.raises(ValueError, match="expected a recipe's clip > 0, batch_size and micro_batch >= 1, got Recipe"):
+        train(model, *pairs, 1, recipe=model.recipe()._replace(**change))
+    assert same(before, weights(model))
 
 
 def test_train_refuses_other_optimizers(small, pairs):

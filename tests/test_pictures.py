@@ -287,23 +287,116 @@ def test_what_a_tiff_says_about_itself_is_kept(tmp_path):
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("number", range(1, 9))
-def test_side_by_side_as_it_is_shown(number):
-    """Whatever the orientation, against Pillow's way of turning pictures upright."""
+def shown(page, number):
+    """The page as Pillow turns it upright."""
     from PIL import ImageOps
 
+    image = pictures.as_image(page, "PNG", "")
+    image.getexif()[pictures.ORIENTATION] = number
+    upright = ImageOps.exif_transpose(image)
+    return torch.tensor(list(upright.tobytes()), dtype=torch.uint8).view(upright.height, upright.width, -1)
+
+
+def turned(number):
     exif = Image.Exif()
     exif[pictures.ORIENTATION] = number
+    return {"exif": exif.tobytes()} if number > 1 else {}
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_side_by_side_as_it_is_shown(number):
     left, right = page_of(3, torch.uint8), page_of(3, torch.uint8) // 2
+    both = pictures.beside(left, right, turned(number))
+    assert torch.equal(shown(both, number), torch.cat((shown(left, number), shown(right, number)), 1))
 
-    def shown(page):
-        image = pictures.as_image(page, "PNG", "")
-        image.getexif()[pictures.ORIENTATION] = number
-        upright = ImageOps.exif_transpose(image)
-        return torch.tensor(list(upright.tobytes())).view(upright.height, upright.width, 3)
 
-    both = pictures.beside(left, right, {"exif": exif.tobytes()} if number > 1 else {})
-    assert torch.equal(shown(both), torch.cat((shown(left), shown(right)), 1))
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("number", range(1, 9))
+def test_bmp_which_keeps_no_orientation_is_upright(tmp_path, number, channels):
+    page = page_of(channels, torch.uint8)
+    (got,) = pictures.read(written(tmp_path / "x.bmp", page, **turned(number))).pages
+    assert torch.equal(got, shown(page, number))
+
+
+@DEPTHS
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_transparent_colour_of_a_png_becomes_alpha(tmp_path, channels, dtype):
+    """Chunk tRNS: of 16 bits in any depth. (PNG 3, 11.3.1.1)"""
+    page = page_of(channels, dtype)
+    page[3:9, 5:20] = page[0, 0]
+    written(tmp_path / "x.png", page)
+    key = struct.pack(f">{channels}H", *page[0, 0].tolist())
+    before, end, after = (tmp_path / "x.png").read_bytes().partition(struct.pack(">I", 0) + b"IEND")
+    start = before.index(b"IDAT") - 4
+    before = before[:start] + pictures.chunk(b"tRNS", key) + before[start:]
+    (tmp_path / "x.png").write_bytes(before + end + after)
+    (got,) = pictures.read(tmp_path / "x.png").pages
+    clear = (page.to(torch.int32) == page[0, 0].to(torch.int32)).all(2)
+    assert clear.sum() >= 6 * 15 + 1 and same(got[..., :-1], page)
+    assert same(got[..., -1], (~clear * WHITE[dtype]).to(dtype))
+    (again,) = pictures.read(written(tmp_path / "y.png", got)).pages
+    assert same(again, got)
+    with pytest.raises(pictures.PictureError, match="JPEG keeps no alpha"):
+        written(tmp_path / "y.jpg", got)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_transparent_grey_of_few_bits(tmp_path, bits):
+    """Rows of all greys there are, the one before the last of which is transparent."""
+    greys, width = range(2**bits), 2**bits
+    row = b"\0" + bytes(sum(grey << (8 - bits) >> (place * bits) for place, grey in enumerate(part))
+                        for part in (greys[i : i + 8 // bits] for i in range(0, width, 8 // bits)))  # fmt: skip
+    content = pictures.SIGNATURE + pictures.chunk(b"IHDR", struct.pack(">IIBBBBB", width, 2, bits, 0, 0, 0, 0))
+    content += pictures.chunk(b"tRNS", struct.pack(">H", width - 2)) + pictures.chunk(b"IDAT", zlib.compress(row * 2))
+    (tmp_path / "x.png").write_bytes(content + pictures.chunk(b"IEND", b""))
+    (got,) = pictures.read(tmp_path / "x.png").pages
+    assert got[0, :, 0].tolist() == [grey * 255 // (width - 1) for grey in greys]
+    assert got[1, :, 1].tolist() == [0 if grey == width - 2 else 255 for grey in greys]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32], ids=str)
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_colours_that_were_multiplied_by_alpha_are_divided(tmp_path, compression, dtype):
+    white = WHITE.get(dtype, 1)
+    alpha = torch.linspace(0, 1, 30).view(1, -1, 1).expand(20, -1, -1)
+    colours = torch.rand(20, 30, 3)
+    multiplied = torch.cat((colours * alpha, alpha), 2) * white
+    multiplied = multiplied if dtype.is_floating_point else multiplied.round()
+    tifffile.imwrite(tmp_path / "x.tif", multiplied.to(dtype).numpy(), photometric="rgb", extrasamples=["assocalpha"],
+                     compression=compression)  # fmt: skip
+    (page,) = pictures.read(tmp_path / "x.tif").pages
+    assert page.dtype == dtype and torch.equal(page[..., 3].float(), multiplied[..., 3])
+    seen = (page[..., :3].float() / white - colours).abs() * alpha
+    assert seen.max() < (1e-6 if dtype.is_floating_point else 1.5 / white)  # half for each of three roundings
+    with tifffile.TiffFile(written(tmp_path / "y.tif", page)) as tiff:
+        assert tiff.pages[0].extrasamples == (2,)
+
+
+def test_a_channel_without_a_meaning_gets_none(tmp_path):
+    page = page_of(4, torch.uint8)
+    tifffile.imwrite(tmp_path / "x.tif", page.numpy(), photometric="rgb", extrasamples=["unspecified"])
+    picture = pictures.read(tmp_path / "x.tif")
+    with tifffile.TiffFile(written(tmp_path / "y.tif", *picture.pages, **picture.about)) as tiff:
+        assert tiff.pages[0].extrasamples == (0,) and same(torch.from_numpy(tiff.pages[0].asarray()), page)
+
+
+def test_slices_without_a_directory_are_not_lost_silently(tmp_path):
+    tifffile.imwrite(tmp_path / "x.tif", torch.zeros(5, 32, 40).numpy(), truncate=True)
+    with pytest.raises(pictures.PictureError, match="expected a directory for each page, got 5 slices behind one"):
+        pictures.read(tmp_path / "x.tif")
+
+
+def test_a_large_tiff_has_places_of_64_bits(tmp_path, monkeypatch):
+    """`BIG` is more than fits into a test's disk."""
+    pages = [page_of(3, torch.uint16), page_of(3, torch.uint16)]
+    for big, start in ((pictures.BIG, b"II*\0"), (100, b"II+\0")):
+        picture = pictures.read(written(tmp_path / "x.tif", *pages))
+        assert picture.size == sum(page.nbytes for page in pages)
+        monkeypatch.setattr(pictures, "BIG", big)
+        pictures.write(tmp_path / f"{big}.tif", picture)
+        assert (tmp_path / f"{big}.tif").read_bytes()[:4] == start
+        assert all(map(same, pictures.read(tmp_path / f"{big}.tif").pages, pages))
+        (tmp_path / "x.tif").unlink()
 
 
 def exif_with(kind, count, raw):

@@ -17,7 +17,7 @@ import torch
 from Miniproject_2.model import Model
 from others import checkpoint, denoiser, denoiser_bonus, inference, run, training
 from others.checkpoint import CheckpointError
-from others.run import Diverged, Held
+from others.run import Diverged, Held, fingerprint
 from others.training import Recipe, fit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -184,6 +184,20 @@ def test_the_file_of_another_training_is_refused_and_kept(pairs, path, other, me
         list(fit(network, *rest, checkpoint=path))
     assert message in str(raised.value)
     assert path.read_bytes() == before and same(weights(network), untrained)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.uint8], ids=str)
+def test_pairs_are_known_again_whatever_the_threads_and_layout(dtype):
+    """A sum of floats depends on who adds what; one bit makes other pairs."""
+    pairs = [(255 * torch.rand(100, 3, 32, 32).pow(3)).to(dtype) for _ in range(2)]
+    threads, found = torch.get_num_threads(), []
+    for number, change in ((1, lambda x: x), (4, lambda x: x), (2, lambda x: x.to(memory_format=torch.channels_last))):
+        torch.set_num_threads(number)
+        found.append(fingerprint([change(version) for version in pairs]))
+    torch.set_num_threads(threads)
+    assert found[0] == found[1] == found[2]
+    pairs[1][0, 2, 31, 30] += 1
+    assert fingerprint(pairs) != found[0]
 
 
 def spoiled(path, change):

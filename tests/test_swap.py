@@ -1,12 +1,15 @@
 """Renaming others/denoiser_bonus.py to denoiser.py swaps the network: done for real, in a copy of the tree."""
 
 import shutil
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from others import checkpoint, denoiser, denoiser_bonus, inference
+from others import checkpoint, denoiser, denoiser_bonus, inference, pictures
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "Miniproject_2" / "bestmodel.pth"
@@ -103,6 +106,19 @@ def test_rename_the_bonus_over_the_denoiser(tree, networks, ask, pixels):
     check(default, "rednet", tree, networks, pixels(2, 3, 9, 8))
     check(rednet, "rednet", tree, networks, pixels(2, 3, 9, 8))
     assert "expected denoiser to be one of 'rednet', got 'prescribed'" in prescribed
+
+
+def test_the_command_line_after_the_rename(tree, networks):
+    """The file holds the weights of both."""
+    (tree / "others" / "denoiser_bonus.py").replace(tree / "others" / "denoiser.py")
+    run = partial(subprocess.run, cwd=tree, capture_output=True, text=True, timeout=300)
+    told = run([sys.executable, "-m", "others", "info"])
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "no denoiser here has this name" in told.stdout and str(networks["rednet"].arguments) in told.stdout
+    pictures.write(tree / "x.png", pictures.Picture("PNG", [torch.zeros(8, 9, 3, dtype=torch.uint8)], {}))
+    weights = tree / "Miniproject_2" / "bestmodel.pth"
+    done = run([sys.executable, "-m", "others", "denoise", "x.png", "--weights", str(weights)])
+    assert (done.returncode, done.stderr) == (0, "") and (tree / "x-denoised.png").is_file()
 
 
 def test_exchange_the_two_files(tree, networks, ask, pixels):

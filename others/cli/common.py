@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from Miniproject_2.model import PRECISIONS, Model
+from Miniproject_2.model import PRECISIONS, Model, denoisers
 
 from .. import checkpoint, pictures
 from ..files import check_new, temporary_for
@@ -24,7 +24,8 @@ def new_model(args):
     """An untrained Model as the arguments describe it."""
     name = args.denoiser
     if args.weights and not name:
-        name = next(iter(checkpoint.denoisers(args.weights)))
+        names = list(checkpoint.denoisers(args.weights))
+        name = next((name for name in names if name in denoisers()), names[0])
     try:
         return Model(name, args.device, args.precision)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled with CUDA

@@ -76,6 +76,9 @@ def plan(args):
     several = len(pairs) > 1 or Path(args.input[0]).is_dir()
     if args.out and several and args.out.suffix.lower() in pictures.FORMATS:
         args.parser.error(f"-o {args.out}: expected a folder for several pictures, got the name of a picture")
+    if args.out and not args.out.is_dir() and pictures.unwritten(args.out.suffix):
+        known = ", ".join(pictures.FORMATS)
+        args.parser.error(f"-o {args.out}: expected a folder, or a picture in {known}; choose one of these suffixes")
     jobs = [Job(source, target(source, inside, args.out, several)) for source, inside in pairs]
     check_targets(jobs, args)
     return jobs

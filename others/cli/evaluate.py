@@ -93,8 +93,14 @@ def matched(first, second):
     for folder in (first, second):
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: expected a folder, as {first if folder == second else second} is one")
-        files = pictures.picture_files(folder)
-        by_name.append({str(file.relative_to(folder).with_suffix("")): file for file in files})
+        files = {}
+        for file in pictures.picture_files(folder):
+            name = str(file.relative_to(folder).with_suffix(""))
+            if name in files:
+                said = "expected one picture of each name, whatever its suffix; rename or move one"
+                raise ValueError(f"{files[name]} and {file}: {said}")
+            files[name] = file
+        by_name.append(files)
     alone = sorted(by_name[0].keys() ^ by_name[1].keys())
     if alone or not by_name[0]:
         lonely = ", ".join(alone[:5]) + (" ..." if len(alone) > 5 else "")

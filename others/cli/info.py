@@ -6,7 +6,7 @@ examples:
 
 from pathlib import Path
 
-from Miniproject_2.model import HERE, Model
+from Miniproject_2.model import HERE, Model, denoisers
 
 from .. import checkpoint
 from ..nn import summary
@@ -24,6 +24,9 @@ def run(args):
     path = args.weights or HERE / "bestmodel.pth"
     print(f"weights: {path} ({path.stat().st_size / 2**20:.1f} MiB)" if path.is_file() else f"weights: {path}")
     for name in checkpoint.denoisers(path):
+        if name not in denoisers():
+            print(f"\n{name}\n  no denoiser here has this name")
+            continue
         saved, model = checkpoint.load_denoiser(path, name), Model(name, device="cpu")
         model.load_pretrained_model(path)
         describe(name, model.network, saved["info"], args.layers)

@@ -159,6 +159,8 @@ def test_own_weights_choose_their_denoiser(tmp_path, here, picture, save, weight
         (["x.png", "sub/x.png", "-o", "out"], 2, "would both be written"),
         (["x.png", "sub", "-o", "out.png"], 2, "expected a folder"),
         (["x.png", "-o", "file/out.png"], 1, "file"),
+        (["x.png", "-o", "pipe.png", "--force"], 1, "expected a file or nothing there, got a folder, device or pipe"),
+        (["x.png", "-o", "out.gif"], 2, "choose one of these suffixes"),
         (["x.png", "--denoiser", "other"], 2, "invalid choice"),
         ([], 2, "INPUT"),
     ],
@@ -168,6 +170,7 @@ def test_what_is_wrong_is_one_line(tmp_path, here, picture, save, arguments, sta
     (tmp_path / "file").touch()
     save(tmp_path / "x.png", picture())
     (tmp_path / "link.png").symlink_to("x.png")
+    os.mkfifo(tmp_path / "pipe.png")
     save(tmp_path / "sub" / "x.png", picture())
     before = (tmp_path / "x.png").read_bytes()
     found, stdout, stderr = here("denoise", *arguments)

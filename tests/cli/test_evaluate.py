@@ -93,6 +93,14 @@ def test_without_scikit_image(here, course, monkeypatch):
     assert 'pip install "noise2noise-scratch[eval]"' in table
 
 
+def test_two_pictures_of_one_name_are_named(here, tmp_path, folders, save):
+    """With other suffixes, of which one would have been left out."""
+    save(tmp_path / "noisy" / "3.bmp", folders[0][0].permute(1, 2, 0))
+    status, stdout, stderr = here("evaluate", "noisy", "clean")
+    assert (status, stdout) == (1, "") and len(stderr.splitlines()) == 1
+    assert "noisy/3.bmp and noisy/3.png: expected one picture of each name, whatever its suffix" in stderr
+
+
 @pytest.mark.parametrize(
     "arguments, status, message",
     [
