@@ -239,9 +239,12 @@ def with_key(page, key):
     11.3.1.1)"""
     if key is None or page.shape[2] in (2, 4) or page.is_floating_point():
         return page
-    values = page.to(torch.int32)
-    seen = (values != torch.tensor(key, dtype=torch.int32)).any(2, keepdim=True)
-    return torch.cat((values, seen * span(page)[1]), 2).to(page.dtype)
+    key, white = torch.tensor(key, dtype=torch.int32), span(page)[1]
+    made = torch.empty(*page.shape[:2], page.shape[2] + 1, dtype=page.dtype)
+    for new, band in zip(made.split(BAND), page.split(BAND)):
+        new[..., :-1] = band
+        new[..., -1] = (band.to(torch.int32) != key).any(2).to(torch.int32) * white
+    return made
 
 
 def raw_mode(image):
@@ -389,10 +392,11 @@ def read_tiff(path):
         shapes = [(page.imagelength, page.imagewidth) for page in tiff.pages]
         inked = any(page.photometric == SEPARATED for page in tiff.pages)
         size = sum(page.nbytes for page in tiff.pages)
-        slices = tiff.series[0].shape[0] if len(about) == 1 and tiff.series[0].is_truncated else 1
-    if slices > 1:
-        raise PictureError(f"{path}: expected a directory for each page, got {slices} slices behind one; save it as a "
-                           "TIFF of several pages")  # fmt: skip
+        stack = len(about) == 1 and (tiff.pages[0].is_shaped or tiff.pages[0].is_imagej) and tiff.series[0]
+    if stack and stack.is_truncated:
+        shape = "x".join(map(str, stack.shape))
+        said = f"expected a directory for each page, got one for all {shape} numbers"
+        raise PictureError(f"{path}: {said}; save it as a TIFF of several pages")
     if not about or any(0 in shape for shape in shapes):
         raise PictureError(f"{path}: damaged or incomplete TIFF (no pages, or empty ones)")
     if max(height * width for height, width in shapes) > LARGEST:

@@ -381,9 +381,10 @@ def test_a_channel_without_a_meaning_gets_none(tmp_path):
 
 
 def test_slices_without_a_directory_are_not_lost_silently(tmp_path):
-    tifffile.imwrite(tmp_path / "x.tif", torch.zeros(5, 32, 40).numpy(), truncate=True)
-    with pytest.raises(pictures.PictureError, match="expected a directory for each page, got 5 slices behind one"):
-        pictures.read(tmp_path / "x.tif")
+    for name, options in (("shaped.tif", {}), ("imagej.tif", {"imagej": True})):
+        tifffile.imwrite(tmp_path / name, torch.zeros(5, 32, 40).numpy(), truncate=True, **options)
+        with pytest.raises(pictures.PictureError, match="expected a directory for each page, got one for all 5x32x40"):
+            pictures.read(tmp_path / name)
 
 
 def test_a_large_tiff_has_places_of_64_bits(tmp_path, monkeypatch):
