@@ -136,7 +136,7 @@ def upsampling_picture(path):
 
 
 def tape_picture(path):
-    """The graph of the example with its values and gradients, and the lines of its tape."""
+    """The graph of the example with its values and gradients, numbered as the lines of its tape."""
     linear, relu, add, criterion = Linear(1, 1, bias=False), ReLU(), Add(), MSE()
     linear.weight = torch.tensor([[3.0]])
     x, zero = torch.tensor([[2.0]]), torch.tensor([[0.0]])

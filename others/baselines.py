@@ -2,7 +2,7 @@
 
 import torch
 
-INSTALL = 'they need scikit-image: pip install "noise2noise-scratch[eval]"'
+INSTALL = 'they need scikit-image: pip install ".[eval]" in the folder of the project'
 
 
 def available():

@@ -9,7 +9,7 @@ def figure_maker():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('figures need matplotlib: pip install "noise2noise-scratch[plots]"') from error
+        raise ImportError('figures need matplotlib: pip install ".[plots]" in the folder of the project') from error
 
     def figure(width, height):
         drawn = Figure(figsize=(width, height), layout="constrained")

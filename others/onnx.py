@@ -16,7 +16,7 @@ def modules():
     try:
         from onnx import TensorProto, checker, helper, numpy_helper, reference
     except ImportError as error:
-        raise ImportError('ONNX needs onnx: pip install "noise2noise-scratch[export]"') from error
+        raise ImportError('ONNX needs onnx: pip install ".[export]" in the folder of the project') from error
     return helper, numpy_helper, TensorProto, checker, reference
 
 

@@ -41,7 +41,7 @@ KEPT_BY_PILLOW = ("icc_profile", "exif", "dpi", "xmp", "comment")
 KEPT_TAGS = (269, 271, 272, ORIENTATION, 285, 306, 315, XMP, 33432, 33723, 33550, 33922, 34264, 34735, 34736, 34737,
              42112, 42113)  # fmt: skip
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-INSTALL = '{} needs {}: pip install "noise2noise-scratch[images]"'
+INSTALL = '{} needs {}: pip install ".[images]" in the folder of the project'
 
 
 class PictureError(ValueError):

@@ -35,7 +35,7 @@ def typeset(folder, format="pdf"):
     try:
         import typst
     except ImportError as error:
-        raise ImportError('the report needs typst: pip install "noise2noise-scratch[report]"') from error
+        raise ImportError('the report needs typst: pip install ".[report]" in the folder of the project') from error
     options = {"root": folder, "ignore_system_fonts": True, "timestamp": 0, "ppi": 150}
     return typst.compile(folder / "report.typ", format=format, **options)
 

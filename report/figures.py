@@ -24,7 +24,7 @@ def figure(width, height, rows=1, columns=1, **options):
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('the report needs matplotlib: pip install "noise2noise-scratch[report]"') from error
+        raise ImportError('reports need matplotlib: pip install ".[report]" in the folder of the project') from error
     matplotlib.rcParams.update({
         "svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "STIXGeneral", "font.size": 7.5,
         "axes.titlesize": 7.5, "axes.linewidth": 0.5, "xtick.major.width": 0.5, "ytick.major.width": 0.5,

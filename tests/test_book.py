@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -122,9 +123,10 @@ def change(diff, root):
             (root / file).write_text(text.replace(old, new), encoding="utf-8")
 
 
-def test_the_new_layer_passes_all_tests_of_blocks(tmp_path):
+def test_the_new_layer_passes_the_linter_and_the_tests_of_blocks(tmp_path):
     """The chapter on new layers, followed to the letter in a copy of the project."""
     page = DOCS / "8-new-layer.md"
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for folder in ("others", "tests", "Miniproject_2"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     files = {file: listing for _, listing in listings(page, "python") if (file := file_of(listing))}
@@ -134,6 +136,9 @@ def test_the_new_layer_passes_all_tests_of_blocks(tmp_path):
         change(listing, tmp_path)
     layer, new = sorted(files)
     assert layer.startswith("others/nn/") and new.startswith("tests/nn/")
+    if find_spec("ruff"):
+        for check in (["check"], ["format", "--check"]):
+            subprocess.run([sys.executable, "-m", "ruff", *check, "others", new], cwd=tmp_path, check=True)
     everywhere = ["tests/nn/test_gradcheck.py", "tests/test_rules.py", "tests/nn/test_summary.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", new, *everywhere]
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}

@@ -40,5 +40,5 @@ def test_titles_of_the_comparison_name_the_psnr(tmp_path, monkeypatch):
 
 def test_a_missing_matplotlib_is_said_in_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
-    with pytest.raises(ImportError, match=r'pip install "noise2noise-scratch\[plots\]"'):
+    with pytest.raises(ImportError, match=r'pip install "\.\[plots\]" in the folder of the project'):
         figures.figure_maker()

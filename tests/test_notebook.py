@@ -12,8 +12,8 @@ LESS = [("generated_pairs(800)", "generated_pairs(60)"), ("generated_validation(
 
 
 def test_every_cell_runs(tmp_path, monkeypatch):
-    pytest.importorskip("nbclient", reason='needs nbclient: pip install "noise2noise-scratch[notebook]"')
-    pytest.importorskip("ipykernel", reason='needs ipykernel: pip install "noise2noise-scratch[notebook]"')
+    pytest.importorskip("nbclient", reason='needs nbclient: pip install ".[notebook]" in the folder of the project')
+    pytest.importorskip("ipykernel", reason='needs ipykernel: pip install ".[notebook]" in the folder of the project')
     pytest.importorskip("matplotlib")
     monkeypatch.syspath_prepend(str(FOLDER))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -457,5 +457,5 @@ def test_nothing_half_written_on_a_full_disk(tmp_path, monkeypatch):
 def test_a_missing_library_is_one_sentence(tmp_path, monkeypatch, library, suffix):
     path = written(tmp_path / f"x{suffix}", page_of(3, torch.uint8))
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ImportError, match=r'pip install "noise2noise-scratch\[images\]"'):
+    with pytest.raises(ImportError, match=r'pip install "\.\[images\]" in the folder of the project'):
         list(pictures.read(path).pages)

@@ -170,7 +170,7 @@ def test_another_number_of_pages_is_an_error(prepared, tmp_path):
 
 def test_without_typst_one_sentence_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "typst", None)
-    with pytest.raises(ImportError, match=r'pip install "noise2noise-scratch\[report\]"'):
+    with pytest.raises(ImportError, match=r'pip install "\.\[report\]" in the folder of the project'):
         build.typeset(tmp_path)
 
 

@@ -90,7 +90,7 @@ def test_without_scikit_image(here, course, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "skimage", None)
     status, table, _ = here("evaluate", "val_data.pkl")
     assert status == 0 and "SSIM " not in table.splitlines()[-2]
-    assert 'pip install "noise2noise-scratch[eval]"' in table
+    assert 'pip install ".[eval]" in the folder of the project' in table
 
 
 def test_two_pictures_of_one_name_are_named(here, tmp_path, folders, save):

@@ -112,5 +112,5 @@ def test_a_graph_that_differs_is_not_written(tmp_path, here, weights, monkeypatc
 def test_a_missing_onnx_is_one_sentence(here, weights, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     status, _, stderr = here("export", "--onnx", "x.onnx", "--weights", weights)
-    assert status == 1 and 'pip install "noise2noise-scratch[export]"' in stderr
+    assert status == 1 and 'pip install ".[export]" in the folder of the project' in stderr
     assert here("info", "--weights", "missing.pth")[0] == 1

@@ -219,7 +219,7 @@ def guided(arguments, targets):
     try:
         import atheris
     except ImportError as error:
-        raise ImportError('fuzzing with coverage needs atheris: pip install "noise2noise-scratch[fuzz]"; '
+        raise ImportError('fuzzing with coverage needs atheris: pip install ".[fuzz]" in the folder of the project; '
                           "or give --seconds") from error  # fmt: skip
     corpus = next((argument for argument in arguments[1:] if not argument.startswith("-")), None)
     if corpus:
