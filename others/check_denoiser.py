@@ -181,6 +181,14 @@ def predict_gives_the_same_for_uint8_and_float(Model):
 
 
 @check
+def predict_keeps_the_fractions_of_floats(Model):
+    model, pixels = Model(), images().float().clamp(1, 254)
+    expect(
+        not torch.equal(model.predict(pixels + 0.4), model.predict(pixels)), "0.4 more in every pixel changed nothing"
+    )
+
+
+@check
 def predict_treats_other_integers_as_pixels_or_refuses_them(Model):
     model = Model()
     for dtype in (torch.int16, torch.int32, torch.int64):
@@ -283,13 +291,14 @@ def predict_refuses_what_is_no_tensor(Model):
 @check
 def predict_treats_or_refuses_values_that_are_no_pixels(Model):
     model = Model()
-    for value in (float("nan"), float("inf"), -float("inf"), -1000.0, 1e6, 3e38):
-        pixels = images().float()
-        pixels[0, 0, 0, 0] = value
-        no, output = refused(lambda pixels=pixels: model.predict(pixels))
-        if not no:
-            expect(not output.isnan().any(), f"predict of an image with {value}: got NaN")
-            expect_pixels(f"predict of an image with {value}", output, pixels.shape)
+    for value in (float("nan"), float("inf"), -float("inf"), -1000.0, 1e6, 3e38, 1e300):
+        one, all_of_them = (images().to(torch.float64 if value == 1e300 else torch.float32) for _ in range(2))
+        one[0, 0, 0, 0] = all_of_them[0] = value
+        for what, pixels in ((f"an image with {value}", one), (f"an image of {value}", all_of_them)):
+            no, output = refused(lambda pixels=pixels: model.predict(pixels))
+            if not no:
+                expect(not output.isnan().any(), f"predict of {what}: got NaN")
+                expect_pixels(f"predict of {what}", output, pixels.shape)
 
 
 @check
@@ -430,8 +439,25 @@ def train_changes_the_weights(Model):
 @check
 def train_takes_seven_epochs(Model):
     model = Model()
+    twin = copy.deepcopy(model)
     model.train(*pairs(5), 7)
+    twin.train(*pairs(5), 1)
     expect_pixels("predict after 7 epochs", model.predict(images()), (2, 3, 32, 32))
+    expect(not torch.equal(model.predict(images()), twin.predict(images())), "7 epochs gave what 1 gives")
+
+
+@check
+def train_learns_from_both_versions_of_every_pair(Model):
+    model, (first, second) = Model(), pairs(64)
+    other = images(64, 3, 16, 16, seed=3)
+    late = torch.cat((second[:63], other[63:]))
+    outputs = []
+    for targets in (second, other, late):
+        twin = copy.deepcopy(model)
+        twin.train(first, targets, 1)
+        outputs.append(twin.predict(images()))
+    expect(not torch.equal(outputs[0], outputs[1]), "training on other targets gave the same")
+    expect(not torch.equal(outputs[0], outputs[2]), "training with another last target gave the same")
 
 
 @check
@@ -445,13 +471,16 @@ def train_takes_any_number_of_pairs(Model):
 
 @check
 def train_takes_uint8_and_float_alike(Model):
+    start, outputs = Model(), []
     for dtype in (torch.uint8, torch.float32):
-        model = Model()
+        model = copy.deepcopy(start)
         before = [version.to(dtype) for version in pairs(5)]
         given = [version.clone() for version in before]
         model.train(*given, 1)
         expect(all(map(torch.equal, given, before)), f"train changed its {dtype} input")
-        expect_pixels(f"predict after training on {dtype}", model.predict(images()), (2, 3, 32, 32))
+        outputs.append(model.predict(images()))
+        expect_pixels(f"predict after training on {dtype}", outputs[-1], (2, 3, 32, 32))
+    expect_same("training on uint8 against float", *outputs)
 
 
 @check
@@ -546,6 +575,20 @@ def loaded_weights_denoise_and_training_does_not_spoil_them(Model):
     model.train(*data.generated_pairs(32), 1)
     after = psnr(model.predict(noisy))
     expect(after > before - 0.1, f"load, train, predict: PSNR A fell from {before:.2f} to {after:.2f} dB")
+
+
+@check
+def loaded_weights_denoise_odd_sizes_to_the_border(Model):
+    """The last rows and columns too, which such sizes have beyond what strides divide."""
+    noisy, clean = (version[:, :, :31, :29] for version in data.generated_validation(20))
+    model = Model()
+    model.load_pretrained_model()
+    output = model.predict(noisy)
+    for where, part in (("all of it", (...,)), ("rows", (..., slice(-3, None), slice(None))),
+                        ("columns", (..., slice(-3, None)))):  # fmt: skip
+        before, after = (float((pixels[part].float() - clean[part]).square().mean()) for pixels in (noisy, output))
+        where = where if where == "all of it" else f"the last 3 {where}"
+        expect(after < before, f"31 x 29, {where}: mean squared error {after:.0f} of noisy images of {before:.0f}")
 
 
 @check

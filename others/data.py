@@ -11,6 +11,7 @@ import torch
 from . import checkpoint, pictures, simulation
 from .simulation import CELL, SIZE
 
+LARGEST = 1e9  # of pixels: far beyond any, and far below what overflows inside a network
 BILINEAR = 2  # among Pillow's ways to resize
 
 
@@ -26,7 +27,7 @@ def to_pixels(images):
 
 
 def check_images(images, what):
-    """Raise TypeError or ValueError unless `images` are pixels (N, 3, H, W): integers, or finite floats."""
+    """Raise TypeError or ValueError unless `images` are pixels (N, 3, H, W): integers, or floats within `LARGEST`."""
     if not isinstance(images, torch.Tensor):
         raise TypeError(f"{what}: expected a tensor (N, 3, H, W) with values in 0-255, got {type(images).__name__}")
     if images.dim() != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
@@ -37,6 +38,9 @@ def check_images(images, what):
     extremes = images.aminmax() if images.is_floating_point() and images.numel() else ()  # NaN if there is one
     if not all(extreme.isfinite() for extreme in extremes):
         raise ValueError(f"{what}: expected finite values in 0-255, got NaN or infinity")
+    if not all(extreme.abs() <= LARGEST for extreme in extremes):
+        least, greatest = map(float, extremes)
+        raise ValueError(f"{what}: expected values in 0-255, got {least:.3g} to {greatest:.3g}; scale them")
 
 
 def check_pairs(first, second, what):

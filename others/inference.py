@@ -19,7 +19,8 @@ def denoise(network, images, dtype=torch.float32, self_ensemble=False, pixels_at
     """
     views = [(turns, mirror) for turns in range(4) for mirror in (False, True)] if self_ensemble else [(0, False)]
     output = torch.zeros(images.shape, dtype=torch.float32, device=images.device)
-    at_once = max(1, pixels_at_once // (images.shape[2] * images.shape[3]))
+    height, width = (n + -n % network.multiple for n in images.shape[2:])
+    at_once = max(1, pixels_at_once // (height * width))
     pieces = [
         (source, target, view, tile)
         for source, target in zip(images.split(at_once), output.split(at_once))

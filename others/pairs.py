@@ -9,6 +9,10 @@ import torch
 from .noise import BLOCK, detail
 
 FAR = 0.75  # pixels of shift from which a pair counts as not aligned
+CLEAR = (
+    12,
+    18,
+)  # standard deviations of the correlation that its peak has to reach for a shift of more than a pixel, of one
 SMALLEST = 8 * BLOCK  # pixels of a side, to tell whether a pair is aligned and shares its noise
 COMMON = 0.7  # share of the noise in flat blocks from which two pictures count as sharing it
 
@@ -74,14 +78,16 @@ def middle(image, side=512):
 
 def shift(first, second):
     """(down, right): where the content of `first` is found in `second`, in whole pixels: the highest peak of the
-    phase correlation, smoothed by a pixel for the noise. (Kuglin & Hines 1975)"""
+    phase correlation, smoothed by a pixel for the noise; (0, 0) unless it stands out, as with little but noise it does
+    not. (Kuglin & Hines 1975)"""
     spectra = [torch.fft.rfft2(windowed(image)) for image in (first, second)]
     cross = spectra[1] * spectra[0].conj()
     cross = cross / cross.abs().clamp_min(1e-9) * low_pass(first.shape)
     surface = torch.fft.irfft2(cross, s=first.shape)
-    peak = int(surface.argmax())
-    found = divmod(peak, first.shape[1])
-    return tuple(p - n if p > n // 2 else p for p, n in zip(found, first.shape))
+    peak = divmod(int(surface.argmax()), first.shape[1])
+    found = tuple(p - n if p > n // 2 else p for p, n in zip(peak, first.shape))
+    clear = surface.max() > CLEAR[max(map(abs, found)) == 1] * surface.std()
+    return found if clear else (0, 0)
 
 
 def windowed(image):

@@ -55,7 +55,7 @@ class Run:
             "network": f"{type(network).__module__} {getattr(network, 'arguments', '')}",
             "epochs": epochs,
             "precision": str(dtype),
-            "pairs": fingerprint(pairs) if self.path and not workers.rank else None,
+            "pairs": fingerprint(pairs) if self.path else None,  # by all ranks, who wait for nobody meanwhile
             **recipe._asdict(),
         }
         self.optimizer, self.schedule = OPTIMIZERS[recipe.optimizer](network.param(), recipe), None

@@ -197,6 +197,57 @@ class Slow(Model):
         super().train(train_input, train_target, num_epochs, progress=False)
 
 
+class WholeFloats(Model):
+    def predict(self, test_input):
+        floats = isinstance(test_input, torch.Tensor) and test_input.is_floating_point()
+        return super().predict(test_input.floor() if floats else test_input)
+
+
+class RawBorder(Model):
+    """Rows beyond a multiple of 4 stay as they were."""
+
+    def predict(self, test_input):
+        output, whole = super().predict(test_input), test_input.shape[2] // 4 * 4
+        output[:, :, whole:] = test_input[:, :, whole:]
+        return output
+
+
+class Shifted(Model):
+    """Odd sizes come back one column to the right."""
+
+    def predict(self, test_input):
+        return super().predict(test_input).roll(test_input.shape[3] % 2, 3)
+
+
+class FloatsAreUnitInTraining(Model):
+    def train(self, *images_and_epochs):
+        *versions, epochs = images_and_epochs
+        versions = [version / 255 if version.is_floating_point() else version for version in versions]
+        super().train(*versions, epochs, progress=False)
+
+
+class LearnsTheIdentity(Model):
+    def train(self, train_input, train_target, num_epochs):
+        super().train(train_input, train_input, num_epochs, progress=False)
+
+
+class FirstBatchOnly(Model):
+    def train(self, train_input, train_target, num_epochs):
+        super().train(train_input[:32], train_target[:32], num_epochs, progress=False)
+
+
+class OneEpoch(Model):
+    def train(self, train_input, train_target, num_epochs):
+        super().train(train_input, train_target, min(num_epochs, 1), progress=False)
+
+
+class Overflows(Model):
+    def predict(self, test_input):
+        if not test_input.is_floating_point() or not test_input.isfinite().all():
+            return super().predict(test_input)
+        return super().predict(test_input.clamp(-1e6, 1e6)) + 0 * (test_input.float() * 10)
+
+
 class Hungry(Model):
     def predict(self, test_input):
         torch.ones(test_input.numel() * 400 if test_input.numel() > 500_000 else 1)
@@ -222,6 +273,14 @@ BROKEN = [
     (Vague, "predict_refuses_wrong_shapes", "expected the error to name (32, 32), got ValueError: wrong input"),
     (Vague, "predict_refuses_what_is_no_tensor", "expected the error to name NoneType"),
     (PassesNaN, "predict_treats_or_refuses_values_that_are_no_pixels", "image with nan: got NaN"),
+    (Overflows, "predict_treats_or_refuses_values_that_are_no_pixels", "an image with 3e+38: got NaN"),
+    (WholeFloats, "predict_keeps_the_fractions_of_floats", "0.4 more in every pixel changed nothing"),
+    (RawBorder, "loaded_weights_denoise_odd_sizes_to_the_border", "31 x 29, the last 3 rows: mean squared error"),
+    (Shifted, "loaded_weights_denoise_odd_sizes_to_the_border", "31 x 29, all of it: mean squared error"),
+    (FloatsAreUnitInTraining, "train_takes_uint8_and_float_alike", "training on uint8 against float: results differ"),
+    (LearnsTheIdentity, "train_learns_from_both_versions_of_every_pair", "training on other targets gave the same"),
+    (FirstBatchOnly, "train_learns_from_both_versions_of_every_pair", "with another last target gave the same"),
+    (OneEpoch, "train_takes_seven_epochs", "7 epochs gave what 1 gives"),
     (SharedBuffer, "predict_from_two_threads_at_once", "results differ by"),
     (FullBatchesOnly, "train_takes_any_number_of_pairs", "IndexError"),
     (Forgets, "train_changes_the_weights", "one epoch of training left predict as it was"),

@@ -127,6 +127,34 @@ def test_a_process_that_hangs_is_named(script, tmp_path, count):
     assert "rank 0 of 2: no answer from rank 1" in printed
 
 
+SLOW_PAIRS = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import torch
+from others import denoiser, workers
+from others.training import Recipe, fit
+workers.PATIENCE = 3.0
+
+def pairs(epoch):
+    time.sleep(5)
+    generator = torch.Generator().manual_seed(epoch)
+    return [torch.randint(0, 256, (6, 3, 8, 8), generator=generator, dtype=torch.uint8) for _ in range(2)]
+
+with workers.joined() as group:
+    network = denoiser.Denoiser(channels=(4, 8))
+    assert len(list(fit(network, pairs, 1, Recipe(), checkpoint=sys.argv[2], workers=group))) == 1
+"""
+
+
+def test_pairs_that_take_longer_than_the_patience(tmp_path):
+    """All processes draw them, also to tell whether a checkpoint is of this training; none waits for another."""
+    script = tmp_path / "script.py"
+    script.write_text(SLOW_PAIRS)
+    status, text = torchrun(2, script, ROOT, tmp_path / "training.pth")
+    assert status == 0, text
+    assert (tmp_path / "training.pth").is_file()
+
+
 def test_the_script_of_the_shipped_weights(tmp_path):
     """benchmarks/train_weights.py in two processes: the weights of one, written and reported once."""
     torch.save(data.generated_pairs(70), tmp_path / "train_data.pkl")

@@ -65,6 +65,15 @@ def test_tiles_give_what_the_whole_image_gives(network, pixels, monkeypatch, siz
         assert max(seen) <= max(at_once, (margins + 4 * network.multiple) ** 2)
 
 
+@pytest.mark.parametrize("size", [(1, 100), (9, 9), (1, 1), (8, 8)], ids=str)
+def test_images_that_are_extended_count_as_what_they_become(network, pixels, monkeypatch, size):
+    forward, seen = network.forward, []
+    monkeypatch.setattr(network, "forward", lambda x: (seen.append(x.numel() // 3), forward(x))[1])
+    inference.denoise(network, pixels(150, 3, *size), pixels_at_once=1024)
+    height, width = (-(-n // network.multiple) * network.multiple for n in size)
+    assert sum(seen) == 150 * height * width and max(seen) <= 1024
+
+
 def test_memory_does_not_grow_with_the_image(network, pixels, monkeypatch):
     forward, seen = network.forward, []
     monkeypatch.setattr(network, "forward", lambda x: (seen.append(x.numel() // 3), forward(x))[1])

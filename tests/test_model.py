@@ -140,6 +140,12 @@ WRONG_IMAGES = {
     "bool": (torch.zeros(2, 3, 8, 8).bool(), TypeError, ["uint8 or floating point", "got torch.bool"]),
     "NaN": (torch.full((2, 3, 8, 8), torch.nan), ValueError, ["finite values in 0-255", "got NaN"]),
     "infinity": (torch.full((2, 3, 8, 8), torch.inf), ValueError, ["finite values in 0-255", "infinity"]),
+    "what overflows": (torch.full((2, 3, 8, 8), 3e38), ValueError, ["values in 0-255", "got 3e+38 to 3e+38"]),
+    "what float32 lacks": (
+        torch.full((2, 3, 8, 8), -1e300, dtype=torch.float64),
+        ValueError,
+        ["values in 0-255", "got -1e+300"],
+    ),
 }
 wrong_images = pytest.mark.parametrize("images, error, parts", WRONG_IMAGES.values(), ids=WRONG_IMAGES)
 

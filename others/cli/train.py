@@ -92,13 +92,13 @@ def run_in(group, args):
     print(f"Training {model.module.NAME!r} on {described}.")
     fit = partial(training.fit, model.network, source, args.epochs, recipe, validation, model.dtype,
                   checkpoint=state_file(args) if args.resume else None, workers=group)  # fmt: skip
+    heading = training.expectation(*(source(0) if callable(source) else source))  # by all ranks: it takes time
     with torch.no_grad(), as_interrupt(signal.SIGTERM):
         if group.rank:
             with contextlib.suppress(KeyboardInterrupt):
                 training.collect(fit())
         else:
             about = {"data": described, "recipe": recipe._asdict(), "processes": group.size}
-            heading = training.expectation(*(source(0) if callable(source) else source))
             args.out.parent.mkdir(parents=True, exist_ok=True)
             with locked(args.out):
                 train(args, model, fit, heading, about)

@@ -101,10 +101,11 @@ def test_a_module_without_rule_is_named():
         ours.build(nn.Flatten())
 
 
-def test_a_graph_that_differs_is_not_written(tmp_path, here, weights, monkeypatch):
+@pytest.mark.parametrize("difference", [0.01, float("nan")])
+def test_a_graph_that_differs_is_not_written(tmp_path, here, weights, monkeypatch, difference):
     pytest.importorskip("onnx")
     right = ours.run
-    monkeypatch.setattr(ours, "run", lambda *arguments: right(*arguments) + 0.01)
+    monkeypatch.setattr(ours, "run", lambda *arguments: right(*arguments) + difference)
     status, _, stderr = here("export", "--onnx", "x.onnx", "--weights", weights)
     assert status == 1 and "differs" in stderr and not (tmp_path / "x.onnx").exists()
 

@@ -402,6 +402,16 @@ def test_shifts_are_found(shift):
     assert pairs.shift(*(image.float().mean(2) for image in (first, second))) == shift
 
 
+@pytest.mark.parametrize("contrast, sigma", [(0.0, 15), (0.1, 25), (0.3, 25), (1.0, 75), (1.0, 25)])
+def test_little_but_noise_is_not_called_a_shift(contrast, sigma):
+    """A wall, the sky, a picture taken in the dark: aligned, but little tells so."""
+    generator = torch.Generator().manual_seed(0)
+    for seed in range(8):
+        clean = 128 + contrast * (scene(seed, 128, 128).float() - 128)
+        first, second = (clean + sigma * torch.randn(clean.shape, generator=generator) for _ in range(2))
+        assert pairs.problem(first.permute(2, 0, 1), second.permute(2, 0, 1)) is None
+
+
 def test_patches_are_of_one_place_and_two_shots():
     """Scenes of constant pictures, whose values tell scene, shot and row."""
     rows = torch.arange(40.0).view(1, 40, 1).expand(3, 40, 50)
