@@ -9,10 +9,7 @@ import torch
 from .noise import BLOCK, detail
 
 FAR = 0.75  # pixels of shift from which a pair counts as not aligned
-CLEAR = (
-    12,
-    18,
-)  # standard deviations of the correlation that its peak has to reach for a shift of more than a pixel, of one
+CLEAR = 12, 18  # standard deviations that the correlation's peak has to reach: for a shift of more than a pixel, of one
 SMALLEST = 8 * BLOCK  # pixels of a side, to tell whether a pair is aligned and shares its noise
 COMMON = 0.7  # share of the noise in flat blocks from which two pictures count as sharing it
 
