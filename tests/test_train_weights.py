@@ -48,13 +48,17 @@ def test_a_grown_network_computes_what_the_small_one_did(name, small, large, pix
     assert before.std() > 1
 
 
+SMALL = "{'channels': (8, 12)}"
+
+
 def test_twice_the_same_command_gives_identical_weights(tmp_path, run_python):
     torch.save(data.generated_pairs(40), tmp_path / "train_data.pkl")
     for name in ("first.pth", "second.pth"):
         script = f"import runpy; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
         run_python(
-            script, tmp_path, "prescribed", "--data", tmp_path, "--epochs", 2, "--threads", 1, "--out", tmp_path / name
-        )
+            script, tmp_path, "prescribed", "--data", tmp_path, "--epochs", 2, "--threads", 1, "--out", tmp_path / name,
+            "--arguments", SMALL,
+        )  # fmt: skip
     first, second = (checkpoint.load_denoiser(tmp_path / name, "prescribed") for name in ("first.pth", "second.pth"))
     assert first["info"]["command"].startswith("python benchmarks/train_weights.py prescribed --data DATA --epochs 2")
     assert all(torch.equal(first["state"][key], second["state"][key]) for key in first["state"])
@@ -66,6 +70,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path, monkeypat
 
     def train(name, *options):
         command = ["prescribed", "--epochs", "3", "--precision", "fp32", "--threads", str(torch.get_num_threads())]
+        command += ["--arguments", SMALL]
         files = ["--data", str(tmp_path), "--out", str(tmp_path / name)]
         monkeypatch.setattr(sys, "argv", ["train_weights.py", *command, *files, *options])
         train_weights.main()
