@@ -19,7 +19,7 @@ def denoise(network, images, dtype=torch.float32, self_ensemble=False, pixels_at
     """
     views = [(turns, mirror) for turns in range(4) for mirror in (False, True)] if self_ensemble else [(0, False)]
     output = torch.zeros(images.shape, dtype=torch.float32, device=images.device)
-    height, width = (n + -n % network.multiple for n in images.shape[2:])
+    height, width = extended(network, images.shape[2:])
     at_once = max(1, pixels_at_once // (height * width))
     pieces = [
         (source, target, view, tile)
@@ -82,10 +82,15 @@ def extend(images, below, right):
     return images
 
 
+def extended(network, size):
+    """[height, width] up to what the network's strides divide."""
+    return [n + -n % network.multiple for n in size]
+
+
 def tiles(network, size, pixels_at_once):
     """Yield (tile of the input, part of the tile's output to keep, its place in the output) as (rows, columns)."""
-    extended = [n + -n % network.multiple for n in size]
-    sides = extended if extended[0] * extended[1] <= pixels_at_once else tile_sides(extended, pixels_at_once)
+    whole = extended(network, size)
+    sides = whole if whole[0] * whole[1] <= pixels_at_once else tile_sides(whole, pixels_at_once)
     axes = zip(size, sides, receptive_field(network), alignment(network))
     rows, columns = (list(cuts(*axis)) for axis in axes)
     for vertical in rows:

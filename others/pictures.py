@@ -119,8 +119,9 @@ def beside(left, right, about):
 
 def upright(page, about):
     """The page as the EXIF orientation has it shown, for files that hold no such data. (EXIF 2.32, 4.6.4)"""
-    page = page.transpose(0, 1) if orientation(about) > 4 else page
-    return page.flip([axis for axis, turned in enumerate(((3, 4, 7, 8), (2, 3, 6, 7))) if orientation(about) in turned])
+    number = orientation(about)
+    page = page.transpose(0, 1) if number > 4 else page
+    return page.flip([axis for axis, turned in enumerate(((3, 4, 7, 8), (2, 3, 6, 7))) if number in turned])
 
 
 def orientation(about):
