@@ -21,13 +21,15 @@ from math import prod
 
 from torch import empty
 
-from . import winograd
+from . import reference, winograd
 from .geometry import Geometry, overlap, phases, span, window
 from .windows import blocks, crop_or_pad, workspace
 
 
 def correlate(x, weight, size, geometry, bias=None):
     """(N, H, W, C_in), (C_out, C_in / groups, kh, kw) -> (N, *size, C_out), plus bias (C_out,) if there is one."""
+    if reference.is_plain(x, x.shape[1:], (*size, len(weight)), geometry):
+        return reference.correlate(x, weight, size, geometry, bias)
     few = weight.shape[0] < FEW_RESULTS and geometry.groups == 1
     if few and geometry.stride == (1, 1):  # a stride would throw most of the product away
         axes = zip(geometry.kernel_size, geometry.dilation, geometry.padding)
@@ -46,6 +48,8 @@ def scatter(y, weight, size, geometry, bias=None):
     once, nothing is folded.
     """
     channels = weight.shape[1] * geometry.groups
+    if reference.is_plain(y, (*size, channels), y.shape[1:], geometry):
+        return reference.scatter(y, weight, size, geometry, bias)
     if channels < FEW_RESULTS and geometry.groups == 1:
         return multiply_first(y, weight, size, geometry, bias)
     weight = transpose(weight, geometry.groups).flip(2, 3)
@@ -69,6 +73,8 @@ def scatter(y, weight, size, geometry, bias=None):
 
 def weight_gradient(x, y, geometry):
     """(N, H, W, C_in), (N, H', W', C_out) -> (C_out, C_in / groups, kh, kw), summed over the batch."""
+    if reference.is_plain(x, x.shape[1:], y.shape[1:], geometry):
+        return reference.weight_gradient(x, y, geometry)
     if winograd.pays_in_phases(x, y.shape[1:], geometry):
         whole = as_weight(new_gradient(x, y, geometry), geometry)
         for phase, taps, around in image_phases(x, geometry):
@@ -85,6 +91,9 @@ def weight_gradient(x, y, geometry):
 def correlate_and_gradient(x, weight, y, geometry):
     """(N, H, W, C_in), weight, (N, H', W', C_out) -> correlate(x, weight), of y's shape, and weight_gradient(x, y), of
     the weight's, from the same columns or tiles: what going backward through a transposed convolution takes."""
+    if reference.is_plain(x, x.shape[1:], y.shape[1:], geometry):
+        result = reference.correlate(x, weight, y.shape[1:3], geometry)
+        return result, reference.weight_gradient(x, y, geometry)
     result = empty(y.shape, dtype=x.dtype, device=x.device)
     return result, correlate_into_and_gradient(result, x, weight, y, geometry)
 
