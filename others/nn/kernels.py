@@ -102,7 +102,7 @@ def correlate_and_gradient(x, weight, y, geometry):
 
 # Where one way overtakes another, measured with the networks of benchmarks/speed.py on one and two AVX-512 cores
 FIRST = 0.9  # `multiply_first` is taken where its estimated cost is below this part of the other ways'
-COPY_CALLS = 6  # for columns: borders, the image between them, windows
+COPY_CALLS = 5  # for columns: borders, the image between them, windows
 WIDEN_CALLS = 5  # for a product of a width that is no multiple of NARROW
 TILE_CALLS = 12
 CALL = 400_000  # multiplications in the time that a call takes, whatever its size
@@ -326,7 +326,7 @@ def first_cost(images, height, width, inputs, channels, size, geometry, number_b
     tap and block; columns move every tap's operand, and their product is as wide as NARROW at least."""
     taps, move = prod(geometry.kernel_size), winograd.MOVE
     numbers = images * height * width * taps * channels
-    calls = (2 + taps) * -(-numbers * number_bytes // BLOCK_BYTES)
+    calls = (4 + taps) * -(-numbers * number_bytes // BLOCK_BYTES)
     copied = images * prod(size) * taps * inputs // prod(geometry.stride)
     columns = copied * max(channels, NARROW) + CALL * (1 if channels % NARROW == 0 else WIDEN_CALLS)
     if geometry.kernel_size != (1, 1) or geometry.stride != (1, 1):  # else the image is its own columns
