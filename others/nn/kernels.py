@@ -326,7 +326,7 @@ def first_cost(images, height, width, inputs, channels, size, geometry, number_b
     tap and block; columns move every tap's operand, and their product is as wide as NARROW at least."""
     taps, move = prod(geometry.kernel_size), winograd.MOVE
     numbers = images * height * width * taps * channels
-    calls = (4 + taps) * -(-numbers * number_bytes // BLOCK_BYTES)
+    calls = (3 + taps) * -(-numbers * number_bytes // BLOCK_BYTES)
     copied = images * prod(size) * taps * inputs // prod(geometry.stride)
     columns = copied * max(channels, NARROW) + CALL * (1 if channels % NARROW == 0 else WIDEN_CALLS)
     if geometry.kernel_size != (1, 1) or geometry.stride != (1, 1):  # else the image is its own columns
