@@ -118,6 +118,8 @@ class Module:
         if self.saved is None:
             raise RuntimeError(f"{self.name()}: backward called before forward, or after what it saved was released; "
                                "call forward first")  # fmt: skip
+        for name in self.parameter_names:
+            self.check_shape(name)
         values, written = self.saved
         if versions(values) != written:
             raise RuntimeError(f"{self.name()}: something was written in place into a tensor that backward needs; no "
@@ -196,9 +198,10 @@ class Module:
 
     def check_shape(self, name):
         """Raises RuntimeError for a parameter that `.data` gave another shape than it was made with."""
-        found, made = (tuple(tensor.shape) for tensor in (self.__dict__[name], self._gradients[name]))
-        if found != made:
-            raise RuntimeError(f"{self.name()}: expected {name} {made}, got {found}; another shape needs a new layer")
+        parameter, gradient = self.__dict__[name], self._gradients[name]
+        if parameter is not None and parameter.shape != gradient.shape:
+            raise RuntimeError(f"{self.name()}: expected {name} {tuple(gradient.shape)}, got {tuple(parameter.shape)}; "
+                               "another shape needs a new layer")  # fmt: skip
 
     def __setattr__(self, name, value):
         """Assigning to a parameter or its gradient copies into it: who holds it (an optimiser) sees the new values."""
@@ -301,8 +304,16 @@ class Module:
         return self.train(False)
 
     def __getstate__(self):
-        """What copies and pickles take along: not what the last forward saved. Pickled tensors lose their `grad`."""
-        return {**self.__dict__, "saved": None, "_shown": set()}
+        """What copies and pickles take along: not what the last forward saved."""
+        gradients = {name: self.gradient(name) for name in self.parameter_names}
+        return {**self.__dict__, "saved": None, "_gradients": gradients}
+
+    def __setstate__(self, state):
+        """Show gradients as `grad` again: pickled tensors come without."""
+        self.__dict__.update(state)
+        shown, self.__dict__["_shown"] = state.get("_shown", ()), set()
+        for name in shown:
+            self.gradient(name, show=True)
 
     def to(self, *args, memory_format=None, **kwargs):
         """Move and convert parameters and gradients, as `Tensor.to`. The tensors stay the same objects.
