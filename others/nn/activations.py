@@ -63,7 +63,7 @@ class LeakyReLU(Activation):
 
     def backward(self, grad_output):
         positive, grad_output = self.both(grad_output)
-        return (grad_output * self.negative_slope).where(~positive, grad_output)
+        return grad_output.where(positive, grad_output * self.negative_slope)
 
     def extra_repr(self):
         return f"negative_slope={self.negative_slope}"
