@@ -20,6 +20,8 @@ FILES = sorted(FRAMEWORK.rglob("*.py"))
 # ------------------------------------------------------------------------------------------------------------ imports
 
 ALLOWED = {"torch": {"empty", "cat", "arange"}, "torch.nn.functional": {"fold", "unfold"}}
+#: Module.gradient shows a gradient as `parameter.grad`, for torch's optimisers, unless autograd has the use of it.
+SHOWN = {"module.py": {"parameter.grad", "parameter.requires_grad"}}
 FORBIDDEN_NAMES = {"__import__", "eval", "exec", "import_module", "importlib"}
 FORBIDDEN_ATTRIBUTES = {"autograd", "grad", "grad_fn", "requires_grad", "requires_grad_", "retain_grad",
                         "register_hook", "enable_grad", "no_grad", "set_grad_enabled", "import_module"}  # fmt: skip
@@ -48,7 +50,7 @@ def test_all_files_are_audited():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FRAMEWORK)))
 def test_a_file_of_the_framework_imports_only_what_is_allowed(path):
     depth = len(path.relative_to(FRAMEWORK).parts)
-    assert list(forbidden(path.read_text(), depth)) == []
+    assert set(forbidden(path.read_text(), depth)) == SHOWN.get(path.name, set())
 
 
 @pytest.mark.parametrize("path", [Path(denoiser.__file__), Path(denoiser_bonus.__file__)], ids=lambda path: path.name)
