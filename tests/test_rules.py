@@ -128,7 +128,7 @@ BLOCKS = {
     "TransposeConv2d": lambda: nn.TransposeConv2d(4, 10, (3, 4), stride=2, padding=1, output_padding=1),
     "TransposeConv2d few": lambda: nn.TransposeConv2d(4, 3, 4, stride=2, padding=1),
     "UpsamplingConv2d": lambda: nn.UpsamplingConv2d(4, 10),
-    "NearestUpsampling": lambda: nn.NearestUpsampling((2, 1.5)),
+    "NearestUpsampling": lambda: nn.NearestUpsampling(scale_factor=(2, 1.5)),
     "Upsample": lambda: nn.Upsample(size=(9, 7)),
     "MaxPool2d": lambda: nn.MaxPool2d(3, 2, padding=1, ceil_mode=True),
     "Linear": lambda: nn.Linear(9, 5),
