@@ -21,7 +21,7 @@ from typing import NamedTuple
 from .. import noise, pictures
 from ..files import check_new
 from ..progress import tiles
-from .common import add_model_arguments, complain, load_model, one_line
+from .common import add_model_arguments, add_range_argument, complain, given_range, load_model, one_line
 
 ADVICE = "train on noisy pairs of your own (noise2noise train --help), then denoise with --weights"
 
@@ -40,11 +40,13 @@ def add_arguments(parser):
     parser.add_argument("-o", "--out", type=Path, metavar="OUT", help="file for one picture, folder for several")
     parser.add_argument("--force", action="store_true", help="replace results that are there already")
     parser.add_argument("--compare", action="store_true", help="also write NAME-compare: noisy | denoised")
+    add_range_argument(parser)
     parser.add_argument("--self-ensemble", action="store_true", help="average over 8 views: better, 8 times slower")
     add_model_arguments(parser)
 
 
 def run(args):
+    given_range(args)
     jobs = plan(args)
     model, started, failed, hints = load_model(args), time.perf_counter(), [], {}
     for job in jobs:
@@ -137,16 +139,16 @@ def denoise_file(model, job, args, hints):
     format = picture.format
     if job.target.suffix.lower() != job.source.suffix.lower():
         format = pictures.FORMATS[job.target.suffix.lower()]
-    compared = []
+    compared, ranges = [], pictures.range_of(job.source, given=args.range)
 
     def pages():
         for number, page in enumerate(picture.pages):
-            pixels = pictures.to_pixels(page)
+            pixels = pictures.to_pixels(page, ranges[page.dtype])
             with tiles(job.source.name) as advance:
                 denoised = model.predict(pixels, args.self_ensemble, advance)
             if not number and not args.weights:
                 note(hints, noise.look(pixels, denoised), job.source)
-            clean = pictures.with_colours(page, denoised)
+            clean = pictures.with_colours(page, denoised, ranges[page.dtype])
             if args.compare:
                 compared.append(pictures.beside(page, clean, picture.about))
             yield clean
@@ -154,8 +156,8 @@ def denoise_file(model, job, args, hints):
     pictures.write(job.target, picture._replace(format=format, pages=pages()), args.force)
     if args.compare:
         pictures.write(job.comparison, picture._replace(format=format, pages=compared), args.force)
-    if picture.note:
-        print(one_line(f"note: {job.source}: {picture.note}"), file=sys.stderr)
+    for text in filter(None, (picture.note, ranges.note())):
+        print(one_line(f"note: {job.source}: {text}"), file=sys.stderr)
     print(f"{job.source} -> {', '.join(map(str, outputs))} ({time.perf_counter() - started:.1f} s)", flush=True)
 
 

@@ -80,7 +80,8 @@ def load_pairs(args):
 
 
 def same_size(noisy, clean):
-    images = first_page(noisy), first_page(clean)
+    ranges = pictures.range_of(noisy, clean)  # one scale for what is compared
+    images = first_page(noisy, ranges), first_page(clean, ranges)
     data.check_pairs(*images, f"{noisy} and {clean}")
     return images
 

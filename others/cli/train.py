@@ -273,7 +273,8 @@ def scene_files(args):
 
 def load_scenes(files, unchecked):
     """{scene: pictures (3, H, W) in 0-255}, all found good. Raises ValueError that names the scenes that are not."""
-    scenes = {name: [first_page(file)[0] for file in shots] for name, shots in files.items()}
+    ranges = {name: pictures.range_of(*shots) for name, shots in files.items()}  # one scale for what is compared
+    scenes = {name: [first_page(file, ranges[name])[0] for file in shots] for name, shots in files.items()}
     wrong = {}
     for name, shots in scenes.items():
         found = [pairs.problem(*pair) for pair in combinations(shots, 2)]
