@@ -6,11 +6,13 @@ customary (0 to 1, 255, 1023, 4095 ...), if the picture fills that. Pixels outsi
 for no value are hidden from the network, by the mean of their surroundings, and keep their values.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
 
 BAND = 64  # rows that are worked on at once, for results that need no other copy of the picture
+LARGEST = torch.finfo(torch.float64).max
 KEPT = 2**22  # values that a range is found from: of more than so many every second one, every fourth ...
 TRIMMED = 1000  # of so many values one, at either end, does not count for the percentiles; three at least
 CUSTOMARY = 1, 255, 1023, 4095, 16383, 65535  # white, where black is 0
@@ -26,6 +28,13 @@ class Range(NamedTuple):
     high: float
     nodata: tuple = ()
     source: str = "type"
+
+    def __str__(self):
+        if not self.high > self.low:
+            return f"one value, {self.low:g}: left as it is"
+        digits = max(0, 3 - math.floor(math.log10(self.high - self.low)))
+        black, white = (f"{round(value, digits):.15g}" for value in self[:2])
+        return f"{black} is black, {white} white ({self.source})"
 
 
 class Declared(NamedTuple):
@@ -60,10 +69,9 @@ class Sample:
 
     def add(self, page, nodata=()):
         """The values of a page (H, W, C), without `nodata`, NaN and infinity."""
-        largest = torch.finfo(torch.float64).max
         for band in page.split(BAND):
             values = band.reshape(-1).to(torch.float64)
-            values = values[has_value(values, Range(-largest, largest, nodata))]
+            values = values[has_value(values, Range(-LARGEST, LARGEST, nodata))]
             if len(values):
                 self.extremes += values.aminmax()
                 self.parts.append(values[:: self.step])
@@ -131,11 +139,12 @@ def scaled(colours, range, clamped=False):
     too unless `clamped`."""
     made = torch.empty(colours.shape, dtype=torch.float32)
     scale = 255 / (range.high - range.low) if range.high > range.low else 0
+    limits = range._replace(low=-LARGEST, high=LARGEST) if clamped else range
     for new, band in zip(made.split(BAND), colours.split(BAND)):
         values = band.to(torch.float64)
-        values = values.masked_fill(~values.isfinite(), torch.nan)
-        values = values.clamp(range.low, range.high) if clamped else values
-        new.copy_(((values - range.low) * scale).masked_fill_(~has_value(values, range), torch.nan))
+        missing = ~has_value(values, limits)
+        values = (values.clamp(range.low, range.high) - range.low) * scale
+        new.copy_(values.masked_fill_(missing, torch.nan))
     return made
 
 

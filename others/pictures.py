@@ -32,6 +32,7 @@ FORMATS = {
     ".bmp": "BMP",
     ".webp": "WEBP",
 }
+EIGHT_BITS = "JPEG", "BMP", "WEBP"
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how such files begin: both byte orders, and BigTIFF
 BIG = 2**32 - 2**25  # bytes of pixels from which on a TIFF has places of 64 bits, as tifffile has it
@@ -95,9 +96,8 @@ class Ranges(dict):
 
     def note(self):
         """The ranges that are not the types' own, in words."""
-        said = {f"{each.low:g} is black, {each.high:g} white ({each.source})" for each in self.values()
-                if each.source not in ("type", "given")}  # fmt: skip
-        return "; ".join(sorted(said)) and f"{'; '.join(sorted(said))}; --range LOW HIGH sets it"
+        said = {str(each) for each in self.values() if each.source not in ("type", "given")}
+        return "; ".join(sorted(said)) + "; --range LOW HIGH sets it" if said else ""
 
 
 def range_of(*paths, given=None):
@@ -167,6 +167,15 @@ def with_colours(page, pixels, range=None):
     the range."""
     made = page.clone()
     from_255(colours_of(made), pixels[0].permute(1, 2, 0), range or page_range(page))
+    return made
+
+
+def in_eight_bits(page, range):
+    """A page of 16 bits for a format of 8, which has no other black and white than 0 and 255."""
+    if page.dtype != torch.uint16:
+        return page
+    made = (page.to(torch.float32) / 257).round().to(torch.uint8)
+    colours_of(made).copy_(scaled(colours_of(page), range, clamped=True).nan_to_num().round())
     return made
 
 
@@ -495,7 +504,8 @@ def guessed(tiff, page):
     if sample_axis(tiff, page):
         return ""
     shape = "x".join(map(str, tiff.series[0].shape))
-    return f"{shape} without names of its axes: taken as planes of R, G, B; slices need them (metadata axes ZYX)"
+    colours = ", ".join(["R", "G", "B", "alpha"][: page.samplesperpixel])
+    return f"{shape} without names of its axes: taken as planes of {colours}; slices need them (metadata axes ZYX)"
 
 
 def declared(page):
@@ -729,6 +739,7 @@ def as_image(page, format, path):
 
 def eight_bits(page, path):
     """A page of 16 bits rounded to 8."""
-    if page.is_floating_point():
-        raise PictureError(f"{path}: floating point fits into a TIFF alone; choose a name in .tif")
+    if page.dtype not in (torch.uint8, torch.uint16):
+        kind = "floating point" if page.is_floating_point() else str(page.dtype).removeprefix("torch.")
+        raise PictureError(f"{path}: {kind} fits into a TIFF alone; choose a name in .tif")
     return (page.to(torch.float32) / 257).round().to(torch.uint8) if page.dtype == torch.uint16 else page

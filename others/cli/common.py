@@ -1,5 +1,6 @@
 """What several commands share: the model and its options, pixels of picture files."""
 
+import argparse
 import math
 import os
 import sys
@@ -23,14 +24,20 @@ def add_model_arguments(parser):
 
 def add_range_argument(parser):
     said = "the pictures' black and white, in their own numbers, instead of those declared or found"
-    parser.add_argument("--range", nargs=2, type=float, metavar=("LOW", "HIGH"), help=said)
+    parser.add_argument("--range", nargs=2, type=float, action=LowHigh, metavar=("LOW", "HIGH"), help=said)
 
 
-def given_range(args):
-    """(LOW, HIGH) or None; leaves with status 2 if they are no range."""
-    if args.range and not -math.inf < args.range[0] < args.range[1] < math.inf:
-        args.parser.error("--range {:g} {:g}: expected LOW below HIGH".format(*args.range))
-    return args.range
+class LowHigh(argparse.Action):
+    def __call__(self, parser, args, values, option_string=None):
+        if not -math.inf < values[0] < values[1] < math.inf:
+            parser.error("--range {:g} {:g}: expected LOW below HIGH".format(*values))
+        args.range = tuple(values)
+
+
+def say_range(source, ranges):
+    """A line on stderr about black and white that are not the type's own."""
+    if ranges.note():
+        print(one_line(f"note: {source}: {ranges.note()}"), file=sys.stderr)
 
 
 def new_model(args):

@@ -6,11 +6,12 @@ examples:
   noise2noise denoise pictures -o out --denoiser rednet --self-ensemble
   noise2noise denoise "pictures/*.png" -o out --force --weights own.pth
 
-PNG, JPEG, TIFF, BMP and WebP, grey, RGB and RGBA, 8 and 16 bit; floating-point TIFF, where 0 is black and 1 white, or
-the page's own extremes beyond. What is written has the format, the depth, the pages, the alpha channel, the colour
-profile, EXIF data, XMP and texts of what was read; CMYK becomes RGB. An -o FILE with another suffix converts. JPEG and
-WebP are written at quality 95. No input is ever overwritten. A bad file does not stop the others: it is named at the
-end, and the exit status is 1. For a folder without -o, the results go to FOLDER-denoised."""
+PNG, JPEG, TIFF, BMP and WebP, grey, RGB and RGBA, 8 and 16 bit; TIFF of 32 bits and floating point too. Black and white
+are the type's own in 8 bits, else what the file declares or its pixels show, or --range; a note says which. Pixels
+beyond, NaN and no data are kept as they came. What is written has the format, the depth, the pages, the alpha channel,
+the colour profile, EXIF data, XMP and texts of what was read; CMYK becomes RGB. An -o FILE with another suffix
+converts. JPEG and WebP are written at quality 95. No input is ever overwritten. A bad file does not stop the others: it
+is named at the end, and the exit status is 1. For a folder without -o, the results go to FOLDER-denoised."""
 
 import glob
 import sys
@@ -21,7 +22,7 @@ from typing import NamedTuple
 from .. import noise, pictures
 from ..files import check_new
 from ..progress import tiles
-from .common import add_model_arguments, add_range_argument, complain, given_range, load_model, one_line
+from .common import add_model_arguments, add_range_argument, complain, load_model, one_line, say_range
 
 ADVICE = "train on noisy pairs of your own (noise2noise train --help), then denoise with --weights"
 
@@ -46,7 +47,6 @@ def add_arguments(parser):
 
 
 def run(args):
-    given_range(args)
     jobs = plan(args)
     model, started, failed, hints = load_model(args), time.perf_counter(), [], {}
     for job in jobs:
@@ -149,6 +149,8 @@ def denoise_file(model, job, args, hints):
             if not number and not args.weights:
                 note(hints, noise.look(pixels, denoised), job.source)
             clean = pictures.with_colours(page, denoised, ranges[page.dtype])
+            if format in pictures.EIGHT_BITS:
+                page, clean = (pictures.in_eight_bits(each, ranges[each.dtype]) for each in (page, clean))
             if args.compare:
                 compared.append(pictures.beside(page, clean, picture.about))
             yield clean
@@ -156,8 +158,9 @@ def denoise_file(model, job, args, hints):
     pictures.write(job.target, picture._replace(format=format, pages=pages()), args.force)
     if args.compare:
         pictures.write(job.comparison, picture._replace(format=format, pages=compared), args.force)
-    for text in filter(None, (picture.note, ranges.note())):
-        print(one_line(f"note: {job.source}: {text}"), file=sys.stderr)
+    if picture.note:
+        print(one_line(f"note: {job.source}: {picture.note}"), file=sys.stderr)
+    say_range(job.source, ranges)
     print(f"{job.source} -> {', '.join(map(str, outputs))} ({time.perf_counter() - started:.1f} s)", flush=True)
 
 
