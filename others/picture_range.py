@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 BAND = 64  # rows that are worked on at once, for results that need no other copy of the picture
-LARGEST = torch.finfo(torch.float64).max
+LARGEST, SMALLEST = 1e300, 1e-300  # of values, and of the difference between black and white, which must not overflow
 KEPT = 2**22  # values that a range is found from: of more than so many every second one, every fourth ...
 TRIMMED = 1000  # of so many values one, at either end, does not count for the percentiles; three at least
 CUSTOMARY = 1, 255, 1023, 4095, 16383, 65535  # white, where black is 0
@@ -75,8 +75,8 @@ class Sample:
             if len(values):
                 self.extremes += values.aminmax()
                 self.parts.append(values[:: self.step])
-        while sum(map(len, self.parts)) > KEPT:
-            self.parts, self.step = [torch.cat(self.parts)[::2]], self.step * 2
+            while sum(map(len, self.parts)) > KEPT:
+                self.parts, self.step = [torch.cat(self.parts)[::2]], self.step * 2
 
     def range(self, dtype, declared=None):
         """The range of all that was added."""
@@ -138,7 +138,7 @@ def scaled(colours, range, clamped=False):
     """(H, W, C) of any type -> float32, black at 0 and white at 255; NaN without a value, which is beyond the range
     too unless `clamped`."""
     made = torch.empty(colours.shape, dtype=torch.float32)
-    scale = 255 / (range.high - range.low) if range.high > range.low else 0
+    scale = 255 / (range.high - range.low) if range.high - range.low > SMALLEST else 0
     limits = range._replace(low=-LARGEST, high=LARGEST) if clamped else range
     for new, band in zip(made.split(BAND), colours.split(BAND)):
         values = band.to(torch.float64)

@@ -82,6 +82,13 @@ def test_a_picture_comes_out_the_same_in_every_storage(denoised, brightness):
     assert min(reached) > in_8_bits - 0.1 and min(reached) > psnr(stored(noisy, torch.float32), clean) + 4
 
 
+@pytest.mark.parametrize("size", [1e-310, 1e-30, 1e30, 4e299])
+def test_the_size_of_numbers_makes_nothing_of_them(denoised, size):
+    page = stored(noisy_scene()[1], torch.float64, size, -size)
+    result = denoised(page)
+    assert result.isfinite().all() and float(result.abs().max()) <= size
+
+
 def test_low_counts_stay_counts(denoised):
     """Photons, 20 on average: integers of 0 to about 60, zeros where there was no light."""
     light = 40 * scene()
