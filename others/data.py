@@ -156,8 +156,7 @@ def photo_files(folder):
 
 def load_photo(file, smallest):
     """uint8 (3, H, W), enlarged if a side is shorter than `smallest`. Raises as `pictures.read` does."""
-    page = next(iter(pictures.read(file).pages))
-    photo = pictures.to_pixels(page)[0].round().to(torch.uint8)
+    photo = next(pictures.pages(file))[0].round().to(torch.uint8)
     scale = smallest / min(photo.shape[1:])
     if scale > 1:
         image = pictures.as_image(photo.permute(1, 2, 0), "PNG", file)

@@ -1,11 +1,14 @@
 """Picture files in and out: PNG, JPEG, BMP, WebP and TIFF, 8 and 16 bit, with what the file says about them.
 
-A page is a tensor (H, W, C), uint8 or uint16, or floating point from a TIFF; C is 1 grey, 2 grey and alpha, 3 RGB,
-4 RGBA. Needs Pillow, and tifffile for TIFF: the extra `images`.
+A page is a tensor (H, W, C), uint8 or uint16, or from a TIFF int16, uint32, int32 or floating point; C is 1 grey,
+2 grey and alpha, 3 RGB, 4 RGBA. Channels that are neither, slices among them, are pages by themselves. What black and
+white are is decided in `picture_range`. Needs Pillow, and tifffile for TIFF: the extra `images`.
 """
 
 import io
+import itertools
 import logging
+import math
 import re
 import struct
 import warnings
@@ -18,6 +21,7 @@ from typing import NamedTuple
 import torch
 
 from .files import replacing
+from .picture_range import BAND, Declared, Range, Sample, from_255, lacking, own, scaled, to_255
 
 FORMATS = {
     ".png": "PNG",
@@ -28,18 +32,21 @@ FORMATS = {
     ".bmp": "BMP",
     ".webp": "WEBP",
 }
+EIGHT_BITS = "JPEG", "BMP", "WEBP"
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how such files begin: both byte orders, and BigTIFF
 BIG = 2**32 - 2**25  # bytes of pixels from which on a TIFF has places of 64 bits, as tifffile has it
 LARGEST = 178_956_970  # pixels of a page: where Pillow stops too, for larger ones are mostly made to fill the memory
-BAND = 64  # rows that are worked on at once, for results that need no other copy of the picture
 ORIENTATION = 274  # the tag, in EXIF data and in TIFF
 XMP = 700
 SEPARATED = 5  # a TIFF's photometric interpretation: inks
+NODATA = 42113  # the tag of a TIFF with GDAL's value for pixels that have none
+GDAL = 42112  # GDAL's XML
+LIMITS = (340, 341), (280, 281)  # tags with a TIFF's least and greatest value, of any type and of 16 bits
 KEPT_BY_PILLOW = ("icc_profile", "exif", "dpi", "xmp", "comment")
 # Tags of a TIFF that stay true of its denoised pixels: names, makers, dates, XMP, rights, IPTC; GeoTIFF's and GDAL's.
 KEPT_TAGS = (269, 271, 272, ORIENTATION, 285, 306, 315, XMP, 33432, 33723, 33550, 33922, 34264, 34735, 34736, 34737,
-             42112, 42113)  # fmt: skip
+             GDAL, NODATA, *LIMITS[0], *LIMITS[1])  # fmt: skip
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 INSTALL = '{} needs {}: pip install ".[images]" in the folder of the project'
 
@@ -52,6 +59,7 @@ class Picture(NamedTuple):
     """`pages` can be gone through once: a page is read when it is asked for. `about` is what goes into the new file as
     it came: icc_profile, exif, dpi, xmp, comment, duration, loop, chunks of a PNG, and for TIFF the arguments of
     tifffile's writer, page by page. `note` says what cannot stay as it is. `size` is that of a TIFF's pages, in bytes.
+    `deep` tells whether there are types other than uint8, `declared` what the file says of its values.
     """
 
     format: str
@@ -59,6 +67,8 @@ class Picture(NamedTuple):
     about: dict
     note: str = ""
     size: int = 0
+    deep: bool = False
+    declared: Declared = Declared()
 
 
 def picture_files(folder):
@@ -76,13 +86,58 @@ def unwritten(suffix):
     return suffix.lower() in Image.registered_extensions().keys() - FORMATS.keys()
 
 
-def span(page):
-    """The values of black and white: 0 and 255 or 65535; of floating point 0 and 1, or the page's own extremes where
-    they lie beyond."""
-    if not page.is_floating_point():
-        return 0, 65535 if page.dtype == torch.uint16 else 255
-    least, greatest = colours_of(page).aminmax()
-    return min(0.0, float(least)), max(1.0, float(greatest))
+class Ranges(dict):
+    """{type: Range}; a type that no page has been seen of has its own, or that which was `given`."""
+
+    given, nodata = None, ()
+
+    def __missing__(self, dtype):
+        return Range(*(self.given or own(dtype)), self.nodata, "given" if self.given else "type")
+
+    def note(self):
+        """The ranges that are not the types' own, in words."""
+        said = {str(each) for each in self.values() if each.source not in ("type", "given")}
+        return "; ".join(sorted(said)) + "; --range LOW HIGH sets it" if said else ""
+
+
+def range_of(*paths, given=None):
+    """The Ranges that all pages of all these files have in common. given: (black, white) instead.
+
+    Raises as `read` does.
+    """
+    ranges, samples, declared = Ranges(), {}, set()
+    ranges.given = given
+    for picture in map(read, paths):
+        declared.add(picture.declared[:2])
+        ranges.nodata += tuple(value for value in picture.declared.nodata if value not in ranges.nodata)
+        for page in picture.pages if picture.deep and not given else ():
+            if page.dtype != torch.uint8:
+                samples.setdefault(page.dtype, Sample()).add(colours_of(page), picture.declared.nodata)
+    said = Declared(*(declared.pop() if len(declared) == 1 else (None, None)), ranges.nodata)
+    ranges.update({dtype: sample.range(dtype, said) for dtype, sample in samples.items()})
+    return ranges
+
+
+def pages(path, ranges=None):
+    """Yield every page of a file, upright, as pixels (1, 3, H, W) in 0-255: uint8 of 8 bits, float32 of other types.
+
+    ranges: `range_of` this file by default; of all files together for what is to be compared. Values beyond are black
+    and white. Raises as `read` does, and PictureError for pixels that are NaN, infinite or stand for no value.
+    """
+    ranges, picture = range_of(path) if ranges is None else ranges, read(path)
+    for page in picture.pages:
+        colours, range = colours_of(page), ranges[page.dtype]
+        if page.dtype != torch.uint8 or range[:3] != (0, 255, ()):
+            colours = scaled(colours, range, clamped=True)
+            if lacking(colours):
+                said = "expected a value in every pixel, got NaN, infinity or no data; replace them first"
+                raise PictureError(f"{path}: {said}")
+        yield as_batch(upright(colours, picture.about))
+
+
+def as_batch(colours):
+    """(H, W, C) -> (1, 3, H, W). Grey is repeated."""
+    return colours.permute(2, 0, 1).unsqueeze(0).expand(1, 3, -1, -1)
 
 
 def colours_of(page):
@@ -90,23 +145,37 @@ def colours_of(page):
     return page[..., : 3 if page.shape[2] > 2 else 1]
 
 
-def to_pixels(page):
-    """(H, W, C) -> the colours as pixels (1, 3, H, W) in 0-255: uint8, or float32 for others. Grey is repeated."""
-    colours = colours_of(page).permute(2, 0, 1).unsqueeze(0)
-    if page.dtype != torch.uint8:
-        black, white = span(page)
-        colours = colours.to(torch.float32, copy=True).sub_(black).mul_(255 / (white - black))
-    return colours.expand(1, 3, -1, -1)
+def page_range(page):
+    """The range of a page by itself."""
+    if page.dtype == torch.uint8:
+        return Range(*own(page.dtype))
+    sample = Sample()
+    sample.add(colours_of(page))
+    return sample.range(page.dtype)
 
 
-def with_colours(page, pixels):
-    """A page like `page`, its alpha included, with the colours of `pixels` (1, 3, H, W) in 0-255."""
-    made, (black, white) = page.clone(), span(page)
-    for new, colours in zip(colours_of(made).split(BAND), pixels[0].permute(1, 2, 0).split(BAND)):
-        if new.shape[2] == 1:
-            colours = colours.mean(2, keepdim=True)
-        values = colours * ((white - black) / 255) + black
-        new.copy_(values if page.is_floating_point() else values.round())
+def to_pixels(page, range=None):
+    """(H, W, C) -> the colours as pixels (1, 3, H, W) in 0-255: uint8, or float32 for others. Pixels outside the range,
+    by default the page's own, are like their surroundings. Grey is repeated."""
+    range = range or page_range(page)
+    as_it_is = page.dtype == torch.uint8 and range[:3] == (0, 255, ())
+    return as_batch(colours_of(page) if as_it_is else to_255(colours_of(page), range))
+
+
+def with_colours(page, pixels, range=None):
+    """A page like `page`, with the colours of `pixels` (1, 3, H, W) in 0-255. Its alpha is kept, and what is outside
+    the range."""
+    made = page.clone()
+    from_255(colours_of(made), pixels[0].permute(1, 2, 0), range or page_range(page))
+    return made
+
+
+def in_eight_bits(page, range):
+    """A page of 16 bits for a format of 8, which has no other black and white than 0 and 255."""
+    if page.dtype != torch.uint16:
+        return page
+    made = (page.to(torch.float32) / 257).round().to(torch.uint8)
+    colours_of(made).copy_(scaled(colours_of(page), range, clamped=True).nan_to_num().round())
     return made
 
 
@@ -162,6 +231,7 @@ def read(path):
         format = "JPEG" if phone else image.format
         if format not in FORMATS.values():
             raise PictureError(f"{path}: expected PNG, JPEG, TIFF, BMP or WebP, got {format}")
+        deep = "16" in raw_mode(image)  # before the texts of a PNG are asked for, which loads it
         about = {key: image.info[key] for key in KEPT_BY_PILLOW if image.info.get(key)}
         if format == "PNG":
             about["chunks"] = png_chunks(image)
@@ -169,7 +239,7 @@ def read(path):
         mode = image.mode
     if frames > 1:
         about |= {"duration": durations(path, frames), "loop": image.info.get("loop", 0)}
-    picture = Picture(format, (pillow_page(path, frame) for frame in range(frames)), about)
+    picture = Picture(format, (pillow_page(path, frame) for frame in range(frames)), about, deep=deep)
     return in_rgb(picture) if mode == "CMYK" else picture
 
 
@@ -240,7 +310,7 @@ def with_key(page, key):
     11.3.1.1)"""
     if key is None or page.shape[2] in (2, 4) or page.is_floating_point():
         return page
-    key, white = torch.tensor(key, dtype=torch.int32), span(page)[1]
+    key, white = torch.tensor(key, dtype=torch.int32), own(page.dtype)[1]
     made = torch.empty(*page.shape[:2], page.shape[2] + 1, dtype=page.dtype)
     for new, band in zip(made.split(BAND), page.split(BAND)):
         new[..., :-1] = band
@@ -279,17 +349,10 @@ def as_pillow_reads(path, image):
         low, high = (1, 0) if image.mode.endswith("B") else (0, 1)
         return joined(values[..., high], values[..., low])
     if image.mode == "F":
-        return finite(path, from_bytes(image.tobytes(), torch.float32, *image.size))
+        return from_bytes(image.tobytes(), torch.float32, *image.size)
     if image.mode not in MODES.values():
         image = converted(path, image)
     return from_bytes(image.tobytes(), torch.uint8, *image.size)
-
-
-def finite(path, page):
-    """The page, of floating point. Raises PictureError for NaN and infinity."""
-    if not all(extreme.isfinite() for extreme in page.aminmax()):
-        raise PictureError(f"{path}: expected numbers in every pixel, got NaN or infinity; replace them first")
-    return page
 
 
 def converted(path, image):
@@ -353,22 +416,39 @@ def tiff_pages(path):
     """Yield the pages: through tifffile, or through Pillow what needs a codec that tifffile does not bring."""
     with opened_tiff(path) as tiff:
         for number, page in enumerate(tiff.pages):
-            yield tiff_page(path, page) if plain(page) else pillow_page(path, number)
+            made = tiff_page(path, page) if plain(page) else pillow_page(path, number)
+            yield from made.split(1 if planes(tiff, page) else made.shape[2], 2)
 
 
 def plain(page):
-    """Whether tifffile reads the page by itself: grey or RGB, uncompressed or deflated."""
-    return page.photometric in (0, 1, 2) and page.compression in (1, 8, 32946) and page.predictor in (1, 2)
+    """Whether tifffile reads the page by itself: grey or RGB of whole bytes, uncompressed or deflated."""
+    known = page.photometric in (0, 1, 2) and page.compression in (1, 8, 32946) and page.predictor in (1, 2)
+    return known and page.bitspersample % 8 == 0
+
+
+def planes(tiff, page):
+    """How many pictures are in a page: its channels, unless they are R, G, B, or grey and alpha; then 0. What the
+    file's axes call anything but samples, such as Z, is no colour, though tifffile has the page say so."""
+    if page.samplesperpixel == 1 or not plain(page):
+        return 0
+    alpha = page.samplesperpixel == 2 and tuple(page.extrasamples) in ((1,), (2,))
+    colours = alpha if page.photometric < 2 else sample_axis(tiff, page) in ("S", None)
+    return 0 if colours else page.samplesperpixel
+
+
+def sample_axis(tiff, page):
+    """What a file written by tifffile calls the axis of its channels; None if it calls the axes nothing."""
+    axes = tiff.shaped_metadata[0].get("axes") if tiff.is_shaped else None
+    return axes and axes[-3 if page.planarconfig == 2 else -1]
 
 
 def tiff_page(path, page):
     """One page through tifffile -> (H, W, C)."""
-    kinds = ("uint8", "uint16", "float16", "float32", "float64")
-    if page.dtype is None or page.dtype.name not in kinds or page.samplesperpixel > 4:
+    kinds = ("uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
+    if page.dtype is None or page.dtype.name not in kinds or (page.photometric == 2 and page.samplesperpixel > 4):
         found = f"{page.samplesperpixel} channels of {page.dtype}"
-        raise PictureError(f"{path}: expected grey or RGB of 8 or 16 bits or floating point, got {found}; convert it")
+        raise PictureError(f"{path}: expected grey or RGB of 8 to 32 bits or floating point, got {found}; convert it")
     pixels = torch.from_numpy(page.asarray())
-    pixels = finite(path, pixels) if pixels.is_floating_point() else pixels
     separate = page.samplesperpixel > 1 and page.planarconfig == 2
     pixels = pixels.permute(1, 2, 0) if separate else pixels
     pixels = pixels.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
@@ -378,7 +458,7 @@ def tiff_page(path, page):
 def straight(page):
     """The page, whose colours are multiplied by alpha, with its colours themselves: as other formats have them, and as
     Pillow reads it."""
-    page, white = page.clone(), 1.0 if page.is_floating_point() else span(page)[1]
+    page, white = page.clone(), own(page.dtype)[1]
     for band in page.split(BAND):
         values = band.to(torch.float64)
         colours = (values[..., :-1] * (white / values[..., -1:].clamp_min(1e-9))).clamp_max(white)
@@ -389,10 +469,12 @@ def straight(page):
 def read_tiff(path):
     with opened_tiff(path) as tiff:
         check_chain(path, tiff)
-        about = [page_about(page) for page in tiff.pages]
+        about = [page_about(page, planes(tiff, page)) for page in tiff.pages]
         shapes = [(page.imagelength, page.imagewidth) for page in tiff.pages]
         inked = any(page.photometric == SEPARATED for page in tiff.pages)
         size = sum(page.nbytes for page in tiff.pages)
+        deep = any(page.dtype != "uint8" for page in tiff.pages)
+        said, note = (declared(tiff.pages[0]), guessed(tiff, tiff.pages[0])) if about else (Declared(), "")
         stack = len(about) == 1 and (tiff.pages[0].is_shaped or tiff.pages[0].is_imagej) and tiff.series[0]
     if stack and stack.is_truncated:
         shape = "x".join(map(str, stack.shape))
@@ -402,7 +484,7 @@ def read_tiff(path):
         raise PictureError(f"{path}: damaged or incomplete TIFF (no pages, or empty ones)")
     if max(height * width for height, width in shapes) > LARGEST:
         raise PictureError(f"{path}: more than {LARGEST:,} pixels; cut it into parts")
-    picture = Picture("TIFF", tiff_pages(path), {"tiff": about, **outside_tiff(about[0])}, size=size)
+    picture = Picture("TIFF", tiff_pages(path), {"tiff": about, **outside_tiff(about[0])}, note, size, deep, said)
     return in_rgb(picture) if inked else picture
 
 
@@ -413,6 +495,46 @@ def check_chain(path, tiff):
         if page.offset in seen:
             raise PictureError(f"{path}: damaged or incomplete TIFF (its pages go in a circle)")
         seen.add(page.offset)
+
+
+def guessed(tiff, page):
+    """What is not sure: three or four planes became R, G, B by tifffile's own guess."""
+    if page.samplesperpixel == 1 or page.planarconfig != 2 or not tiff.is_shaped or planes(tiff, page):
+        return ""
+    if sample_axis(tiff, page):
+        return ""
+    shape = "x".join(map(str, tiff.series[0].shape))
+    colours = ", ".join(["R", "G", "B", "alpha"][: page.samplesperpixel])
+    return f"{shape} without names of its axes: taken as planes of {colours}; slices need them (metadata axes ZYX)"
+
+
+def declared(page):
+    """What a TIFF says of its values: the least and the greatest, by tags or fewer bits than the type has; GDAL's value
+    for no data. Nonsense says nothing."""
+    tags = {tag.code: tag.value for tag in page.tags.values()}
+    nodata = tuple(number(page, value) for value in numbers(tags.get(NODATA)))
+    if page.dtype is not None and page.bitspersample < page.dtype.itemsize * 8:
+        return Declared(0, 2**page.bitspersample - 1, nodata)
+    for least, greatest in LIMITS:
+        low, high = min(numbers(tags.get(least, 0)), default=None), max(numbers(tags.get(greatest)), default=None)
+        if None not in (low, high) and low < high:
+            return Declared(low, high, nodata)
+    return Declared(nodata=nodata)
+
+
+def numbers(value):
+    """The finite numbers that a tag holds, one or some, or a text of one; none if it holds anything else."""
+    values = value if isinstance(value, tuple) else (value,)
+    try:
+        values = [float(each.strip("\0 ") if isinstance(each, str) else each) for each in values]
+    except (ValueError, TypeError, OverflowError):
+        return []
+    return [each for each in values if math.isfinite(each)]
+
+
+def number(page, value):
+    """The number as the page's type has it."""
+    return float(page.dtype.type(value)) if page.dtype is not None and page.dtype.kind == "f" else value
 
 
 def outside_tiff(about):
@@ -432,11 +554,15 @@ def outside_tiff(about):
     return kept
 
 
-def page_about(page):
-    """The arguments with which tifffile's writer says the same about a page."""
+def page_about(page, planes=0):
+    """The arguments with which tifffile's writer says the same about a page; `planes` if it is made of so many."""
     tags = {tag.name: tag.value for tag in page.tags.values()}
     about = {"photometric": "miniswhite"} if page.photometric == 0 else {}
-    if plain(page) and tuple(page.extrasamples) == (0,):
+    if planes:
+        about |= {"planes": planes, "photometric": page.photometric, "extrasamples": tuple(page.extrasamples)}
+    if plain(page) and page.samplesperpixel > 1 and page.planarconfig == 2:
+        about["planarconfig"] = "separate"
+    if plain(page) and not planes and tuple(page.extrasamples) == (0,):
         about["extrasamples"] = ["unspecified"]
     if page.compression != 1:
         about["compression"] = "zlib"
@@ -450,8 +576,15 @@ def page_about(page):
             about[argument] = tags[name].encode()
     kept = [tag for tag in page.tags.values()
             if tag.code in KEPT_TAGS and (tag.code != ORIENTATION or tag.value in range(1, 9))]  # fmt: skip
-    about["extratags"] = [(tag.code, int(tag.dtype), tag.count, encoded(tag.value), True) for tag in kept]
+    about["extratags"] = [(tag.code, int(tag.dtype), tag.count, encoded(still_true(tag)), True) for tag in kept]
     return about
+
+
+def still_true(tag):
+    """A tag's value; GDAL's without the statistics of the pixels, which are others now."""
+    if tag.code != GDAL or not isinstance(tag.value, str):
+        return tag.value
+    return re.sub(r'\s*<Item name="STATISTICS_[^>]*>[^<]*</Item>', "", tag.value)
 
 
 def encoded(value):
@@ -475,15 +608,20 @@ def write(path, picture, force=False):
 
 
 def write_tiff(file, picture, path):
-    about = picture.about.get("tiff") or [from_pillow(picture.about)]
+    about, pages = picture.about.get("tiff") or [from_pillow(picture.about)], iter(picture.pages)
     with tifffile_module().TiffWriter(file, bigtiff=picture.size > BIG) as writer:
-        for number, page in enumerate(picture.pages):
-            channels = page.shape[2]
-            said = {"photometric": "rgb" if channels > 2 else "minisblack"}
-            said |= {"extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
-            said |= {"planarconfig": "contig"} if channels > 1 else {}
-            said |= about[min(number, len(about) - 1)]
-            shaped = page.squeeze(2) if channels == 1 else page
+        for number in itertools.count():
+            said = dict(about[min(number, len(about) - 1)])
+            parts = list(itertools.islice(pages, said.pop("planes", 1)))
+            if not parts:
+                break
+            channels = sum(page.shape[2] for page in parts)
+            said = {"photometric": "rgb" if channels > 2 else "minisblack"} | said
+            said |= {"extrasamples": ["unassalpha"]} if channels in (2, 4) and "extrasamples" not in said else {}
+            said |= {"planarconfig": said.get("planarconfig", "contig") if channels > 1 else None}
+            page = torch.cat(parts, 2) if len(parts) > 1 else parts[0]
+            shaped = page.permute(2, 0, 1) if said["planarconfig"] == "separate" else page
+            shaped = page.squeeze(2) if channels == 1 else shaped
             writer.write(shaped.contiguous().numpy(), metadata=None, contiguous=False, **said)
 
 
@@ -601,6 +739,7 @@ def as_image(page, format, path):
 
 def eight_bits(page, path):
     """A page of 16 bits rounded to 8."""
-    if page.is_floating_point():
-        raise PictureError(f"{path}: floating point fits into a TIFF alone; choose a name in .tif")
+    if page.dtype not in (torch.uint8, torch.uint16):
+        kind = "floating point" if page.is_floating_point() else str(page.dtype).removeprefix("torch.")
+        raise PictureError(f"{path}: {kind} fits into a TIFF alone; choose a name in .tif")
     return (page.to(torch.float32) / 257).round().to(torch.uint8) if page.dtype == torch.uint16 else page

@@ -162,11 +162,10 @@ def test_a_cut_off_file_is_damaged(tmp_path, suffix):
 
 
 def test_other_kinds_of_pictures_are_refused(tmp_path):
-    tifffile.imwrite(tmp_path / "x.tif", page_of(1, torch.uint8).to(torch.int32).numpy())
-    tifffile.imwrite(tmp_path / "y.tif", torch.tensor([[0.0, float("nan")]]).numpy())
+    tifffile.imwrite(tmp_path / "x.tif", page_of(1, torch.uint8).to(torch.int64).numpy())
     Image.new("L", (4, 4)).save(tmp_path / "x.gif")
     Image.new("LAB", (4, 4)).save(tmp_path / "z.tif")
-    for name, found in (("x.tif", "int32"), ("y.tif", "NaN"), ("x.gif", "GIF"), ("z.tif", "LAB")):
+    for name, found in (("x.tif", "int64"), ("x.gif", "GIF"), ("z.tif", "LAB")):
         with pytest.raises(pictures.PictureError, match=f"{name}: expected .*{found}"):
             list(pictures.read(tmp_path / name).pages)
 
@@ -183,7 +182,7 @@ def test_floating_point_keeps_its_range_and_type(tmp_path, channels, dtype):
         assert float(pixels.min()) >= 0 and float(pixels.max()) <= 255.01
         again = pictures.with_colours(got, pixels)
         assert again.dtype == dtype and (again - page).abs().max() <= 2e-3 * max(1, high)
-        if (low, high) == (0.2, 0.4):  # as in 8 bits: 1 is white
+        if (low, high) == (0, 1):  # as in 8 bits: 1 is white
             assert torch.allclose(pixels[0, 0], page[..., 0].float() * 255)
         (tmp_path / "x.tif").unlink()
     with pytest.raises(pictures.PictureError, match="TIFF alone"):

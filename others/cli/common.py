@@ -1,5 +1,7 @@
 """What several commands share: the model and its options, pixels of picture files."""
 
+import argparse
+import math
 import os
 import sys
 from pathlib import Path
@@ -18,6 +20,24 @@ def add_model_arguments(parser):
     model.add_argument("--weights", type=Path, metavar="FILE", help="instead of the shipped weights")
     model.add_argument("--device", help="cpu, cuda, cuda:1 ...; by default CUDA when there is one")
     model.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of activations (default: fp32)")
+
+
+def add_range_argument(parser):
+    said = "the pictures' black and white, in their own numbers, instead of those declared or found"
+    parser.add_argument("--range", nargs=2, type=float, action=LowHigh, metavar=("LOW", "HIGH"), help=said)
+
+
+class LowHigh(argparse.Action):
+    def __call__(self, parser, args, values, option_string=None):
+        if not -math.inf < values[0] < values[1] < math.inf:
+            parser.error("--range {:g} {:g}: expected LOW below HIGH".format(*values))
+        args.range = tuple(values)
+
+
+def say_range(source, ranges):
+    """A line on stderr about black and white that are not the type's own."""
+    if ranges.note():
+        print(one_line(f"note: {source}: {ranges.note()}"), file=sys.stderr)
 
 
 def new_model(args):
@@ -79,11 +99,6 @@ def check_place(path):
     Path(temporary).unlink(missing_ok=True)  # a training that starts there now may have removed it
 
 
-def first_page(path):
-    """The colours of a picture's first page as pixels (1, 3, H, W) in 0-255: uint8, or float32 for others. Raises
-    PictureError for floating point beyond 0 to 1: pictures that are compared need one scale."""
-    page = next(iter(pictures.read(path).pages))
-    if page.is_floating_point() and pictures.span(page) != (0, 1):
-        low, high = pictures.span(page)
-        raise pictures.PictureError(f"{path}: expected floating point within 0 to 1, got {low:g} to {high:g}; scale it")
-    return pictures.to_pixels(page)
+def first_page(path, ranges=None):
+    """The first of `pictures.pages`."""
+    return next(pictures.pages(path, ranges))

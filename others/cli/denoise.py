@@ -6,11 +6,12 @@ examples:
   noise2noise denoise pictures -o out --denoiser rednet --self-ensemble
   noise2noise denoise "pictures/*.png" -o out --force --weights own.pth
 
-PNG, JPEG, TIFF, BMP and WebP, grey, RGB and RGBA, 8 and 16 bit; floating-point TIFF, where 0 is black and 1 white, or
-the page's own extremes beyond. What is written has the format, the depth, the pages, the alpha channel, the colour
-profile, EXIF data, XMP and texts of what was read; CMYK becomes RGB. An -o FILE with another suffix converts. JPEG and
-WebP are written at quality 95. No input is ever overwritten. A bad file does not stop the others: it is named at the
-end, and the exit status is 1. For a folder without -o, the results go to FOLDER-denoised."""
+PNG, JPEG, TIFF, BMP and WebP, grey, RGB and RGBA, 8 and 16 bit; TIFF of 32 bits and floating point too. Black and white
+are the type's own in 8 bits, else what the file declares or its pixels show, or --range; a note says which. Pixels
+beyond, NaN and no data are kept as they came. What is written has the format, the depth, the pages, the alpha channel,
+the colour profile, EXIF data, XMP and texts of what was read; CMYK becomes RGB. An -o FILE with another suffix
+converts. JPEG and WebP are written at quality 95. No input is ever overwritten. A bad file does not stop the others: it
+is named at the end, and the exit status is 1. For a folder without -o, the results go to FOLDER-denoised."""
 
 import glob
 import sys
@@ -21,7 +22,7 @@ from typing import NamedTuple
 from .. import noise, pictures
 from ..files import check_new
 from ..progress import tiles
-from .common import add_model_arguments, complain, load_model, one_line
+from .common import add_model_arguments, add_range_argument, complain, load_model, one_line, say_range
 
 ADVICE = "train on noisy pairs of your own (noise2noise train --help), then denoise with --weights"
 
@@ -40,6 +41,7 @@ def add_arguments(parser):
     parser.add_argument("-o", "--out", type=Path, metavar="OUT", help="file for one picture, folder for several")
     parser.add_argument("--force", action="store_true", help="replace results that are there already")
     parser.add_argument("--compare", action="store_true", help="also write NAME-compare: noisy | denoised")
+    add_range_argument(parser)
     parser.add_argument("--self-ensemble", action="store_true", help="average over 8 views: better, 8 times slower")
     add_model_arguments(parser)
 
@@ -137,16 +139,18 @@ def denoise_file(model, job, args, hints):
     format = picture.format
     if job.target.suffix.lower() != job.source.suffix.lower():
         format = pictures.FORMATS[job.target.suffix.lower()]
-    compared = []
+    compared, ranges = [], pictures.range_of(job.source, given=args.range)
 
     def pages():
         for number, page in enumerate(picture.pages):
-            pixels = pictures.to_pixels(page)
+            pixels = pictures.to_pixels(page, ranges[page.dtype])
             with tiles(job.source.name) as advance:
                 denoised = model.predict(pixels, args.self_ensemble, advance)
             if not number and not args.weights:
                 note(hints, noise.look(pixels, denoised), job.source)
-            clean = pictures.with_colours(page, denoised)
+            clean = pictures.with_colours(page, denoised, ranges[page.dtype])
+            if format in pictures.EIGHT_BITS:
+                page, clean = (pictures.in_eight_bits(each, ranges[each.dtype]) for each in (page, clean))
             if args.compare:
                 compared.append(pictures.beside(page, clean, picture.about))
             yield clean
@@ -156,6 +160,7 @@ def denoise_file(model, job, args, hints):
         pictures.write(job.comparison, picture._replace(format=format, pages=compared), args.force)
     if picture.note:
         print(one_line(f"note: {job.source}: {picture.note}"), file=sys.stderr)
+    say_range(job.source, ranges)
     print(f"{job.source} -> {', '.join(map(str, outputs))} ({time.perf_counter() - started:.1f} s)", flush=True)
 
 

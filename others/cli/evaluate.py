@@ -20,7 +20,7 @@ import torch
 
 from .. import baselines, data, figures, metrics, pictures
 from ..files import replacing
-from .common import add_model_arguments, check_outputs, first_page, load_model
+from .common import add_model_arguments, add_range_argument, check_outputs, first_page, load_model, say_range
 
 SHOWN = 6  # images in the figure
 LISTED = 40  # images in the printed table
@@ -47,6 +47,7 @@ def add_arguments(parser):
     parser.add_argument("--plain", action="store_true", help="no comparison with scikit-image's denoisers")
     parser.add_argument("--self-ensemble", action="store_true", help="average over 8 views")
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
+    add_range_argument(parser)
     add_model_arguments(parser)
 
 
@@ -76,11 +77,14 @@ def load_pairs(args):
         return [(str(i), lambda i=i: (noisy[i : i + 1], clean[i : i + 1])) for i in range(len(noisy))]
     if not args.clean:
         args.parser.error("expected NOISY and CLEAN, or a .pkl")
-    return [(name, lambda files=files: same_size(*files)) for name, *files in matched(args.noisy, args.clean)]
+    pairs = matched(args.noisy, args.clean)
+    return [(name, lambda files=files: same_size(*files, args.range)) for name, *files in pairs]
 
 
-def same_size(noisy, clean):
-    images = first_page(noisy), first_page(clean)
+def same_size(noisy, clean, given=None):
+    ranges = pictures.range_of(noisy, clean, given=given)  # one scale for what is compared
+    say_range(noisy, ranges)
+    images = first_page(noisy, ranges), first_page(clean, ranges)
     data.check_pairs(*images, f"{noisy} and {clean}")
     return images
 

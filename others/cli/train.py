@@ -42,7 +42,7 @@ from .. import checkpoint, data, figures, pairs, pictures, training
 from ..files import locked, replacing
 from ..run import Diverged, records_in
 from ..workers import joined
-from .common import add_model_arguments, check_outputs, first_page, new_model
+from .common import add_model_arguments, add_range_argument, check_outputs, first_page, new_model
 from .evaluate import matched, same_size
 from .simulate import positive
 
@@ -67,6 +67,7 @@ def add_arguments(parser):
     parser.add_argument("--resume", action="store_true", help="keep the state in FILE.state; go on if it is there")
     parser.add_argument("--unchecked", action="store_true", help="train although the pairs look wrong")
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
+    add_range_argument(parser)
     add_model_arguments(parser)
 
 
@@ -244,7 +245,7 @@ def load_source(args):
         count = min(args.count, GENERATED["pairs"])
         print(f"Generating {count:,} pairs ...", flush=True)
         return data.generated_pairs(count, args.seed), f"{count:,} generated pairs (seed {args.seed})"
-    scenes = load_scenes(scene_files(args), args.unchecked)
+    scenes = load_scenes(scene_files(args), args.unchecked, args.range)
     patches = pairs.Patches(list(scenes.values()), args.count, args.patch, args.seed)
     shots = sum(map(len, scenes.values()))
     once = lru_cache(maxsize=1)(patches)  # the heading and the training both ask for the first epoch's
@@ -271,9 +272,10 @@ def scene_files(args):
     return scenes
 
 
-def load_scenes(files, unchecked):
+def load_scenes(files, unchecked, given=None):
     """{scene: pictures (3, H, W) in 0-255}, all found good. Raises ValueError that names the scenes that are not."""
-    scenes = {name: [first_page(file)[0] for file in shots] for name, shots in files.items()}
+    ranges = {name: pictures.range_of(*shots, given=given) for name, shots in files.items()}  # one scale for a scene
+    scenes = {name: [first_page(file, ranges[name])[0] for file in shots] for name, shots in files.items()}
     wrong = {}
     for name, shots in scenes.items():
         found = [pairs.problem(*pair) for pair in combinations(shots, 2)]
@@ -297,7 +299,7 @@ def load_scenes(files, unchecked):
 def load_validation(args):
     """(noisy, clean) pixels of one size, or None."""
     if args.validate:
-        images = [same_size(*files) for _, *files in matched(*args.validate)]
+        images = [same_size(*files, args.range) for _, *files in matched(*args.validate)]
         side = [min(n) for n in zip(*(image.shape[2:] for pair in images for image in pair))]
         cut = [[image[:, :, : side[0], : side[1]].float() for image in pair] for pair in images]
         return tuple(torch.cat(versions) for versions in zip(*cut))

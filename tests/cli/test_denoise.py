@@ -10,6 +10,7 @@ import torch
 
 from Miniproject_2.model import Model
 from others import noise, pictures, simulation
+from others.picture_range import Range
 
 pytest.importorskip("PIL")
 pytest.importorskip("tifffile")
@@ -265,3 +266,87 @@ def test_other_noise_is_noted_with_what_to_do(tmp_path, here, save, weights):
     status, _, stderr = here("denoise", "x.png")
     assert status == 0 and "note: x.png" in stderr and "noise2noise train" in stderr
     assert here("denoise", "x.png", "--force", "--weights", weights)[2] == ""
+
+
+# ------------------------------------------------------------------------------------------- black, white and stacks
+
+
+def smooth(white, dtype, count=1, height=40, width=48):
+    """`count` slices of noisy slopes from 0 to `white`: (count, H, W)."""
+    generator = torch.Generator().manual_seed(0)
+    slope = torch.linspace(0, 1, width).expand(count, height, width)
+    noisy = (slope + 0.05 * torch.randn(slope.shape, generator=generator)).clamp(0, 1).double() * white
+    return (noisy if dtype.is_floating_point else noisy.round()).to(dtype)
+
+
+def test_a_dim_stack_keeps_units_type_and_axes(tmp_path, here):
+    """12 bits in 16, four slices of three times: one line says which range, tifffile finds the same axes."""
+    tifffile = pytest.importorskip("tifffile")
+    numbers = smooth(4095, torch.uint16, 12).numpy().reshape(4, 3, 40, 48)
+    tifffile.imwrite(tmp_path / "x.tif", numbers, imagej=True, metadata={"axes": "TZYX", "unit": "um"})
+    status, _, stderr = here("denoise", "x.tif")
+    said = [line for line in stderr.splitlines() if "black" in line]
+    assert status == 0
+    assert said == ["note: x.tif: 0 is black, 4095 white (found); --range LOW HIGH sets it"]
+    with tifffile.TiffFile(tmp_path / "x.tif") as one, tifffile.TiffFile(tmp_path / "x-denoised.tif") as two:
+        assert two.series[0].axes == one.series[0].axes == "TZYX" and two.series[0].dtype == "uint16"
+        assert two.imagej_metadata == one.imagej_metadata
+        change = abs(two.asarray().astype(float) - numbers)
+    assert 10 < change.mean() < 0.05 * 4095
+
+
+def test_range_is_given(tmp_path, here, save, picture, weights):
+    model = Model(device="cpu")
+    model.load_pretrained_model(weights)
+    for kind, given in ((torch.uint8, (0, 90)), (torch.uint16, (-100, 5000))):
+        source = picture(dtype=kind)
+        save(tmp_path / "x.tif", source)
+        status, _, stderr = here("denoise", "x.tif", "--force", "--weights", weights, "--range", *given)
+        wanted = Range(*given)
+        pixels = model.predict(pictures.to_pixels(source, wanted))
+        assert (status, stderr) == (0, "")
+        assert torch.equal(page(tmp_path / "x-denoised.tif").int(), pictures.with_colours(source, pixels, wanted).int())
+    beyond = source.int() > 5000
+    assert beyond.any() and torch.equal(page(tmp_path / "x-denoised.tif").int()[beyond], source.int()[beyond])
+
+
+@pytest.mark.parametrize("given", [(5, 5), (9, 1), ("nan", 1), (0, "inf")])
+@pytest.mark.parametrize("command", [("denoise", "x.png"), ("evaluate", "x.png", "x.png"), ("train", "-o", "x.pth")])
+def test_a_range_that_is_none(here, command, given):
+    status, _, stderr = here(*command, "--range", *given)
+    assert status == 2 and stderr.splitlines()[-1].endswith("expected LOW below HIGH")
+
+
+def test_no_data_and_nan_stay(tmp_path, here):
+    tifffile = pytest.importorskip("tifffile")
+    numbers = smooth(100, torch.float32)[0].numpy()
+    numbers[5:15, 10:20], numbers[30, 30], numbers[2, 2] = -9999, float("nan"), 1e6
+    tifffile.imwrite(tmp_path / "x.tif", numbers, extratags=[(42113, "s", 6, "-9999", True)])
+    status, _, stderr = here("denoise", "x.tif")
+    result = tifffile.imread(tmp_path / "x-denoised.tif")
+    kept = ~((numbers >= 0) & (numbers <= 100))
+    assert status == 0 and "0 is black, 100 white" in stderr and result.dtype == "float32"
+    assert kept.sum() == 102 and ((result == numbers) | (result != result))[kept].all()
+    assert result[~kept].min() >= 0 and result[~kept].max() <= 100
+    assert 0.5 < abs(result - numbers)[~kept].mean() < 5
+    with tifffile.TiffFile(tmp_path / "x-denoised.tif") as tiff:
+        assert tiff.pages[0].tags[42113].value == "-9999"
+
+
+def test_planes_that_may_be_slices_are_said(tmp_path, here):
+    tifffile = pytest.importorskip("tifffile")
+    with pytest.warns(DeprecationWarning):  # tifffile's own, of the guess that this is about
+        tifffile.imwrite(tmp_path / "x.tif", smooth(255, torch.uint8, 3).numpy())
+    status, _, stderr = here("denoise", "x.tif")
+    assert status == 0 and "note: x.tif: 3x40x48 without names of its axes: taken as planes of R, G, B" in stderr
+    assert tifffile.imread(tmp_path / "x-denoised.tif").shape == (3, 40, 48)
+
+
+def test_a_dim_picture_into_a_format_of_8_bits(tmp_path, here):
+    """Black becomes 0 and white 255, where the units cannot be kept."""
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "x.tif", smooth(4095, torch.uint16)[0].numpy())
+    assert here("denoise", "x.tif", "-o", "x.bmp", "--compare")[0] == 0
+    result, both = page(tmp_path / "x.bmp").int(), page(tmp_path / "x-compare.bmp").int()
+    assert result.min() < 20 and result.max() > 235
+    assert torch.allclose(both[:, :48, 0].double(), smooth(255, torch.float64)[0], atol=0.6)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 
 import pytest
 import torch
@@ -121,3 +122,19 @@ def test_what_is_wrong_is_one_line(tmp_path, here, folders, picture, save, argum
     (tmp_path / "damaged.pkl").write_bytes((tmp_path / "val_data.pkl").read_bytes()[:-300])
     found, _, stderr = here("evaluate", *arguments)
     assert found == status and message in stderr.splitlines()[-1]
+
+
+def test_two_files_of_one_picture_have_one_range(tmp_path, here):
+    """Of 12 bits, given or found: the PSNR is that of white at 4095, not at 65535."""
+    tifffile = pytest.importorskip("tifffile")
+    clean = torch.linspace(0, 4095, 40 * 48, dtype=torch.float64).round().view(40, 48)
+    noisy = (clean + 200 * torch.randn(40, 48, generator=torch.Generator().manual_seed(0))).round().clamp(0, 4095)
+    for name, image in (("noisy.tif", noisy), ("clean.tif", clean)):
+        tifffile.imwrite(tmp_path / name, image.to(torch.uint16).numpy())
+    wanted = float(-10 * ((noisy - clean) / 4095).square().mean().log10())
+    for given, white in ((), 4095), (("--range", 0, 8190), 8190):
+        command = ("evaluate", "noisy.tif", "clean.tif", "--plain", "--csv", "x.csv", "--force", *given)
+        status, _, stderr = here(*command)
+        (row,) = [line.split(",") for line in (tmp_path / "x.csv").read_text().splitlines() if ",noisy," in line]
+        assert status == 0 and float(row[2]) == pytest.approx(wanted + 20 * math.log10(white / 4095), abs=0.01)
+        assert ("0 is black, 4095 white (found)" in stderr) == (not given)
