@@ -47,7 +47,7 @@ def psnr(output, clean):
 
 @cache
 def load(name):
-    """A pair of image tensors: of the data folder, or generated. Raises ValueError for a file that holds anything else."""
+    """A pair of image tensors: of the data folder, or generated. Raises ValueError for a file of anything else."""
     if data_folder:
         return read(data_folder / f"{name}_data.pkl")
     data = import_module("others.data")
