@@ -120,8 +120,9 @@ class Model:
         progress = None if progress is True else progress
         if progress and not callable(progress):
             raise TypeError(f"Model.train: expected progress to be a function, True, False or None, got {progress!r}")
+        validation = validation and tuple(map(data.computable, validation))
         with torch.inference_mode(False), torch.no_grad():
-            pairs = (train_input.detach(), train_target.detach())
+            pairs = tuple(data.computable(version.detach()) for version in (train_input, train_target))
             run = partial(training.fit, self.network, pairs, num_epochs, recipe, validation, self.dtype,
                           checkpoint=checkpoint, workers=workers)  # fmt: skip
             try:
@@ -146,12 +147,14 @@ class Model:
         self_ensemble averages over the 8 flips and quarter turns: a little better, eight times slower.
         on_tile(done, total) is called after every piece that was denoised; None or True shows progress on stderr when
         it takes longer than 2 seconds, False shows nothing.
-        Raises TypeError or ValueError for anything but finite image tensors.
+        Raises TypeError or ValueError for anything but image tensors in 0-255 (floats may be beyond by what noise
+        adds), and RuntimeError when the weights are so large that the result is not finite. Warns of floats in 0-1.
         """
         data.check_images(test_input, "Model.predict")
         on_tile = None if on_tile is True else on_tile
         with torch.no_grad(), tiles("denoising") if on_tile is None else nullcontext(on_tile) as advance:
-            return inference.denoise(self.network, test_input, self.dtype, self_ensemble, on_tile=advance)
+            images = data.computable(test_input)
+            return inference.denoise(self.network, images, self.dtype, self_ensemble, on_tile=advance)
 
 
 def whole_epochs(number):
