@@ -42,7 +42,7 @@ def check_images(images, what):
         raise TypeError(f"{what}: expected uint8 or floating point in 0-255, got {images.dtype}")
     if images.dtype == torch.uint8 or not images.numel():
         return
-    least, greatest = map(float, computable(images).aminmax())  # NaN if there is one
+    least, greatest = map(float, computable(images.detach()).aminmax())  # NaN if there is one
     if not (isfinite(least) and isfinite(greatest)):
         raise ValueError(f"{what}: expected finite values in 0-255, got NaN or infinity")
     check_range(least, greatest, images.is_floating_point(), what)
@@ -54,7 +54,7 @@ def check_range(least, greatest, floats, what):
     if max(-least, greatest) > LARGEST or not (floats or 0 <= least <= greatest <= WHITE):
         white = next((white for white in DEEP if greatest <= white), f"{greatest:.5g}")
         scale = f"scale them, as images.float() * (255 / {white}) where {white} is white; " if greatest > WHITE else ""
-        raise ValueError(f"{said}; {scale}clamp(0, 255) what is only noise")
+        raise ValueError(f"{said}; {scale}clamp(0, 255) removes what is only noise")
     if floats and 0 < greatest <= 1:
         warn(f"{said}: nearly black; multiply by 255 if they are images in 0-1", stacklevel=4)
     elif greatest > 2 * WHITE:
