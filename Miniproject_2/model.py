@@ -180,7 +180,7 @@ def in_plain_numbers(recipe):
 
 
 def find_denoiser(name=None):
-    """The name of the denoiser `name`; of the one in others/denoiser.py for None. Raises ValueError if there is none."""
+    """`name`, or for None that of the denoiser in others/denoiser.py. Raises ValueError if there is no such one."""
     known = denoisers()
     if name is not None and name not in known:
         raise ValueError(f"Model: expected denoiser to be one of {', '.join(map(repr, known))}, got {name!r}")

@@ -751,7 +751,7 @@ SPOILED = {
         path, lambda entries: entries["prescribed"]["state"]["0.weight"].mul_(torch.nan)
     ),
     "more than 32 bits hold": lambda path: spoil(
-        path, lambda entries: entries["prescribed"]["state"].update({"0.bias": torch.full((8,), -1e300, dtype=torch.float64)})
+        path, lambda entries: entries["prescribed"]["state"].update({"0.bias": torch.ones(8).double() * -1e300})
     ),
     "what overflows": lambda path: spoil(
         path, lambda entries: entries["prescribed"]["state"]["2.weight"].fill_(1e38)
