@@ -5,6 +5,7 @@ import pickletools
 import re
 import struct
 import zipfile
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ FORMAT = 1  # what `save` writes
 READABLE = (1,)  # formats of all released versions
 LARGEST = 4 * 2**30  # bytes of a file that is read into memory
 LARGEST_INDEX = 64 * 2**20  # bytes of a mapped file that are, all the same: its directory, and what is no tensor
+LARGEST_WEIGHT = 1e6  # in magnitude: far beyond any of a denoiser, and networks of such weights overflow or saturate
 MOST_VALUES = 100_000  # in a file: weights, names, numbers
 STORAGES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 NAMES = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict", *(f"torch {kind}Storage" for kind in STORAGES)}
@@ -220,8 +222,9 @@ def problems(key, value):
         yield f"{key} is a {type(value).__name__}, expected a tensor"
     elif not value.is_floating_point():
         yield f"{key} has dtype {value.dtype}, expected floating point"
-    elif not value.isfinite().all():
-        yield f"{key} is not finite"
+    elif value.numel() and not (largest := float(value.float().abs().max())) <= LARGEST_WEIGHT:  # 64 bits overflow, too
+        found = f"has values up to {largest:.3g}, expected {LARGEST_WEIGHT:.0e} at most"
+        yield f"{key} {found if isfinite(largest) else 'is not finite'}"
 
 
 def misfits(state, expected):

@@ -4,14 +4,18 @@ and the numbers that networks work on.
 Pixels are (N, 3, H, W), uint8 or float in 0-255. Inside, images are float32 in [0, 1] with channels-last strides.
 """
 
+from math import isfinite
 from pathlib import Path
+from warnings import warn
 
 import torch
 
 from . import checkpoint, pictures, simulation
 from .simulation import CELL, SIZE
 
-LARGEST = 1e9  # of pixels: far beyond any, and far below what overflows inside a network
+WHITE = 255
+LARGEST = 1000  # of pixels that are floats: beyond any noise, and far below what overflows inside a network
+DEEP = (1023, 4095, 16383, 65535)  # white in 10, 12, 14 and 16 bits
 BILINEAR = 2  # among Pillow's ways to resize
 
 
@@ -27,20 +31,49 @@ def to_pixels(images):
 
 
 def check_images(images, what):
-    """Raise TypeError or ValueError unless `images` are pixels (N, 3, H, W): integers, or floats within `LARGEST`."""
+    """Raise TypeError or ValueError unless `images` are pixels (N, 3, H, W): integers in 0-255, or floats that noise
+    may have moved out of it, within `LARGEST`. Warn where floats look like another scale, but may be pixels."""
     if not isinstance(images, torch.Tensor):
         raise TypeError(f"{what}: expected a tensor (N, 3, H, W) with values in 0-255, got {type(images).__name__}")
     if images.dim() != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
-        raise ValueError(f"{what}: expected shape (N, 3, H, W), got {tuple(images.shape)}; "
-                         "a single image needs a first dimension of 1")  # fmt: skip
+        got = tuple(images.shape)
+        raise ValueError(f"{what}: expected shape (N, 3, H, W), got {got}{shape_advice(got)}")
     if images.dtype == torch.bool or images.is_complex():
         raise TypeError(f"{what}: expected uint8 or floating point in 0-255, got {images.dtype}")
-    extremes = images.aminmax() if images.is_floating_point() and images.numel() else ()  # NaN if there is one
-    if not all(extreme.isfinite() for extreme in extremes):
+    if images.dtype == torch.uint8 or not images.numel():
+        return
+    least, greatest = map(float, computable(images.detach()).aminmax())  # NaN if there is one
+    if not (isfinite(least) and isfinite(greatest)):
         raise ValueError(f"{what}: expected finite values in 0-255, got NaN or infinity")
-    if not all(extreme.abs() <= LARGEST for extreme in extremes):
-        least, greatest = map(float, extremes)
-        raise ValueError(f"{what}: expected values in 0-255, got {least:.3g} to {greatest:.3g}; scale them")
+    check_range(least, greatest, images.is_floating_point(), what)
+
+
+def check_range(least, greatest, floats, what):
+    """Raise ValueError for values that are no pixels, warn of those that may be none."""
+    said = f"{what}: expected values in 0-255, got {least:.5g} to {greatest:.5g}"
+    if max(-least, greatest) > LARGEST or not (floats or 0 <= least <= greatest <= WHITE):
+        white = next((white for white in DEEP if greatest <= white), f"{greatest:.5g}")
+        scale = f"scale them, as images.float() * (255 / {white}) where {white} is white; " if greatest > WHITE else ""
+        raise ValueError(f"{said}; {scale}clamp(0, 255) removes what is only noise")
+    if floats and 0 < greatest <= 1:
+        warn(f"{said}: nearly black; multiply by 255 if they are images in 0-1", stacklevel=4)
+    elif greatest > 2 * WHITE:
+        warn(f"{said}: what is above 255 comes out white; scale them if it is not noise", stacklevel=4)
+
+
+def shape_advice(shape):
+    """What to do with images of another shape, or nothing."""
+    if len(shape) == 3:
+        return "; a single image needs a first dimension of 1, as images.unsqueeze(0)"
+    if len(shape) == 4 and shape[1] not in (1, 4) and shape[3] == 3:
+        return "; channels come second, as images.permute(0, 3, 1, 2)"
+    advice = {1: "; repeat grey with images.expand(-1, 3, -1, -1)", 4: "; drop alpha with images[:, :3]"}
+    return advice.get(shape[1], "") if len(shape) == 4 else ""
+
+
+def computable(images):
+    """The same, but unsigned integers of 16 bits and more as floats: torch neither flips nor compares them."""
+    return images.float() if images.dtype in (torch.uint16, torch.uint32, torch.uint64) else images
 
 
 def check_pairs(first, second, what):

@@ -9,6 +9,10 @@ MEMORY = 2**30  # bytes that any prediction stays below, beside the images and t
 PIXELS_AT_ONCE = 2**17  # ... this many pixels, 128 images of 32 x 32 or a tile of about 360 x 360, need less of it
 
 
+class NotFinite(RuntimeError):
+    """The network gives NaN or infinity."""
+
+
 def denoise(network, images, dtype=torch.float32, self_ensemble=False, pixels_at_once=PIXELS_AT_ONCE, on_tile=None):
     """Pixels (N, 3, H, W) in 0-255 -> denoised float32 pixels of the same shape, on the device of `images`.
 
@@ -16,6 +20,7 @@ def denoise(network, images, dtype=torch.float32, self_ensemble=False, pixels_at
     Images of more than `pixels_at_once` are denoised in overlapping tiles, and what a tile's border can influence is
     cut off, so the result is that of the whole image; beside the images and the result, memory is what one tile needs.
     self_ensemble averages over the 8 flips and quarter turns. on_tile(done, total) is called after every piece.
+    Raises NotFinite when the network's numbers overflow.
     """
     views = [(turns, mirror) for turns in range(4) for mirror in (False, True)] if self_ensemble else [(0, False)]
     output = torch.zeros(images.shape, dtype=torch.float32, device=images.device)
@@ -46,7 +51,10 @@ def add_tile(network, source, target, view, tile, dtype):
     part = transform(region(source, seen, size, view), *view)
     margins = (-n % network.multiple for n in part.shape[2:])
     output = network.forward(extend(to_unit(part, network.parameters()[0].device, dtype), *margins))
-    kept = output.float()[:, :, keep[0], keep[1]]
+    kept = output.float()[:, :, keep[0], keep[1]].to(target.device)
+    if not kept.isfinite().all():
+        raise NotFinite("expected finite numbers from the network, got NaN or infinity: its weights are too large for "
+                        "these pixels; load others, or train at a lower rate")  # fmt: skip
     region(target, place, size, view).add_(transform_back(kept, *view))
 
 

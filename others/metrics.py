@@ -1,9 +1,14 @@
-"""How good a denoised image is. Images are (N, C, H, W) in [0, 1]."""
+"""How good a denoised image is. Images are (N, C, H, W) in [0, 1], both on any device."""
+
+
+def squared_errors(output, clean):
+    """Of every value: (N, C, H, W) twice -> (N, C, H, W), on the device of `output`."""
+    return (output - clean.to(output.device)).pow(2)
 
 
 def psnr_per_image(output, clean):
     """-10 log10 of each image's mean squared error: (N, C, H, W) twice -> (N,), in dB."""
-    return -10 * (output - clean).pow(2).flatten(1).mean(1).log10()
+    return -10 * squared_errors(output, clean).flatten(1).mean(1).log10()
 
 
 def psnr_a(output, clean):
@@ -13,4 +18,4 @@ def psnr_a(output, clean):
 
 def psnr_b(output, clean):
     """PSNR B, the hand-out's: the PSNR of the mean squared error over all images, in dB."""
-    return -10 * (output - clean).pow(2).mean().log10().item()
+    return -10 * squared_errors(output, clean).mean().log10().item()

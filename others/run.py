@@ -137,9 +137,11 @@ class Run:
                 self.best_loss, self.best = mean, self.weights()
 
     def check_weights(self):
-        """A gradient that overflows shows in the loss one step later only. Raises Diverged."""
-        if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
-            self.give_up(self.done, "weights are not finite")
+        """A gradient that overflows shows in the loss one step later only, and a picture that is all black or white has
+        a small loss. Raises Diverged for weights that no file may hold."""
+        for name, value in self.network.state_dict().items():
+            for problem in checkpoint.problems(name, value):
+                self.give_up(self.done, f"weights are not finite or far too large ({problem})")
 
     def give_up(self, step, reason):
         self.network.load_state_dict(self.best)

@@ -7,8 +7,8 @@ import torch
 
 from .data import to_unit
 from .files import locked
-from .inference import denoise, extend, transform
-from .metrics import psnr_a
+from .inference import NotFinite, denoise, extend, transform
+from .metrics import psnr_a, squared_errors
 from .nn import MSE
 from .progress import progress
 from .run import Held, Run
@@ -90,8 +90,16 @@ def train_epoch(run, first, second, validation=None, dtype=torch.float32, on_ste
                 on_step(run.done, run.total_steps)
             run.pause(signals)
         network.eval()
-        psnr = validate(network, *validation, lambda *_: run.pause(signals)) if validation else None
-        return Record(*run.finish(psnr))
+        run.check_weights()
+        return Record(*run.finish(watched(run, validation, signals) if validation else None))
+
+
+def watched(run, validation, signals):
+    """`validate` in a training. Raises Diverged where the network's numbers overflow."""
+    try:
+        return validate(run.network, *validation, lambda *_: run.pause(signals))
+    except NotFinite as error:
+        run.give_up(run.done, str(error))
 
 
 def train_step(network, optimizer, input, target, recipe, dtype=torch.float32, workers=ALONE):
@@ -176,8 +184,8 @@ def collect(records, callback=None):
 def noise_variance(first, second, count):
     """Of the first `count` pairs of pixels (N, 3, H, W), in units of [0, 1]: the two versions differ by two independent
     noises, so it is half their mean squared difference."""
-    difference = (first[:count].float() - second[:count].float()) / 255
-    return float(difference.pow(2).mean()) / 2 if len(difference) else 0.0
+    versions = (version[:count].float() / 255 for version in (first, second))
+    return float(squared_errors(*versions).mean()) / 2 if min(len(first), count) else 0.0
 
 
 def expectation(first, second, count=2000):

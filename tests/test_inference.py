@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from others import denoiser, denoiser_bonus, inference
 from others.nn import receptive_field
@@ -214,3 +215,49 @@ def test_a_large_picture_needs_less_than_the_stated_memory(run_python):
     """Beyond the picture and the result: the same for 700 x 700 as for any larger one, all of which are tiled."""
     extra = float(run_python(MEMORY, Path(__file__).resolve().parents[1], 700))
     assert extra < inference.MEMORY / 2**20
+
+
+SIZES = """
+import random, sys, torch
+from Miniproject_2.model import Model
+
+def resident():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS")) / 1024
+
+random.seed(0)
+model = Model(sys.argv[1], device="cpu", precision="bf16")
+model._build(**eval(sys.argv[2]))
+for number in range(200):
+    if number == 80:
+        before = resident()
+    model.predict(torch.zeros(1, 3, random.randint(20, 150), random.randint(20, 150), dtype=torch.uint8))
+print(resident() - before)
+"""
+FEW = {"prescribed": "{'channels': (32, 48)}", "rednet": "{'layers': ((16, 3, 1), (32, 3, 2))}"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's account")
+@pytest.mark.parametrize("name", FEW)
+def test_16_bits_take_no_more_memory_for_images_of_more_sizes(run_python, name):
+    """torch keeps what it prepared for each size of a 16-bit product: some MiB an image, if these were as many as the
+    images' sizes."""
+    assert float(run_python(SIZES, Path(__file__).resolve().parents[1], name, FEW[name])) < 30
+
+
+def test_16_bit_products_have_few_sizes(network, pixels):
+    """Shapes and strides, on any processor."""
+    seen, counts = set(), []
+
+    class Products(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            operands = [each for each in args if isinstance(each, torch.Tensor) and each.dtype == torch.bfloat16]
+            if "mm" in func.name() and operands:
+                seen.add((func, *((each.shape, each.stride()) for each in operands)))
+            return func(*args, **(kwargs or {}))
+
+    torch.manual_seed(0)
+    with Products():
+        for images in (pixels(1, 3, *torch.randint(9, 90, (2,)).tolist()) for _ in range(60)):
+            inference.denoise(network, images, torch.bfloat16)
+            counts.append(len(seen))
+    assert counts[0] > 0 and counts[-1] - counts[29] <= 5

@@ -5,6 +5,8 @@ import inspect
 import pickle
 import random
 import re
+import shutil
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +15,9 @@ import torch
 
 from Miniproject_2 import model as model_module
 from Miniproject_2.model import SGD, Model
-from others import checkpoint, data, denoiser, denoiser_bonus, metrics, training
+from others import checkpoint, data, denoiser, denoiser_bonus, inference, metrics, training
 from others.checkpoint import CheckpointError
+from others.run import Diverged
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("prescribed", "rednet")
@@ -98,7 +101,7 @@ def test_range_holds_for_wild_weights_and_pixels(small, pixels, name):
     model = Model(name)
     for parameter in model.network.parameters():
         parameter.mul_(30)
-    for images in (pixels(2, 3, 8, 8), torch.full((1, 3, 8, 8), 1e4), torch.full((1, 3, 8, 8), -300.0)):
+    for images in (pixels(2, 3, 8, 8), torch.full((1, 3, 8, 8), 990.0), torch.full((1, 3, 8, 8), -300.0)):
         output = model.predict(images)
         assert output.isfinite().all() and output.min() >= 0 and output.max() <= 255
 
@@ -129,6 +132,7 @@ def test_predict_repeats_and_changes_nothing(small, pixels, name):
     assert not torch.equal(model.predict(images)[0], model.predict(images)[1])
 
 
+SCALE = (torch.arange(384) * 65535 // 383).view(2, 3, 8, 8)
 WRONG_IMAGES = {
     "a list": ([[1.0]], TypeError, ["tensor (N, 3, H, W)", "got list"]),
     "None": (None, TypeError, ["tensor (N, 3, H, W)", "got NoneType"]),
@@ -140,6 +144,16 @@ WRONG_IMAGES = {
     "bool": (torch.zeros(2, 3, 8, 8).bool(), TypeError, ["uint8 or floating point", "got torch.bool"]),
     "NaN": (torch.full((2, 3, 8, 8), torch.nan), ValueError, ["finite values in 0-255", "got NaN"]),
     "infinity": (torch.full((2, 3, 8, 8), torch.inf), ValueError, ["finite values in 0-255", "infinity"]),
+    "images without pixels": (torch.zeros(2, 3, 0, 8), ValueError, ["(N, 3, H, W)", "got (2, 3, 0, 8)"]),
+    "grey, what to do": (torch.zeros(2, 1, 8, 8), ValueError, ["images.expand(-1, 3, -1, -1)"]),
+    "alpha, what to do": (torch.zeros(2, 4, 8, 8), ValueError, ["got (2, 4, 8, 8)", "images[:, :3]"]),
+    "channels last, what to do": (torch.zeros(2, 8, 8, 3), ValueError, ["images.permute(0, 3, 1, 2)"]),
+    "no batch, what to do": (torch.zeros(3, 8, 8), ValueError, ["images.unsqueeze(0)"]),
+    "uint16": (SCALE.to(torch.uint16), ValueError, ["got 0 to 65535", "images.float() * (255 / 65535)"]),
+    "int32": (SCALE.int(), ValueError, ["got 0 to 65535", "images.float() * (255 / 65535)"]),
+    "float 0-65535": (SCALE.float(), ValueError, ["got 0 to 65535", "images.float() * (255 / 65535)"]),
+    "float 0-4095": (SCALE / 16.1, ValueError, ["got 0 to 4070.5", "images.float() * (255 / 4095)"]),
+    "negative integers": (-SCALE // 10**4, ValueError, ["got -7 to 0; clamp(0, 255)"]),
     "what overflows": (torch.full((2, 3, 8, 8), 3e38), ValueError, ["values in 0-255", "got 3e+38 to 3e+38"]),
     "what float32 lacks": (
         torch.full((2, 3, 8, 8), -1e300, dtype=torch.float64),
@@ -157,7 +171,101 @@ def test_predict_says_what_it_expected_and_what_came(small, images, error, parts
     assert all(part in str(raised.value) for part in ["Model.predict: expected", *parts])
 
 
+NO_SCALE = {
+    "the graders'": lambda: torch.rand(1, 3, 512, 512) * 255,
+    "uint8": lambda: torch.randint(0, 256, (4, 3, 9, 9), dtype=torch.uint8),
+    "dark uint8": lambda: torch.randint(0, 2, (4, 3, 9, 9), dtype=torch.uint8),
+    "float 0-255": lambda: torch.randint(0, 256, (4, 3, 9, 9)).float(),
+    "noise beyond": lambda: torch.rand(4, 3, 9, 9) * 255 + 40 * torch.randn(4, 3, 9, 9),
+    "dark": lambda: torch.rand(4, 3, 9, 9) * 3,
+    "black": lambda: torch.zeros(4, 3, 9, 9),
+    "long": lambda: torch.randint(0, 256, (4, 3, 9, 9)),
+    "dark uint16": lambda: torch.randint(0, 256, (4, 3, 9, 9)).to(torch.uint16),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", NO_SCALE.values(), ids=NO_SCALE)
+def test_pixels_are_taken_without_a_word(small, make):
+    images, model = make(), Model("prescribed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        output = model.predict(images, self_ensemble=len(images) > 1)
+        if len(images) > 1:
+            train(model, images, images, 1, validation=(images, images))
+    assert output.shape == images.shape and output.isfinite().all()
+
+
+MAYBE = {
+    "float 0-1": (lambda: torch.rand(2, 3, 8, 8), "multiply by 255 if they are images in 0-1"),
+    "twice white": (lambda: torch.rand(2, 3, 8, 8) * 900, "scale them if it is not noise"),
+}
+
+
+@pytest.mark.parametrize("make, advice", MAYBE.values(), ids=MAYBE)
+def test_what_may_be_another_scale_is_said_and_done(small, make, advice):
+    images, model = make(), Model("prescribed")
+    with pytest.warns(UserWarning, match=rf"Model\.predict: expected values in 0-255, .*{advice}"):
+        output = model.predict(images)
+    assert torch.equal(output, inference.denoise(model.network, images))  # as the pixels that they are
+    with pytest.warns(UserWarning, match=rf"Model\.train, second of the pair: expected values in 0-255, .*{advice}"):
+        train(model, images.mul(0).byte(), images, 1)
+    with pytest.warns(UserWarning, match=rf"Model\.train, validation, first of the pair: .*{advice}"):
+        train(model, *[images.mul(0).byte()] * 2, 1, validation=[images] * 2)
+
+
+def test_uint16_is_turned_as_uint8(small, pixels):
+    """torch turns no tensor of that type."""
+    model, images = Model(), pixels(2, 3, 9, 8)
+    deep = images.to(torch.uint16)
+    assert torch.equal(model.predict(deep, self_ensemble=True), model.predict(images, self_ensemble=True))
+    twin = copy.deepcopy(model)
+    train(model, images, images, 1, validation=(images, images))
+    train(twin, deep, deep, 1, validation=(deep, deep))
+    assert same(weights(model), weights(twin))
+
+
+@each
+@pytest.mark.parametrize("value", [1e30, 1e38, torch.nan], ids=str)
+def test_numbers_that_overflow_are_no_pictures(small, pixels, name, value):
+    model = Model(name)
+    for parameter in model.network.parameters():
+        parameter.mul_(value)
+    for images, options in ((pixels(2, 3, 8, 8), {}), (pixels(1, 3, 400, 400), {"self_ensemble": True})):
+        with pytest.raises(RuntimeError, match="expected finite numbers from the network, got NaN or infinity"):
+            model.predict(images, **options)
+
+
 # --------------------------------------------------------------------------------------------------------- train
+
+
+@each
+@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("optimizer", ["SGD", "Muon"])
+def test_a_rate_that_overflows_is_an_error(small, pairs, name, epochs, optimizer):
+    """Also after a single step, whose loss was finite; the network keeps the weights that it had."""
+    model = Model(name)
+    before, recipe = weights(model), model.recipe()._replace(lr=1e30, optimizer=optimizer)
+    for validation in (None, pairs):
+        with pytest.raises(Diverged, match="Train with a lower rate"):
+            train(model, *pairs, epochs, recipe=recipe, validation=validation)
+        assert same(weights(model), before)
+
+
+def test_validation_that_overflows_gives_the_training_up(small, pairs, monkeypatch):
+    """Weights below the limit, of many layers."""
+    model, found = Model("rednet"), {}
+    step = training.train_step
+
+    def train_step(network, *rest):
+        found["loss"] = step(network, *rest)
+        for parameter in network.parameters():
+            parameter.fill_(9e5)
+        network.forward = lambda x: x * torch.inf
+        return found["loss"]
+
+    monkeypatch.setattr(training, "train_step", train_step)
+    with pytest.raises(Diverged, match="expected finite numbers from the network"):
+        train(model, *pairs, 1, validation=pairs)
 
 
 @each
@@ -642,6 +750,12 @@ SPOILED = {
     "NaN": lambda path: spoil(
         path, lambda entries: entries["prescribed"]["state"]["0.weight"].mul_(torch.nan)
     ),
+    "more than 32 bits hold": lambda path: spoil(
+        path, lambda entries: entries["prescribed"]["state"].update({"0.bias": torch.ones(8).double() * -1e300})
+    ),
+    "what overflows": lambda path: spoil(
+        path, lambda entries: entries["prescribed"]["state"]["2.weight"].fill_(1e38)
+    ),
 }  # fmt: skip
 
 
@@ -774,3 +888,34 @@ from Miniproject_2.model import Model
 print(Model().module.__file__)
 """
     assert run_python(script, tmp_path).splitlines() == [str(ROOT / "others" / "denoiser.py")] * 2
+
+
+OWN_AND_ANOTHER = """
+import sys, torch
+from Miniproject_2.model import Model, denoisers
+ours, model = sys.path[0], Model("rednet")
+for name in [name for name in sys.modules if name.split(".")[0] in ("Miniproject_2", "others")]:
+    del sys.modules[name]
+sys.path.insert(0, sys.argv[1])
+import others.denoiser
+from Miniproject_2.model import Model as Another
+images = torch.arange(4 * 3 * 64).remainder(256).view(4, 3, 8, 8)
+for mine in (model, Model(), Model("prescribed")):
+    mine.train(images, images, 1, progress=False)
+    mine.load_pretrained_model()
+    mine.train(images, images, 1, progress=False)
+    mine.predict(images)
+    print(mine.module.__file__, mine.module.NAME)
+print(Another().module.__file__, Another().module.NAME, others.denoiser is Another().module)
+"""
+
+
+def test_two_submissions_in_one_process(run_python, tmp_path):
+    """The other one has the networks swapped, and is loaded when this one is in use."""
+    for folder in ("Miniproject_2", "others"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "others" / "denoiser_bonus.py").replace(tmp_path / "others" / "denoiser.py")
+    ours, theirs = ROOT / "others", tmp_path / "others"
+    prescribed = f"{ours / 'denoiser.py'} prescribed"
+    expected = [f"{ours / 'denoiser_bonus.py'} rednet", prescribed, prescribed, f"{theirs / 'denoiser.py'} rednet True"]
+    assert run_python(OWN_AND_ANOTHER, ROOT, tmp_path).splitlines() == expected

@@ -1,10 +1,15 @@
 """The notebook, run by a real kernel; and as it is committed."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from Miniproject_2.model import Model
+from others import noise, pictures
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 LESS = [("generated_pairs(800)", "generated_pairs(60)"), ("generated_validation(30)", "generated_validation(8)"),
@@ -26,6 +31,27 @@ def test_every_cell_runs(tmp_path, monkeypatch):
     printed = "".join(output.get("text", "") for cell in cells for output in cell.outputs)
     assert "denoised " in printed and "a wrong one: " in printed
     assert sys.modules.pop("execute")
+
+
+@pytest.mark.parametrize("own", [None, "mine.png", "picture.png"])
+def test_the_readers_own_pictures_stay_as_they_are(tmp_path, monkeypatch, capsys, own):
+    """The last cell, in a folder with the reader's pictures, with and without one of them named in it."""
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("agg")
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("picture.png", "picture-denoised.png", "drawn.png", "mine.png")):
+        page = torch.randint(0, 256, (40, 48, 3), dtype=torch.uint8)
+        pictures.write(tmp_path / name, pictures.Picture("PNG", [page], {}))
+        os.utime(tmp_path / name, (10**9 + number, 10**9 + number))
+    before = {path: (path.read_bytes(), path.stat().st_mtime) for path in tmp_path.iterdir()}
+    source = "".join(json.loads((FOLDER / "noise2noise.ipynb").read_text())["cells"][-1]["source"])
+    assert "own = None  # put your own file's name here" in source
+    names = {"Path": Path, "noise": noise, "plt": plt, "shipped": Model("prescribed", device="cpu"), "torch": torch}
+    exec(source.replace("own = None", f"own = {own!r}"), names)
+    assert {path: (path.read_bytes(), path.stat().st_mtime) for path in tmp_path.iterdir()} == before
+    assert names["page"].shape == ((40, 48, 3) if own else (120, 160, 3))
+    assert "the noise: " in capsys.readouterr().out
+    plt.close("all")
 
 
 def test_it_is_committed_small_and_with_its_outputs():

@@ -188,9 +188,35 @@ def by_group(y, groups):
 def multiply(a, b, out, beta):
     """out = beta * out + a b, one product a group: (groups, M, K), (groups, K, N), (groups, M, N)."""
     if len(out) == 1:
-        out[0].addmm_(a[0], b[0], beta=beta)
+        for rows in row_blocks(a[0]):
+            out[0, rows].addmm_(a[0, rows], b[0], beta=beta)
     else:
         out.baddbmm_(a, b, beta=beta)
+
+
+def multiply_across(matrix, pixels):
+    """matrix pixels^T: (K, C), (M, C) -> (K, M), a workspace."""
+    planes = workspace("planes", (len(matrix), len(pixels)), pixels)
+    if not keeps_sizes(pixels):
+        return planes.addmm_(matrix, pixels.t(), beta=0)
+    for rows in row_blocks(pixels):
+        planes[:, rows] = matrix.mm(pixels[rows].contiguous().t())  # rows far apart would be another size
+    return planes
+
+
+def keeps_sizes(operand):
+    """Whether torch keeps what it prepared for products of such an operand: 0.3 MiB for each of the last 1,024 sizes,
+    strides included, which images of many sizes would fill."""
+    return operand.element_size() == 2 and not operand.is_cuda
+
+
+def row_blocks(matrix):
+    """Slices of a product's rows: all, or powers of two where torch `keeps_sizes`."""
+    count, first = len(matrix), 0
+    while first < count:
+        rows = 1 << ((count - first).bit_length() - 1) if keeps_sizes(matrix) else count
+        yield slice(first, first + rows)
+        first += rows
 
 
 def new_gradient(x, y, geometry):
@@ -351,8 +377,7 @@ def multiply_first(y, weight, size, geometry, bias):
     row_bytes = len(matrix) * y.shape[2] * y.element_size()
     for x_block, (y_block,), shifted in blocks(x, (y,), geometry, row_bytes, BLOCK_BYTES):
         pixels = y_block.reshape(-1, y.shape[3])
-        planes = workspace("planes", (len(matrix), len(pixels)), y).addmm_(matrix, pixels.t(), beta=0)
-        planes = planes.view(kh, kw, few, *y_block.shape[:3])
+        planes = multiply_across(matrix, pixels).view(kh, kw, few, *y_block.shape[:3])
         axes = zip((kh, kw), size, y_block.shape[1:3], shifted.stride, shifted.padding, shifted.dilation)
         vertical, horizontal = ([overlap(tap, *axis, adjoint=True) for tap in range(taps)] for taps, *axis in axes)
         for row, (to_y, from_y) in zip(planes, vertical):
