@@ -465,6 +465,38 @@ def test_two_processes_write_one_file(folders, environment, weights, noise2noise
         assert torch.allclose(states[1][key], value, atol=1e-5)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes in /proc")
+def test_interrupted_under_torchrun(folders, environment, weights):
+    """Each process ends with 143, rank 0 keeps what was learnt, and torchrun, whose status is its own, fails."""
+    options = ["--pairs", "a", "b", "--weights", str(weights), "--count", "8", "--patch", "32", "--epochs", "100000"]
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "others",
+    ]
+    with open(folders / "said", "w+") as said:
+        running = subprocess.Popen([*command, "train", "-o", "own.pth", *options], cwd=folders, env=environment,
+                                   stdout=subprocess.PIPE, stderr=said, text=True)  # fmt: skip
+        for line in running.stdout:
+            if line.startswith("epoch 2/"):
+                break
+        with open(f"/proc/{running.pid}/task/{running.pid}/children") as children:
+            for child in children.read().split():
+                os.kill(int(child), signal.SIGTERM)
+        stdout, _ = running.communicate(timeout=120)
+        said.seek(0)
+        stderr = said.read()
+    assert running.returncode != 0 and "exitcode  : 143" in stderr, stderr
+    assert stdout.count("Interrupted: own.pth holds what was learnt so far.") == 1 and "use it with" not in stdout
+    assert checkpoint.load_denoiser(folders / "own.pth", "prescribed")["info"]["processes"] == 2
+    assert not list(folders.glob(".*"))
+
+
 @pytest.mark.parametrize(
     "arguments, status, message",
     [
