@@ -28,10 +28,19 @@ class CheckpointError(RuntimeError):
 def save(path, content):
     """Write `content` (tensors, numbers, strings, dicts and lists of them) to `path`, whole or not at all, as
     `replacing` does; only what can be read back takes the place of what was there."""
+    whole = serialised({"format": FORMAT, **content})
     with replacing(path, force=True, make_folder=False) as file:
-        torch.save({"format": FORMAT, **content}, file)
+        file.write(whole)
         file.flush()
         load(file.name)
+
+
+def serialised(content):
+    """What torch.save writes, in memory: it turns any exception of a file, a full disk or a signal, into an error of
+    its own."""
+    whole = io.BytesIO()
+    torch.save(content, whole)
+    return whole.getbuffer()
 
 
 def load(path):

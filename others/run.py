@@ -1,6 +1,8 @@
 """The state of a training: saved so that another process goes on with it to the same bits, and watched."""
 
+import ctypes
 import errno
+import hashlib
 import json
 import shutil
 import signal
@@ -14,9 +16,11 @@ import torch
 
 from . import checkpoint
 from .checkpoint import CheckpointError
+from .files import INTERRUPTING
 from .nn import SGD, Muon, OneCycleLR
 from .workers import ALONE
 
+VERSION = 2  # of the state: from 2 on, its pairs are known by all of their pixels
 SAVE_EVERY = 60.0  # seconds between checkpoints, besides those at the ends of epochs
 WINDOW = 100  # steps over which the loss is averaged to judge it
 EXPLOSION = 4  # times the best window's loss: more is given up
@@ -42,22 +46,22 @@ class Run:
     """A training of `network` for some epochs: parameters, optimiser, schedule, random state, and how far it is.
 
     With a `path`, everything is saved there before the first step, at the end of each epoch, and every `SAVE_EVERY`
-    seconds; a file that is there already is gone on from, if its first pairs were the same. Only the process of rank 0
-    reads and writes it. Raises CheckpointError if the file is damaged or belongs to another training.
+    seconds; a file that is there already is gone on from, if its pairs (those of the first epoch, of a function) were
+    the same to the last pixel, and `start`, what the caller says about where the training starts from. Other numbers of
+    threads or processes, which round differently, are a warning. `files` names what the caller writes, and is kept with
+    the state. Only the process of rank 0 reads and writes it. Raises CheckpointError if the file is damaged or belongs
+    to another training.
     """
 
-    def __init__(self, network, pairs, epochs, recipe, dtype=torch.float32, path=None, workers=ALONE):
+    def __init__(self, network, pairs, epochs, recipe, dtype=torch.float32, path=None, workers=ALONE, start=None,
+                 files=()):  # fmt: skip
         if recipe.optimizer not in OPTIMIZERS:
             raise ValueError(f"Recipe: expected optimizer to be {' or '.join(OPTIMIZERS)}, got {recipe.optimizer!r}")
         self.network, self.epochs, self.recipe, self.workers = network, epochs, recipe, workers
         self.path = Path(path) if path is not None else None
-        self.identity = {
-            "network": f"{type(network).__module__} {getattr(network, 'arguments', '')}",
-            "epochs": epochs,
-            "precision": str(dtype),
-            "pairs": fingerprint(pairs) if self.path else None,  # by all ranks, who wait for nobody meanwhile
-            **recipe._asdict(),
-        }
+        self.files = list(files)
+        identified = (network, pairs, epochs, recipe, dtype, start)  # by all ranks, who wait for nobody meanwhile
+        self.identity = identity(*identified) if self.path else None
         self.optimizer, self.schedule = OPTIMIZERS[recipe.optimizer](network.param(), recipe), None
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.order = None  # the permutation of the epoch that is going on, (N,)
@@ -174,10 +178,10 @@ class Run:
         state = checkpoint.load(self.path).get("training")
         if not isinstance(state, dict) or not isinstance(state.get("identity"), dict):
             raise CheckpointError(f"{self.path}: holds no training to go on with; choose another file")
+        if state.get("version") != VERSION:
+            raise CheckpointError(f"{self.path}: another version began this training and did not note its pairs as this"
+                                  " one does; go on with that version, or remove the file and begin anew")  # fmt: skip
         theirs = state["identity"]
-        if theirs.get("pairs") == "made for each epoch":
-            raise CheckpointError(f"{self.path}: an earlier version began this training and did not note its pairs; go "
-                                  "on with that version, or remove the file and begin anew")  # fmt: skip
         other = [
             f"{name}: {theirs.get(name)} there, {value} here"
             for name, value in self.identity.items()
@@ -186,7 +190,15 @@ class Run:
         if other:
             raise CheckpointError(f"{self.path}: belongs to another training ({'; '.join(other)}); remove the file or "
                                   "choose another")  # fmt: skip
+        before, now = state.get("conditions"), self.conditions()
+        if before != now:
+            warn(f"{self.path}: begun with {before}; goes on with {now}: the same up to rounding, not to the bit",
+                 stacklevel=2)  # fmt: skip
         return state
+
+    def conditions(self):
+        """What decides how sums are rounded, in words."""
+        return f"threads: {torch.get_num_threads()}, processes: {self.workers.size}, torch: {torch.__version__}"
 
     def save(self, first=False):
         """Write the state, if there is a path and this is rank 0. A disk that is full (or gone) before the first step
@@ -213,7 +225,10 @@ class Run:
 
     def state_dict(self):
         return {
+            "version": VERSION,
             "identity": self.identity,
+            "conditions": self.conditions(),
+            "files": self.files,
             **{name: getattr(self, name) for name in COUNTERS},
             "records": json.dumps(self.records),
             "order": self.order,
@@ -242,25 +257,45 @@ class Run:
 
 
 def records_in(state):
-    """The fields of the records in a `Run.state_dict`; the first versions kept none."""
+    """The fields of the records in a `Run.state_dict`."""
     return json.loads(state.get("records", "[]"))
 
 
-def fingerprint(pairs, looked_at=64):
-    """What tells one set of pairs from another, or one function that makes them, by those of its first epoch: shapes,
-    dtypes, and the bits of some images added up as integers: a sum that no number of threads rounds differently."""
+def identity(network, pairs, epochs, recipe, dtype, start=None):
+    """What makes two trainings the same: with equal values they end with the same weights, up to rounding."""
+    return {
+        "network": f"{type(network).__module__} {getattr(network, 'arguments', '')}",
+        "epochs": epochs,
+        "precision": str(dtype),
+        "pairs": fingerprint(pairs),
+        "start": start,
+        **recipe._asdict(),
+    }
+
+
+def fingerprint(pairs):
+    """What tells one set of pairs from another, or one function that makes them, by those of its first epoch: shape,
+    dtype, and a hash of every bit, which depends on no number of threads and no order in memory."""
     if callable(pairs):
-        return ["made for each epoch", *fingerprint(pairs(0), looked_at)]
-    first, second = pairs
-    parts = [version[:: max(1, len(version) // looked_at)].contiguous() for version in (first, second)]
-    bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    return [[list(version.shape), str(version.dtype), int(part.view(bits[part.element_size()]).sum(dtype=torch.int64))]
-            for version, part in zip((first, second), parts)]  # fmt: skip
+        return ["made for each epoch", *fingerprint(pairs(0))]
+    return [[list(version.shape), str(version.dtype), digest([version])] for version in pairs]
+
+
+def digest(tensors, at_once=2**24):
+    """A hash of the bits of tensors (N, ...), read in parts of about so many numbers."""
+    found = hashlib.blake2b(digest_size=16)
+    for tensor in tensors:
+        images = tensor.detach().reshape(1) if tensor.dim() == 0 else tensor.detach()
+        for part in images.split(max(1, at_once // max(1, images[:1].numel()))):
+            part = part.cpu().contiguous()
+            size = part.numel() * part.element_size()
+            found.update((ctypes.c_ubyte * size).from_address(part.data_ptr()) if size else b"")
+    return found.hexdigest()
 
 
 class Held:
-    """Inside `with`, SIGINT and SIGTERM wait: `came` is the one that did, `deliver()` lets it do what it would have
-    done. Handlers are those from before afterwards. Does nothing outside the main thread, where Python handles no
+    """Inside `with`, SIGINT, SIGTERM and SIGHUP wait: `came` is the one that did, `deliver()` lets it do what it would
+    have done. Handlers are those from before afterwards. Does nothing outside the main thread, where Python handles no
     signals, nor for signals that are ignored."""
 
     def __init__(self, wanted=True):
@@ -268,7 +303,7 @@ class Held:
 
     def __enter__(self):
         if self.wanted and threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in INTERRUPTING:
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self.before[number] = signal.signal(number, self.hold)
         return self

@@ -50,7 +50,7 @@ class Recipe(NamedTuple):
 
 
 def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32, on_step=None, checkpoint=None,
-        workers=ALONE):  # fmt: skip
+        workers=ALONE, start=None, files=()):  # fmt: skip
     """Train `network` on noisy pairs; yields one `Record` per epoch.
 
     pairs: (noisy_1, noisy_2), pixels (N, 3, H, W) in 0-255, or a function of the epoch's number (from 0) that gives
@@ -61,9 +61,9 @@ def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32, on
 
     checkpoint: a file for the state of the training. If it is there the training goes on from it, and ends with the
     bits that it would have had without the interruption; that of a finished training gives its weights at once.
-    SIGINT and SIGTERM then wait for the end of the minibatch (of the piece that is denoised, in validation) and for the
-    file, which holds the records of all epochs that are done. workers: the processes among which every minibatch is
-    shared out.
+    SIGINT, SIGTERM and SIGHUP then wait for the end of the minibatch (of the piece that is denoised, in validation) and
+    for the file, which holds the records of all epochs that are done. workers: the processes among which every
+    minibatch is shared out. start, files: as in `run.Run`.
 
     Raises `run.Diverged` when the loss is lost, CheckpointError for a file that does not fit, BlockingIOError for one
     that another training is writing, OSError for one that cannot be written before the first step or after the last
@@ -71,7 +71,7 @@ def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32, on
     """
     fresh = pairs if callable(pairs) else lambda epoch: pairs
     with locked(None if workers.rank else checkpoint):
-        run = Run(network, pairs, epochs, recipe, dtype, checkpoint, workers)
+        run = Run(network, pairs, epochs, recipe, dtype, checkpoint, workers, start, files)
         while run.epoch < epochs:
             yield train_epoch(run, *fresh(run.epoch), validation, dtype, on_step)
 

@@ -1,20 +1,20 @@
-"""One writer at a time: the lock of a checkpoint, between processes, threads and after deaths."""
+"""One writer at a time, between processes, threads and after deaths; rights, full disks and signals while writing."""
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
-import types
 from pathlib import Path
 
 import pytest
 import torch
 
 from Miniproject_2.model import Model
-from others import checkpoint, denoiser, files
-from others.files import locked, replacing
+from others import checkpoint, denoiser
+from others.files import locked, remove_left, replacing
 from others.training import Recipe, fit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -192,36 +192,204 @@ def test_patience_ends(path):
         raise AssertionError("two have the lock")
 
 
+@pytest.mark.filterwarnings("ignore:flock not supported")
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_file_systems_without_locks_and_missing_folders(path, pairs, monkeypatch, number):
     """What cannot be locked is written without; what cannot be written says so itself."""
     with locked(path / "nowhere" / "w.pth"), locked(None):
         pass
 
-    def no_locks(file):
+    def no_locks(file, operation):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(files, "lock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    left = path.parent / ".training.pth.abcd_123.n2n-tmp"
+    left.touch()  # nobody can tell whether it is still written
     assert len(train(path, pairs)) == 2
+    assert left.exists()
 
 
-@pytest.mark.parametrize("taken", [False, True])
-def test_the_lock_of_windows(path, monkeypatch, taken):
-    """Its module, as its documentation has it: PermissionError for a byte that somebody else has."""
-    asked = []
+def test_a_lock_that_cannot_be_removed_while_it_is_held(path, monkeypatch):
+    """As on Windows, where filelock removes it."""
 
-    def locking(handle, mode, count):
-        asked.append((mode, count))
-        if taken:
-            raise PermissionError(errno.EACCES, "Permission denied")
+    def in_use(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(files, "fcntl", None)
-    monkeypatch.setattr(files, "msvcrt", types.SimpleNamespace(locking=locking, LK_NBLCK=2), raising=False)
-    if taken:
-        with pytest.raises(BlockingIOError), locked(path):
-            pass
-    else:
-        with locked(path):
-            assert path.with_name("training.pth.lock").exists()
-        assert not path.with_name("training.pth.lock").exists()
-    assert asked == [(2, 1)]
+    with monkeypatch.context() as patch, locked(path):
+        patch.setattr(os, "unlink", in_use)
+    with locked(path):
+        pass
+    assert os.listdir(path.parent) == []
+
+
+def test_the_lock_of_another_program_is_left_alone(path, pairs):
+    """poetry.lock beside a training of `poetry`."""
+    foreign = [path.with_name(name) for name in ("training.pth.lock", ".training.pth.lock", ".training.pth.tmp")]
+    for file in foreign:
+        file.write_text("of another program")
+    train(path, pairs)
+    assert all(file.read_text() == "of another program" for file in foreign)
+    assert sorted(os.listdir(path.parent)) == sorted([path.name, *(file.name for file in foreign)])
+
+
+# ------------------------------------------------------------------------------------------------ rights and races
+
+
+@pytest.fixture
+def umask():
+    """umask(mode) until the test ends."""
+    before = os.umask(0)
+    os.umask(before)
+    yield os.umask
+    os.umask(before)
+
+
+def mode(path):
+    return os.stat(path).st_mode & 0o777
+
+
+@pytest.mark.parametrize("mask, expected", [(0o077, 0o600), (0o027, 0o640), (0o022, 0o644), (0o002, 0o664)])
+def test_a_new_file_has_the_rights_of_the_umask(tmp_path, umask, mask, expected):
+    umask(mask)
+    with replacing(tmp_path / "x") as file:
+        assert mode(file.name) == expected  # nobody reads it meanwhile either
+    assert mode(tmp_path / "x") == expected
+
+
+@pytest.mark.parametrize("old", [0o600, 0o640, 0o444, 0o666, 0o755])
+def test_a_replaced_file_keeps_its_rights(tmp_path, umask, old):
+    umask(0o022)
+    path = tmp_path / "x"
+    path.write_text("old")
+    path.chmod(old)
+    with replacing(path, force=True) as file:
+        assert mode(file.name) == old
+        file.write(b"new")
+    assert mode(path) == old and path.read_bytes() == b"new"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only the superuser gives files away")
+def test_a_replaced_file_keeps_its_owner(tmp_path):
+    path = tmp_path / "x"
+    path.touch()
+    os.chown(path, 1234, 2345)
+    with replacing(path, force=True):
+        pass
+    assert (path.stat().st_uid, path.stat().st_gid) == (1234, 2345)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_comes_while_a_file_is_written_is_not_replaced(tmp_path, monkeypatch, links):
+    """In the last moment, after any check; without hard links, until the last check."""
+
+    def link(source, target):
+        if not links:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        Path(target).write_text("of another")
+        real_link(source, target)
+
+    real_link, path = os.link, tmp_path / "x"
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(FileExistsError, match="x exists; choose another name"), replacing(path):
+        if not links:
+            path.write_text("of another")
+    assert path.read_text() == "of another" and os.listdir(tmp_path) == ["x"]
+
+
+def test_without_hard_links_files_are_written(tmp_path, monkeypatch):
+    def link(source, target):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    with replacing(tmp_path / "x") as file:
+        file.write(b"new")
+    assert (tmp_path / "x").read_bytes() == b"new" and os.listdir(tmp_path) == ["x"]
+
+
+# ----------------------------------------------------------------------------------------------------- half written
+
+WRITING = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from others.files import replacing
+with replacing(sys.argv[2]) as file:
+    file.write(b"half")
+    print(file.name, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    path, others = tmp_path / "x.png", [tmp_path / name for name in (".x.png.tmp", ".y.png.abcd1234.n2n-tmp")]
+    for other in others:
+        other.touch()
+    running = start(WRITING, path)
+    try:
+        half = Path(running.stdout.readline().rstrip())
+        assert half.parent == tmp_path
+        remove_left([path])
+        assert half.exists()
+    finally:
+        running.kill()
+        running.communicate()
+    remove_left([tmp_path / "z.png", tmp_path / "missing" / "x.png"])
+    assert half.exists()
+    remove_left([path])
+    assert not half.exists() and all(other.exists() for other in others)
+
+
+SAVED_AGAIN = """
+import os, random, signal, sys, time
+sys.path.insert(0, sys.argv[1])
+import torch
+from others import checkpoint
+path, tries = sys.argv[2], int(sys.argv[3])
+torch.set_num_threads(1)
+random.seed(0)
+content = {"a": torch.arange(100_000.0), "b": [torch.ones(50)] * 100}
+checkpoint.save(path, content)
+ended = {}
+for number in range(tries):
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            os.write(1, b".")
+            while True:
+                checkpoint.save(path, content)
+        except BaseException as error:
+            os._exit(77 if type(error) is KeyboardInterrupt else 1)
+    time.sleep(random.uniform(0.02, 0.1))
+    os.kill(child, signal.SIGTERM)
+    status = os.WEXITSTATUS(os.waitpid(child, 0)[1])
+    ended[status] = ended.get(status, 0) + 1
+    assert checkpoint.load(path)["a"].sum() == content["a"].sum()
+print(f" {ended} {sorted(os.listdir(os.path.dirname(path)))}")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_signal_during_a_save_is_that_signal_and_leaves_nothing(run_python, path, count):
+    """torch.save makes a RuntimeError of any exception that the file raises."""
+    tries = count("signals during saves, none turned into another error, no file left", 12, 300)
+    said = run_python(SAVED_AGAIN, path.parent, ROOT, path, tries).split(" ", 1)[1]
+    assert said == f"{{77: {tries}}} ['training.pth']\n"
+
+
+# --------------------------------------------------------------------------------------------------------- full disk
+
+
+@pytest.mark.parametrize("write", [
+    lambda path: checkpoint.save(path, {"a": torch.ones(2**20)}),
+    lambda path: checkpoint.save_denoiser(path, "a", {}, denoiser.Denoiser(channels=(200, 200)), {}),
+], ids=["save", "save_denoiser"])  # fmt: skip
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_full_disk_keeps_what_was_there(small_disk, write, exists):
+    """A file system of one megabyte; the error is the system's and names the file."""
+    path = small_disk / "w.pth"
+    if exists:
+        path.write_bytes(b"old")
+    with pytest.raises(OSError) as raised:
+        write(path)
+    assert raised.value.errno == errno.ENOSPC and raised.value.filename == str(path)
+    assert [file.read_bytes() for file in small_disk.iterdir()] == [b"old"] * exists

@@ -1,33 +1,37 @@
 """The command line `noise2noise`, also `python -m others`: one file per command."""
 
 import argparse
-import os
+import signal
 import sys
+from importlib import import_module
 
-from . import denoise, evaluate, export, info, simulate, train
-from .common import complain, one_line
+from .streams import complain, one_line, surroundings
 
-COMMANDS = (denoise, train, evaluate, simulate, info, export)
+COMMANDS = ("denoise", "train", "evaluate", "simulate", "info", "export")
+PRINTING = ("evaluate", "info")  # whose result is what they print
 
 
 def main(arguments=None):
-    """Run the command line. -> exit status: 0 fine, 1 something failed; wrong usage exits with 2 (SystemExit)."""
+    """Run the command line. -> exit status: 0 fine, 1 something failed, 128 and its number (130, 143, 129) for a signal
+    that interrupted; wrong usage exits with 2 (SystemExit)."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text, as stderr knows
-    args = parser().parse_args(arguments)
-    try:
-        status = args.run(args) or 0
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        problem = "interrupted; every file that was written is whole"
-    except (OSError, ValueError, TypeError, RuntimeError, ImportError, MemoryError) as error:
-        problem = str(error).strip() or type(error).__name__
-    complain(args.command, problem)
-    return 1
+    args = argparse.Namespace(command="")
+    with surroundings(lambda problem: complain(args.command, problem)) as stdout:
+        try:
+            args = parser().parse_args(arguments)
+            status = args.run(args) or 0
+        except KeyboardInterrupt as error:
+            complain(args.command, "interrupted; every file that was written is whole")
+            status = 128 + getattr(error, "number", signal.SIGINT)
+        except (OSError, ValueError, TypeError, RuntimeError, ImportError, MemoryError) as error:
+            complain(args.command, error)
+            status = 1
+        stdout.flush()
+        if stdout.lost and not isinstance(stdout.lost, BrokenPipeError):  # whose reader has seen enough
+            complain(args.command, f"what it printed was lost ({stdout.lost.strerror}); files are whole")
+            status = status or args.command in PRINTING
+    return int(status)
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,14 +40,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser():
+    """That of all commands, imported here: torch takes seconds, in which a signal may come."""
     top = Parser(
         prog="noise2noise",
         description="Denoise pictures, and train the denoiser on noisy pictures alone.",
         epilog="noise2noise COMMAND --help explains a command, with examples.",
     )
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in COMMANDS:
-        name = module.__name__.rsplit(".", 1)[1]
+    for name in COMMANDS:
+        module = import_module(f".{name}", __package__)
         summary, _, rest = module.__doc__.partition("\n")
         command = commands.add_parser(
             name, help=summary, description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -3,13 +3,14 @@
 import argparse
 import math
 import os
-import sys
+from contextlib import suppress
 from pathlib import Path
 
 from Miniproject_2.model import PRECISIONS, Model, denoisers
 
 from .. import checkpoint, pictures
-from ..files import check_new, temporary_for
+from ..files import check_new, remove_left, temporary_for
+from .streams import complain, one_line  # noqa: F401, the commands take them from here
 
 DENOISERS = ("prescribed", "rednet")
 
@@ -59,23 +60,15 @@ def load_model(args):
     return model
 
 
-def complain(command, problem):
-    """One line on stderr, whatever the names of files hold."""
-    print(f"noise2noise {command}: {one_line(problem)}", file=sys.stderr, flush=True)
-
-
-def one_line(text):
-    return " ".join(str(text).split())
-
-
-def check_outputs(outputs, inputs, force):
+def check_outputs(outputs, inputs, force, own=()):
     """Raise before the work what would lose it: OSError where no file can be written; FileExistsError if there is
-    something at an output, unless `force`; ValueError if that is an input, or a picture or data in a folder that is
-    one, or if two outputs are one file. None stands for what was not given."""
+    something at an output, unless `force` or it is one of `own`; ValueError if that is an input, or a picture or data
+    in a folder that is one, or if two outputs are one file. None stands for what was not given. What a killed command
+    left half written of an output is removed."""
     seen, suffixes = {}, (*pictures.FORMATS, ".pkl")
     for path in filter(None, outputs):
         check_place(path)
-        check_new(path, force)
+        check_new(path, force or path in own)
         if path.resolve() in seen:
             said = f"expected outputs of different names, got {seen[path.resolve()]} too; choose another name"
             raise ValueError(f"{path}: {said}")
@@ -84,6 +77,7 @@ def check_outputs(outputs, inputs, force):
             inside = given.resolve() in path.resolve().parents and path.suffix.lower() in suffixes
             if os.path.lexists(path) and (inside or path.resolve() == given.resolve()):
                 raise ValueError(f"{path}: the result would overwrite an input; choose another name")
+    remove_left(seen)
 
 
 def check_place(path):
@@ -91,12 +85,15 @@ def check_place(path):
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path}: expected the name of a file, got a folder; choose another name")
     folder = next(parent for parent in path.parents if os.path.lexists(parent))
+    temporary = temporary_for(path, folder)
     try:
-        temporary = temporary_for(path, folder)
+        open(temporary, "xb").close()
     except OSError as error:
         said = f"expected a place that takes files, got {folder} ({error.strerror}); choose another"
         raise OSError(f"{path}: {said}") from error
-    Path(temporary).unlink(missing_ok=True)  # a training that starts there now may have removed it
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary)
 
 
 def first_page(path, ranges=None):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import noise, pictures
-from ..files import check_new
+from ..files import check_new, remove_left
 from ..progress import tiles
 from .common import add_model_arguments, add_range_argument, complain, load_model, one_line, say_range
 
@@ -125,6 +125,7 @@ def check_targets(jobs, args):
             if path in seen:
                 args.parser.error(f"{job.source} and {seen[path]} would both be written to {path}")
             seen[path] = job.source
+    remove_left(seen)
 
 
 # ---------------------------------------------------------------------------------------------------- one picture

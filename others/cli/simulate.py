@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from .. import data, simulation
+from .. import checkpoint, data, simulation
 from ..files import replacing
 from .common import check_outputs
 
@@ -59,7 +59,7 @@ def run(args):
     images = versions(files[-held:], args.images, args, args.seed + 1, clean=True)
     for target, tensors in zip(targets, (pairs, images)):
         with replacing(target, args.force) as file:
-            torch.save(tensors, file)
+            file.write(checkpoint.serialised(tensors))
         print(f"{target}: 2 x {tuple(tensors[0].shape)}")
 
 

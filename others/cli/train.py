@@ -20,17 +20,20 @@ all again: with --resume they go on to the bits of a training without the accide
 What to expect of the loss: it is measured against noisy pictures, so it falls to the error against clean ones PLUS the
 variance of the target's noise, and stays there. That is Noise2Noise, not a failure; only --validate shows the gain.
 
-Weights are written after each epoch; Ctrl-C keeps those of the last one, and what was learnt since; a training whose
-loss explodes keeps the best that there were. With --resume the same command goes on where it was interrupted, to the
-weights of a training that never was."""
+Weights are written after each epoch; Ctrl-C keeps those of the last one, and what was learnt since, and the exit status
+is 130; a training whose loss explodes keeps the best that there were. With --resume the same command goes on where it
+was interrupted, to the weights of a training that never was, and does nothing more once it is done."""
 
 import contextlib
 import csv
+import hashlib
 import io
+import json
+import os
 import re
-import signal
 import sys
 import time
+import warnings
 import zipfile
 from functools import lru_cache, partial
 from itertools import combinations
@@ -40,11 +43,12 @@ import torch
 
 from .. import checkpoint, data, figures, pairs, pictures, training
 from ..files import locked, replacing
-from ..run import Diverged, records_in
+from ..run import Diverged, digest, identity, records_in
 from ..workers import joined
 from .common import add_model_arguments, add_range_argument, check_outputs, first_page, new_model
 from .evaluate import matched, same_size
 from .simulate import positive
+from .streams import words
 
 GENERATED = {"pairs": 3000, "images": 100}
 
@@ -79,10 +83,7 @@ def run(args):
 
 def run_in(group, args):
     """As one process of the group; that of rank 0 alone prints and writes."""
-    resuming = args.resume and state_file(args).is_file()
-    inputs = [*(args.pairs or []), *(args.validate or []), args.burst, args.data, args.weights]
-    outputs = [args.out, state_file(args) if args.resume else None, args.csv, args.curve]
-    check_outputs(outputs, inputs, args.force or resuming)
+    check(args)
     if args.curve:
         figures.figure_maker()  # say what is missing before the work
     source, described = load_source(args)
@@ -91,29 +92,68 @@ def run_in(group, args):
     recipe = model.recipe()._replace(seed=args.seed)
     recipe = recipe._replace(lr=args.lr) if args.lr else recipe
     print(f"Training {model.module.NAME!r} on {described}.")
+    start = digest(model.network.state_dict().values())
+    this = identity(model.network, source, args.epochs, recipe, model.dtype, start) if args.resume else None
     fit = partial(training.fit, model.network, source, args.epochs, recipe, validation, model.dtype,
-                  checkpoint=state_file(args) if args.resume else None, workers=group)  # fmt: skip
+                  checkpoint=state_file(args) if args.resume else None, workers=group, start=start)  # fmt: skip
     heading = training.expectation(*(source(0) if callable(source) else source))  # by all ranks: it takes time
-    with torch.no_grad(), as_interrupt(signal.SIGTERM):
-        if group.rank:
-            with contextlib.suppress(KeyboardInterrupt):
-                training.collect(fit())
+    with torch.no_grad(), contextlib.ExitStack() as locks:
+        if not group.rank:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            for path in written(args):
+                locks.enter_context(locked(path))
+            done = finished(args, this)
+            if not done:
+                check(args)  # another training may have ended meanwhile
+        if group.broadcast(None if group.rank else done):
+            print(f"{args.out}: this training is done, nothing is left to do.")
+        elif group.rank:
+            training.collect(fit())
         else:
             about = {"data": described, "recipe": recipe._asdict(), "processes": group.size}
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            with locked(args.out):
-                train(args, model, fit, heading, about)
+            train(args, model, fit, heading, {**about, "threads": torch.get_num_threads()}, this)
     print(f"{args.out}: use it with noise2noise denoise PICTURE --weights {args.out}")
 
 
-@contextlib.contextmanager
-def as_interrupt(number):
-    """The signal raises KeyboardInterrupt, as Ctrl-C does."""
-    handler = signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, handler)
+def check(args):
+    """Raise what `check_outputs` does; this training may replace what it made before, with --resume."""
+    inputs = [*(args.pairs or []), *(args.validate or []), args.burst, args.data, args.weights]
+    own = written(args) if finished(args) else [path for path in written(args) if name_of(path, args) in files_of(args)]
+    state = [state_file(args)] if args.resume else []
+    check_outputs([*written(args), *state], inputs, args.force, own + state)
+
+
+def written(args):
+    """What the command asks for besides the state."""
+    return [path for path in (args.out, args.csv, args.curve) if path]
+
+
+def name_of(path, args):
+    """As the state has it: seen from the folder of the weights, which may be moved."""
+    return os.path.relpath(os.path.realpath(path), os.path.realpath(args.out.parent))
+
+
+def files_of(args):
+    """The names of the files that the interrupted training wrote, or would have."""
+    return list(earlier_state(args).get("files", ()))
+
+
+def finished(args, this=None):
+    """Whether all is there that a training with --resume writes in the end: that one (`run.identity`) where it is
+    given."""
+    if not args.resume or args.force or state_file(args).exists() or not all(map(Path.is_file, written(args))):
+        return False
+    with contextlib.suppress(checkpoint.CheckpointError):
+        for saved in checkpoint.denoisers(args.out).values():
+            info = saved.get("info") if isinstance(saved, dict) else None
+            if isinstance(info, dict) and "training" in info:
+                return this is None or info["training"] == mark(this)
+    return False
+
+
+def mark(this):
+    """The identity of a training in few letters."""
+    return hashlib.sha256(json.dumps(this, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def starting_model(args):
@@ -126,12 +166,13 @@ def starting_model(args):
     return model
 
 
-def train(args, model, fit, heading, about):
+def train(args, model, fit, heading, about, this):
     """Run the epochs; after each of them, and when interrupted or given up, write what was learnt."""
-    started, state = time.perf_counter(), earlier_state(args)
-    records, parent, stepped = earlier_records(args, state), start_of(args, model), False
+    started, state, stepped = time.perf_counter(), earlier_state(args), False
+    records, parent = [training.Record(*fields) for fields in records_in(state)], start_of(args, model)
+    files = sorted({*files_of(args), *(name_of(path, args) for path in written(args))})
 
-    def save(measured=True):
+    def save(measured=True, done=False):
         info = {
             "date": time.strftime("%Y-%m-%d"),
             **about,
@@ -139,6 +180,7 @@ def train(args, model, fit, heading, about):
             "minutes": round((time.perf_counter() - started) / 60, 1),
             "torch": str(torch.__version__),
             **({"start": parent} if parent else {}),
+            **({"training": mark(this)} if this and done else {}),
         }
         if measured and records and records[-1].psnr is not None:
             info["psnr_a"] = records[-1].psnr
@@ -151,27 +193,30 @@ def train(args, model, fit, heading, about):
             if on_step:
                 on_step(*progress)
 
-        for record in fit(on_step=on_any_step):
+        for record in fit(on_step=on_any_step, files=files):
             records.append(record)
-            save()
-            report(args, records)
+            try:
+                save()
+                report(args, records)
+            except OSError as error:
+                warnings.warn(f"{words(error)}; training goes on and tries again, make room", stacklevel=2)
             yield record
 
     try:
         training.show(saved, heading)
-    except KeyboardInterrupt:
-        if not stepped:
-            raise
-        model.network.eval()
-        save(measured=False)
-        print(f"\nInterrupted: {args.out} holds what was learnt so far.")
-        return
+    except (KeyboardInterrupt, OSError) as error:  # a disk too full for the last state may take weights
+        if stepped:
+            model.network.eval()
+            save(measured=False)
+            how = "Stopped" if isinstance(error, OSError) else "Interrupted"
+            print(f"\n{how}: {args.out} holds what was learnt so far.", flush=True)
+        raise
     except Diverged as lost:
         if lost.learnt:
             save(measured=False)
             print(f"\nGiven up: {args.out} holds the best weights that there were.", flush=True)
         raise
-    save()
+    save(done=True)
     report(args, records)  # that of the last epoch may have been interrupted
     if args.resume:
         state_file(args).unlink(missing_ok=True)
@@ -193,28 +238,6 @@ def start_of(args, model):
     """Where the weights that the training starts from come from."""
     path = args.weights or (Path(data.__file__).parents[1] / "Miniproject_2" / "bestmodel.pth")
     return checkpoint.load_denoiser(path, model.module.NAME)["info"] if args.weights or args.from_shipped else {}
-
-
-def earlier_records(args, state):
-    """Those of the epochs that an interrupted training had done: of its state, and where that has none, of its log."""
-    logged = logged_records(args) if state and args.csv and args.csv.is_file() else []
-    kept = [training.Record(*fields) for fields in records_in(state)]
-    records = {record.epoch: record for record in [*logged, *kept]}
-    return [records[epoch] for epoch in sorted(records) if epoch <= state.get("epoch", 0)]
-
-
-def logged_records(args):
-    try:
-        with args.csv.open(newline="") as file:
-            return [logged_record(row, args.epochs) for row in csv.DictReader(file)]
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise ValueError(f"{args.csv}: not the log of the training that goes on; choose another --csv") from error
-
-
-def logged_record(row, epochs):
-    loss, seconds, rate = (float(row[name]) for name in ("loss_against_noisy", "seconds", "images_per_second"))
-    psnr = float(row["psnr_a_db"]) if row["psnr_a_db"] else None
-    return training.Record(int(row["epoch"]), epochs, loss, seconds, rate, psnr)
 
 
 def report(args, records):

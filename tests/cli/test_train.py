@@ -123,10 +123,10 @@ def interrupted(folders, environment):
 
 
 def test_interrupted_training_keeps_what_was_learnt(folders, interrupted, weights):
-    """SIGINT after the first epoch: status 0, whole weights."""
+    """SIGINT after the first epoch: status 130, whole weights."""
     options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 1000, "--count", 8, "--patch", 32]
     status, stdout = interrupted(*options)
-    assert status == 0 and "Interrupted: own.pth" in stdout
+    assert status == 130 and "Interrupted: own.pth" in stdout
     epochs = checkpoint.load_denoiser(folders / "own.pth", "prescribed")["info"]["epochs"]
     assert 2 <= int(epochs.split()[0]) < 1000
 
@@ -140,7 +140,7 @@ def test_interrupted_before_the_first_step_it_replaces_nothing(folders, here, we
 
     monkeypatch.setattr(run.Run, "begin", interrupted)
     status, stdout, stderr = here("train", "--pairs", "a", "b", "-o", "own.pth", "--force", *FEW)
-    assert status == 1 and "Interrupted" not in stdout and "interrupted; every file" in stderr
+    assert status == 130 and "Interrupted" not in stdout and "interrupted; every file" in stderr
     assert own.read_bytes() == weights.read_bytes()
 
 
@@ -220,7 +220,7 @@ def test_the_log_has_every_epoch_though_the_signal_came_while_validating_one(
 
 @pytest.mark.parametrize("lost", ["the log", "records in the state"])
 def test_the_log_is_completed_from_what_there_is(folders, here, weights, monkeypatch, lost):
-    """The first versions kept no records in the state."""
+    """The state has all; those of the first versions, which kept no records, are refused."""
     options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 4, "--count", 4, "--patch", 16,
                "--csv", "log.csv", "--resume", "-o", "own.pth"]  # fmt: skip
     with interrupted_in(3, monkeypatch):
@@ -229,8 +229,11 @@ def test_the_log_is_completed_from_what_there_is(folders, here, weights, monkeyp
         (folders / "log.csv").unlink()
     else:
         content = checkpoint.load(folders / "own.pth.state")
-        del content["training"]["records"]
+        del content["training"]["records"], content["training"]["version"]
         checkpoint.save(folders / "own.pth.state", content)
+        status, _, stderr = here("train", *options, "--force")
+        assert status == 1 and "own.pth.state: another version began this training" in stderr
+        return
     assert here("train", *options)[0] == 0
     assert [row["epoch"] for row in csv.DictReader((folders / "log.csv").open())] == ["1", "2", "3", "4"]
 
@@ -241,7 +244,7 @@ def test_a_file_that_is_no_log_is_not_replaced_by_resuming(folders, here, weight
         assert "Interrupted" in here("train", *options)[1]
     (folders / "mine.csv").write_text("name,age\nx,1\n")
     status, _, stderr = here("train", *options, "--csv", "mine.csv")
-    assert status == 1 and "mine.csv: not the log of the training that goes on" in stderr
+    assert status == 1 and "mine.csv exists; choose another name, or --force" in stderr
     assert (folders / "mine.csv").read_text() == "name,age\nx,1\n"
 
 
@@ -276,7 +279,7 @@ def test_a_resumed_training_without_a_log_knows_its_epochs(folders, here, weight
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_denoiser", interrupted)
-        assert here("train", *options)[0] == 1
+        assert here("train", *options)[0] == 130
     assert checkpoint.load_denoiser(folders / "own.pth", "prescribed")["info"]["epochs"] == "1 of 2"
     assert here("train", *options)[0] == 0
     assert checkpoint.load_denoiser(folders / "own.pth", "prescribed")["info"]["epochs"] == "2 of 2"
