@@ -1,9 +1,16 @@
 """How good a denoised image is. Images are (N, C, H, W) in [0, 1]."""
 
+import math
+
 
 def psnr_per_image(output, clean):
     """-10 log10 of each image's mean squared error: (N, C, H, W) twice -> (N,), in dB."""
     return -10 * (output - clean).pow(2).flatten(1).mean(1).log10()
+
+
+def words(psnr, form=".2f", unit=""):
+    """A PSNR for people and for files, which know no infinity: that of equal images is "identical"."""
+    return "identical" if math.isinf(psnr) else f"{float(psnr):{form}}{unit}"
 
 
 def psnr_a(output, clean):

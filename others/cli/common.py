@@ -13,6 +13,7 @@ from .. import checkpoint, pictures
 from ..files import check_new, remove_left, temporary_for
 from .streams import complain, one_line  # noqa: F401, the commands take them from here
 
+SEEDS = 2**40  # the generator takes 64 bits, of a seed times 1,000,003 and the epoch
 DENOISERS = ("prescribed", "rednet")
 
 
@@ -68,9 +69,16 @@ def positive(kind, most=math.inf):
     return number
 
 
+def seed(text):
+    """The type of an option that is a seed."""
+    if abs(int(text)) >= SEEDS:
+        raise argparse.ArgumentTypeError(f"expected a seed between -{SEEDS:,} and {SEEDS:,}, got {text[:40]}")
+    return int(text)
+
+
 def check_ignored(args, given, why):
     """Say which of these options were given though they do nothing."""
-    names = [f"--{name}" for name in given if getattr(args, name) is not None]
+    names = [f"--{name}" for name in given if getattr(args, name) not in (None, False)]
     if names:
         say(f"{' and '.join(names)} {'does' if len(names) == 1 else 'do'} nothing {why}")
 
