@@ -181,9 +181,9 @@ def photo_validation(files, seed=0, cell=CELL):
 
 def photo_files(folder):
     """The photographs in a folder, sorted. Raises FileNotFoundError if there is none."""
-    files = sorted(f for f in Path(folder).iterdir() if f.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
+    files = sorted(f for f in Path(folder).iterdir() if f.suffix.lower() in pictures.FORMATS and not f.is_dir())
     if not files:
-        raise FileNotFoundError(f"no photographs (.jpg, .png, .webp) in {folder}")
+        raise FileNotFoundError(f"no photographs ({', '.join(pictures.FORMATS)}) in {folder}")
     return files
 
 

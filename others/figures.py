@@ -1,6 +1,20 @@
 """Figures, drawn with matplotlib (the extra `plots`). Images are pixels (N, 3, H, W) in 0-255."""
 
-from .metrics import psnr_per_image
+from .metrics import psnr_per_image, words
+
+
+def kind(path):
+    """What a file of this name holds, as matplotlib calls it: png, pdf, svg ...; png without a suffix.
+
+    Raises ValueError for what it does not draw, ImportError that says what to install.
+    """
+    figure_maker()
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    suffix, known = path.suffix[1:].lower() or "png", FigureCanvasBase.get_supported_filetypes()
+    if suffix not in known:
+        raise ValueError(f"{path}: expected the name of a figure, in .{', .'.join(sorted(known))}; choose one of these")
+    return suffix
 
 
 def figure_maker():
@@ -19,8 +33,9 @@ def figure_maker():
     return figure
 
 
-def comparison(path, noisy, denoised, clean):
-    """Write a grid to `path`: in each row an image noisy, denoised and clean, with its PSNR against clean."""
+def comparison(path, noisy, denoised, clean, format=None):
+    """Write a grid to `path`: in each row an image noisy, denoised and clean, with its PSNR against clean. Of an open
+    file `format` says what it holds, PNG by default."""
     figure = figure_maker()(6.0, 2.15 * len(clean))
     axes = figure.subplots(len(clean), 3, squeeze=False)
     versions = {"noisy": noisy, "denoised": denoised, "clean": clean}
@@ -29,12 +44,12 @@ def comparison(path, noisy, denoised, clean):
         for row, image in enumerate(images):
             axis = axes[row, column]
             axis.imshow(image.permute(1, 2, 0).float().div(255).clamp(0, 1).cpu().tolist(), interpolation="nearest")
-            axis.set_title(name if name == "clean" else f"{name}, {psnr[row]:.1f} dB", fontsize=10)
+            axis.set_title(name if name == "clean" else f"{name}, {words(psnr[row], '.1f', ' dB')}", fontsize=10)
             axis.set_axis_off()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, format=format)
 
 
-def gains(path, before, after):
+def gains(path, before, after, format=None):
     """Write each image's gain in PSNR over its PSNR before, in dB."""
     figure = figure_maker()(6.0, 3.6)
     axis = figure.subplots()
@@ -45,10 +60,10 @@ def gains(path, before, after):
     axis.set_xlabel("PSNR of the noisy image, dB")
     axis.set_ylabel("gain by denoising, dB")
     axis.legend()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, format=format)
 
 
-def curve(path, records):
+def curve(path, records, format=None):
     """Write the training loss and, where it was measured, the validation PSNR of each epoch."""
     figure = figure_maker()(6.0, 3.6)
     axis = figure.subplots()
@@ -64,4 +79,4 @@ def curve(path, records):
         right.set_ylabel("PSNR A, dB")
         lines = [*lines, *right.get_lines()]
     figure.legend(lines, [line.get_label() for line in lines], loc="outside upper center", ncols=2, frameon=False)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, format=format)

@@ -5,10 +5,17 @@ def squared_errors(output, clean):
     """Of every value: (N, C, H, W) twice -> (N, C, H, W), on the device of `output`."""
     return (output - clean.to(output.device)).pow(2)
 
+import math
+
 
 def psnr_per_image(output, clean):
     """-10 log10 of each image's mean squared error: (N, C, H, W) twice -> (N,), in dB."""
     return -10 * squared_errors(output, clean).flatten(1).mean(1).log10()
+
+
+def words(psnr, form=".2f", unit=""):
+    """A PSNR for people and for files, which know no infinity: that of equal images is "identical"."""
+    return "identical" if math.isinf(psnr) else f"{float(psnr):{form}}{unit}"
 
 
 def psnr_a(output, clean):

@@ -9,6 +9,7 @@ import io
 import itertools
 import logging
 import math
+import os
 import re
 import struct
 import warnings
@@ -25,14 +26,32 @@ from .picture_range import BAND, Declared, Range, Sample, from_255, lacking, own
 
 FORMATS = {
     ".png": "PNG",
+    ".apng": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".bmp": "BMP",
     ".webp": "WEBP",
 }
 EIGHT_BITS = "JPEG", "BMP", "WEBP"
+QUALITY = 95  # of JPEG and WebP, unless the file that was read or the user says another
+RAW = re.compile(r"\.(3fr|arw|cr[23w]|dcr|dng|erf|fff|gpr|iiq|k25|kdc|mef|mos|mrw|nef|nrw|orf|pef|raf|raw|rw2|rwl|sr2|"
+                 r"srf|srw|x3f)", re.IGNORECASE)  # fmt: skip
+#: How cameras' raw files begin that are no TIFF, or a TIFF that says so at once: Fujifilm, Olympus, Panasonic, Sigma,
+#: Minolta, Canon (CRW, CR3, CR2), Phase One.
+RAW_START = re.compile(rb"FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|FOVb|\0MRM|II\x1a\0..HEAPCCDR|....ftypcrx |"
+                       rb"(II\*\0|MM\0\*)....(CR|IIII)", re.DOTALL)  # fmt: skip
+SENSOR = 32803, 34892  # a TIFF's photometric interpretations: a sensor's mosaic, and linear raw data
+DNG = 50706  # the tag with a DNG's version
+REDUCED, MASK = 1, 4  # kinds of a TIFF's pages: a smaller version of another, what of another is transparent
+HEIF_START = re.compile(rb"....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", re.DOTALL)
+IS_RAW = "a camera's raw file; develop it first into a TIFF of 16 bits, for instance with RawTherapee or darktable"
+IS_OTHER = "{}, which is not read here; convert it first to PNG or TIFF, for instance with ImageMagick"
+OTHERS = {".heic": "HEIC", ".heif": "HEIC", ".hif": "HEIC", ".jxl": "JPEG XL", ".jxr": "JPEG XR", ".svg": "SVG",
+          ".xcf": "XCF", ".exr": "OpenEXR", ".hdr": "HDR"}  # fmt: skip
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how such files begin: both byte orders, and BigTIFF
 BIG = 2**32 - 2**25  # bytes of pixels from which on a TIFF has places of 64 bits, as tifffile has it
@@ -73,17 +92,62 @@ class Picture(NamedTuple):
 
 def picture_files(folder):
     """All pictures in a folder and the folders in it, sorted; hidden ones are left out."""
-    found = (path for path in Path(folder).rglob("*") if path.suffix.lower() in FORMATS and path.is_file())
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(path for path, reason in content_of(folder) if not reason)
 
 
-def unwritten(suffix):
-    """Whether files of this suffix are pictures that are not written here, as far as Pillow knows."""
+def left_out(folder):
+    """{reason: files} of what is in a folder and the folders in it and is not among its `picture_files`, sorted; hidden
+    ones are not listed."""
+    found = {}
+    for path, reason in sorted(content_of(folder)):
+        if reason:
+            found.setdefault(reason, []).append(path)
+    return found
+
+
+def content_of(folder):
+    """Yield (path, why it is left out or "") of every file in a folder and the folders in it, but for hidden ones."""
+    closed = []
+    for place, folders, names in os.walk(folder, onerror=closed.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        for path in (Path(place, name) for name in (*names, *links) if not name.startswith(".")):
+            known = path.suffix.lower() in FORMATS
+            reason = "" if known else unread(path.suffix) or "no picture by its name"
+            yield path, reason if path.is_file() else "a link to a folder or to nothing, or no file"
+    for error in closed:
+        if Path(error.filename) == Path(folder):
+            raise error
+        yield Path(error.filename), f"a folder that cannot be read ({error.strerror})"
+
+
+def unread(suffix):
+    """Why pictures of this suffix are not read, as far as Pillow knows such pictures; "" if they are, or are none."""
+    suffix = suffix.lower()
+    if RAW.fullmatch(suffix):
+        return IS_RAW
     try:
         from PIL import Image
+
+        others = {**Image.registered_extensions(), **OTHERS}
     except ImportError:
-        return False
-    return suffix.lower() in Image.registered_extensions().keys() - FORMATS.keys()
+        others = OTHERS
+    return IS_OTHER.format(others[suffix]) if suffix in others.keys() - FORMATS.keys() else ""
+
+
+def format_of(path, read_as):
+    """The format in which `path` is written: that of its suffix; of another suffix, if no format is known by it, that
+    in which the picture was read. Raises PictureError for a suffix of pictures that are not written here."""
+    suffix = Path(path).suffix.lower()
+    if unread(suffix):
+        raise PictureError(f"{path}: expected a name in {', '.join(FORMATS)} for what is written; choose one with -o")
+    return FORMATS.get(suffix, read_as)
+
+
+def at_quality(picture, quality):
+    """The picture, to be written as JPEG or WebP at a quality of 1 to 100 instead of that of the file it comes from."""
+    about = {key: value for key, value in picture.about.items() if key not in ("qtables", "lossless", "exact")}
+    return picture._replace(about={**about, "quality": quality})
 
 
 class Ranges(dict):
@@ -187,8 +251,12 @@ def beside(left, right, about):
 
 
 def upright(page, about):
-    """The page as the EXIF orientation has it shown, for files that hold no such data. (EXIF 2.32, 4.6.4)"""
-    number = orientation(about)
+    """The page as the EXIF orientation has it shown, for files that hold no such data."""
+    return turned(page, orientation(about))
+
+
+def turned(page, number):
+    """The page as orientation `number` has it shown. (EXIF 2.32, 4.6.4)"""
     page = page.transpose(0, 1) if number > 4 else page
     return page.flip([axis for axis, turned in enumerate(((3, 4, 7, 8), (2, 3, 6, 7))) if number in turned])
 
@@ -224,17 +292,26 @@ def read(path):
     if path.stat().st_size == 0:
         raise PictureError(f"{path}: the file is empty")
     with path.open("rb") as file:
-        if file.read(4) in TIFF:
-            return read_tiff(path)
+        start = file.read(16)
+    if RAW_START.match(start) or (start[:4] in TIFF and RAW.fullmatch(path.suffix)):
+        raise PictureError(f"{path}: {IS_RAW}")
+    if HEIF_START.match(start):
+        raise PictureError(f"{path}: {IS_OTHER.format('HEIC')}")
+    if start[:4] in TIFF:
+        return read_tiff(path)
     with opened(path) as image:
         phone = image.format == "MPO"  # a JPEG with more inside: a depth map, a preview, a second eye's view
         format = "JPEG" if phone else image.format
         if format not in FORMATS.values():
-            raise PictureError(f"{path}: expected PNG, JPEG, TIFF, BMP or WebP, got {format}")
+            raise PictureError(f"{path}: expected PNG, JPEG, TIFF, BMP or WebP, got {format}; convert it first")
         deep = "16" in raw_mode(image)  # before the texts of a PNG are asked for, which loads it
         about = {key: image.info[key] for key in KEPT_BY_PILLOW if image.info.get(key)}
         if format == "PNG":
             about["chunks"] = png_chunks(image)
+        if format == "JPEG":
+            about |= jpeg_about(image)
+        if format == "WEBP" and lossless(path):
+            about |= {"lossless": True, "exact": True}
         frames = 1 if phone else getattr(image, "n_frames", 1)
         mode = image.mode
     if frames > 1:
@@ -246,7 +323,34 @@ def read(path):
 def in_rgb(picture):
     """What a picture is that was CMYK: the colour profile was for inks."""
     about = {key: value for key, value in picture.about.items() if key != "icc_profile"}
-    return picture._replace(about=about, note="CMYK became RGB (sRGB)")
+    return picture._replace(about=about, note="; ".join(filter(None, (picture.note, "CMYK became RGB (sRGB)"))))
+
+
+def jpeg_about(image):
+    """How finely a JPEG keeps brightness and colour, as Pillow's writer is told: its tables of quantisation (of each
+    component the one it uses), 4:4:4, 4:2:2 or 4:2:0, and whether it is progressive or holds R, G, B. (ITU T.81, B.2)
+    """
+    from PIL.JpegImagePlugin import get_sampling
+
+    used = [image.quantization.get(number) for *_, number in image.layer[:2]]
+    tables = used[:1] if len(image.layer) in (1, 4) or used[:1] == used[1:] else used
+    about = {"qtables": tables} if all(tables) else {}
+    about["subsampling"] = max(0, get_sampling(image))  # another than these three: all colours are kept
+    about["progressive"] = bool(image.info.get("progressive"))
+    about["keep_rgb"] = image.mode == "RGB" and image.info.get("adobe_transform") == 0
+    return about
+
+
+def lossless(path):
+    """Whether a WebP's first picture is: in a chunk VP8L, not VP8. (RFC 9649, 2.5 to 2.7)"""
+    with path.open("rb") as file:
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", head)
+            if name in (b"VP8L", b"VP8 "):
+                return name == b"VP8L"
+            file.seek(16 if name == b"ANMF" else size + size % 2, 1)  # a frame's chunks are in it
+    return False
 
 
 def png_chunks(image):
@@ -282,7 +386,7 @@ def opened(path):
     except Image.DecompressionBombError as error:
         raise PictureError(f"{path}: more than {LARGEST:,} pixels; cut it into parts") from error
     except Image.UnidentifiedImageError as error:
-        raise PictureError(f"{path}: not a picture that can be read") from error
+        raise PictureError(f"{path}: {unread(path.suffix) or 'not a picture that can be read'}") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise PictureError(f"{path}: damaged or incomplete ({error})") from error
 
@@ -415,9 +519,58 @@ def opened_tiff(path):
 def tiff_pages(path):
     """Yield the pages: through tifffile, or through Pillow what needs a codec that tifffile does not bring."""
     with opened_tiff(path) as tiff:
-        for number, page in enumerate(tiff.pages):
-            made = tiff_page(path, page) if plain(page) else pillow_page(path, number)
+        for number, page in whole_pages(tiff.pages):
+            made = tiff_page(path, page) if plain(page) else stored_page(path, number)
             yield from made.split(1 if planes(tiff, page) else made.shape[2], 2)
+
+
+def whole_pages(pages):
+    """[(number, page)] of the pages that are neither smaller versions of others nor their masks, if there are such."""
+    every = list(enumerate(pages))
+    return [(number, page) for number, page in every if not page.subfiletype & (REDUCED | MASK)] or every
+
+
+def stored_page(path, number):
+    """A page through Pillow as it is stored: Pillow turns those of a TIFF upright."""
+    with opened(path) as image:
+        image.seek(number)
+        seen = image.getexif().get(ORIENTATION)
+    page = pillow_page(path, number)
+    return turned(page, {6: 8, 8: 6}.get(seen, seen)) if seen in range(2, 9) else page
+
+
+def below(page):
+    """The pages that a page has in SubIFDs; none where they cannot be read."""
+    try:
+        return list(page.pages or ())
+    except Exception:  # tifffile raises what its parsing stumbles over
+        return []
+
+
+def check_for_raw(path, pages):
+    """Raise PictureError for a camera's raw file, and for a page that is the preview of a larger one in a SubIFD."""
+    for page in pages:
+        found = [page, *below(page)]
+        if any(DNG in each.tags or each.photometric in SENSOR for each in found):
+            raise PictureError(f"{path}: {IS_RAW}")
+        if max(found, key=area) is not page and area(max(found, key=area)) > area(page):
+            said = "expected the pictures in the pages of the file, got previews of larger ones in SubIFDs"
+            raise PictureError(f"{path}: {said}; save it as a TIFF of plain pages")
+
+
+def area(page):
+    return page.imagelength * page.imagewidth
+
+
+def not_written(pages):
+    """What of a TIFF with these pages the new file will not have, in words."""
+    whole = dict(whole_pages(pages))
+    lost = [page for number, page in enumerate(pages) if number not in whole]
+    lost += [part for page in whole.values() for part in below(page)]
+    masks = sum(bool(page.subfiletype & MASK) for page in lost)
+    said = ["masks of its pages"] if masks else []
+    said += ["smaller versions of its pages (a pyramid, previews)"] if len(lost) > masks else []
+    return f"written without the {' and '.join(said)}; make them anew from the result" if said else ""
 
 
 def plain(page):
@@ -469,13 +622,17 @@ def straight(page):
 def read_tiff(path):
     with opened_tiff(path) as tiff:
         check_chain(path, tiff)
-        about = [page_about(page, planes(tiff, page)) for page in tiff.pages]
-        shapes = [(page.imagelength, page.imagewidth) for page in tiff.pages]
-        inked = any(page.photometric == SEPARATED for page in tiff.pages)
-        size = sum(page.nbytes for page in tiff.pages)
-        deep = any(page.dtype != "uint8" for page in tiff.pages)
-        said, note = (declared(tiff.pages[0]), guessed(tiff, tiff.pages[0])) if about else (Declared(), "")
-        stack = len(about) == 1 and (tiff.pages[0].is_shaped or tiff.pages[0].is_imagej) and tiff.series[0]
+        every = list(tiff.pages)
+        check_for_raw(path, every)
+        pages = [page for _, page in whole_pages(every)]
+        about = [page_about(page, planes(tiff, page)) for page in pages]
+        shapes = [(page.imagelength, page.imagewidth) for page in pages]
+        inked = any(page.photometric == SEPARATED for page in pages)
+        size = sum(page.nbytes for page in pages)
+        deep = any(page.dtype != "uint8" for page in pages)
+        said, note = (declared(pages[0]), guessed(tiff, pages[0])) if about else (Declared(), "")
+        note = "; ".join(filter(None, (note, not_written(every))))
+        stack = len(about) == 1 and (pages[0].is_shaped or pages[0].is_imagej) and tiff.series[0]
     if stack and stack.is_truncated:
         shape = "x".join(map(str, stack.shape))
         said = f"expected a directory for each page, got one for all {shape} numbers"
@@ -711,7 +868,7 @@ def write_bmp(file, picture, path):
 
 
 def write_pillow(file, picture, path):
-    """8 bits, through Pillow. JPEG and WebP at quality 95."""
+    """8 bits, through Pillow. JPEG and WebP as finely as what was read, or at a quality of 95, all colours kept."""
     images = [as_image(page, picture.format, path) for page in picture.pages]
     about = {key: value for key, value in picture.about.items() if key not in ("tiff", "chunks")}
     if len(images) > 1:
@@ -720,11 +877,16 @@ def write_pillow(file, picture, path):
         about |= {"save_all": True, "append_images": images[1:]}
     else:
         about = {key: value for key, value in about.items() if key not in ("duration", "loop")}
-    if picture.format in ("JPEG", "WEBP"):
-        about["quality"] = 95
+    if picture.format == "JPEG":
+        about.setdefault("subsampling", 0)
+    if picture.format == "WEBP" or "qtables" not in about:
+        about.setdefault("quality", QUALITY)
     if picture.format == "PNG":
         about["pnginfo"] = png_info(picture.about)
-    images[0].save(file, format=picture.format, **about)
+    try:
+        images[0].save(file, format=picture.format, **about)
+    except ValueError as error:
+        raise PictureError(f"{path}: what the picture says about itself cannot be written ({error})") from error
 
 
 def as_image(page, format, path):

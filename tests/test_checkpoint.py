@@ -170,7 +170,10 @@ def test_truncated_file_is_refused(path, kept):
 
 
 FOREIGN = {
-    "state dict": ({"0.weight": torch.zeros(3)}, "expected checkpoint format 1, got a dict without a number"),
+    "state dict": (
+        {"0.weight": torch.zeros(3)},
+        "expected weights as `train` writes them, got a plain state dict; load it into",
+    ),
     "list": ([torch.zeros(3)], "expected checkpoint format 1, got a list without a number"),
     "other version": ({"format": 99, "denoisers": {}}, "expected checkpoint format 1, got 99"),
 }

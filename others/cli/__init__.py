@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 from importlib import import_module
+from pathlib import Path
 
 from .streams import complain, one_line, surroundings
 
@@ -35,8 +36,20 @@ def main(arguments=None):
 
 
 class Parser(argparse.ArgumentParser):
+    """Where an option asks for a Path, an empty name, which Path takes for the current folder, is wrong use."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.register("type", Path, name_of_file)
+
     def error(self, message):
         super().error(one_line(message))
+
+
+def name_of_file(text):
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"expected the name of a file or folder, got {text!r}")
+    return Path(text)
 
 
 def parser():

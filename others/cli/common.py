@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from .. import checkpoint, pictures
 from ..files import check_new, remove_left, temporary_for
 from .streams import complain, one_line  # noqa: F401, the commands take them from here
 
+SEEDS = 2**40  # the generator takes 64 bits, of a seed times 1,000,003 and the epoch
 DENOISERS = ("prescribed", "rednet")
 
 
@@ -38,7 +40,47 @@ class LowHigh(argparse.Action):
 def say_range(source, ranges):
     """A line on stderr about black and white that are not the type's own."""
     if ranges.note():
-        print(one_line(f"note: {source}: {ranges.note()}"), file=sys.stderr)
+        say(f"{source}: {ranges.note()}")
+
+
+def say(text):
+    """A line on stderr that is no error."""
+    print(one_line(f"note: {text}"), file=sys.stderr)
+
+
+def say_left_out(*folders):
+    """A line for each reason why files in the folders are left out."""
+    for folder in folders:
+        for reason, files in pictures.left_out(folder).items():
+            say(f"left out: {', '.join(map(str, files))}: {reason}")
+
+
+def positive(kind, most=math.inf):
+    """The type of an option that is a number above 0, up to `most`."""
+
+    def number(text):
+        if not 0 < kind(text) < math.inf:
+            raise ValueError
+        if kind(text) > most:
+            raise argparse.ArgumentTypeError(f"expected a positive {kind.__name__} up to {most:,}, got {text[:40]}")
+        return kind(text)
+
+    number.__name__ = f"positive {kind.__name__}"
+    return number
+
+
+def seed(text):
+    """The type of an option that is a seed."""
+    if abs(int(text)) >= SEEDS:
+        raise argparse.ArgumentTypeError(f"expected a seed between -{SEEDS:,} and {SEEDS:,}, got {text[:40]}")
+    return int(text)
+
+
+def check_ignored(args, given, why):
+    """Say which of these options were given though they do nothing."""
+    names = [f"--{name}" for name in given if getattr(args, name) not in (None, False)]
+    if names:
+        say(f"{' and '.join(names)} {'does' if len(names) == 1 else 'do'} nothing {why}")
 
 
 def new_model(args):
@@ -67,8 +109,7 @@ def check_outputs(outputs, inputs, force, own=()):
     left half written of an output is removed."""
     seen, suffixes = {}, (*pictures.FORMATS, ".pkl")
     for path in filter(None, outputs):
-        check_place(path)
-        check_new(path, force or path in own)
+        check_output(path, force or path in own)
         if path.resolve() in seen:
             said = f"expected outputs of different names, got {seen[path.resolve()]} too; choose another name"
             raise ValueError(f"{path}: {said}")
@@ -78,6 +119,12 @@ def check_outputs(outputs, inputs, force, own=()):
             if os.path.lexists(path) and (inside or path.resolve() == given.resolve()):
                 raise ValueError(f"{path}: the result would overwrite an input; choose another name")
     remove_left(seen)
+
+
+def check_output(path, force=False):
+    """Raise OSError where no file can be written, FileExistsError if there is something, unless `force`."""
+    check_place(path)
+    check_new(path, force)
 
 
 def check_place(path):

@@ -10,19 +10,35 @@ PNG, JPEG, TIFF, BMP and WebP, grey, RGB and RGBA, 8 and 16 bit; TIFF of 32 bits
 are the type's own in 8 bits, else what the file declares or its pixels show, or --range; a note says which. Pixels
 beyond, NaN and no data are kept as they came. What is written has the format, the depth, the pages, the alpha channel,
 the colour profile, EXIF data, XMP and texts of what was read; CMYK becomes RGB. An -o FILE with another suffix
-converts. JPEG and WebP are written at quality 95. No input is ever overwritten. A bad file does not stop the others: it
-is named at the end, and the exit status is 1. For a folder without -o, the results go to FOLDER-denoised."""
+converts; the suffix decides what is written. A JPEG keeps its subsampling and its tables of quantisation, a lossless
+WebP is lossless again; other JPEG and WebP are of quality 95, or of --quality. No input is ever overwritten. A bad file
+does not stop the others: it is named at the end, and the exit status is 1. Without -o a file's result is beside it, and
+those of a folder go to FOLDER-denoised; what is no picture in it is named. --skip-existing goes on with a folder that
+was begun: status 0 when everything is there."""
 
 import glob
+import os
 import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from .. import noise, pictures
-from ..files import check_new, remove_left
+from ..files import remove_left
 from ..progress import tiles
-from .common import add_model_arguments, add_range_argument, complain, load_model, one_line, say_range
+from .common import (
+    add_model_arguments,
+    add_range_argument,
+    check_ignored,
+    check_output,
+    complain,
+    load_model,
+    one_line,
+    positive,
+    say,
+    say_left_out,
+    say_range,
+)
 
 ADVICE = "train on noisy pairs of your own (noise2noise train --help), then denoise with --weights"
 
@@ -30,6 +46,13 @@ ADVICE = "train on noisy pairs of your own (noise2noise train --help), then deno
 class Job(NamedTuple):
     source: Path
     target: Path
+
+    def outputs(self, args):
+        return [self.target] + [self.comparison] * args.compare
+
+    def missing(self, args):
+        """The outputs that are to be written: all, but for those that are there with --skip-existing."""
+        return [path for path in self.outputs(args) if not (args.skip_existing and os.path.lexists(path))]
 
     @property
     def comparison(self):
@@ -39,19 +62,30 @@ class Job(NamedTuple):
 def add_arguments(parser):
     parser.add_argument("input", nargs="+", metavar="INPUT", help="picture, folder of pictures, or pattern")
     parser.add_argument("-o", "--out", type=Path, metavar="OUT", help="file for one picture, folder for several")
-    parser.add_argument("--force", action="store_true", help="replace results that are there already")
+    there = parser.add_mutually_exclusive_group()
+    there.add_argument("--force", action="store_true", help="replace results that are there already")
+    there.add_argument("--skip-existing", action="store_true", help="leave them as they are, make those that are not")
     parser.add_argument("--compare", action="store_true", help="also write NAME-compare: noisy | denoised")
+    parser.add_argument("--quality", type=positive(int, 100), metavar="1-100", help="of a JPEG or WebP that is written")
     add_range_argument(parser)
     parser.add_argument("--self-ensemble", action="store_true", help="average over 8 views: better, 8 times slower")
     add_model_arguments(parser)
 
 
 def run(args):
-    jobs = plan(args)
+    planned = plan(args)
+    jobs = [job for job in planned if job.missing(args)]
+    if len(jobs) < len(planned):
+        print(f"{len(planned) - len(jobs)} of {len(planned)} pictures have their results already.", flush=True)
+    if not jobs:
+        return 0
     model, started, failed, hints = load_model(args), time.perf_counter(), [], {}
     for job in jobs:
         try:
             denoise_file(model, job, args, hints)
+        except FileExistsError as error:
+            failed.append(job.source)
+            complain("denoise", f"{error}, or --skip-existing to keep it")
         except (OSError, ValueError, RuntimeError, ImportError, MemoryError) as error:
             failed.append(job.source)
             complain("denoise", error)
@@ -74,43 +108,60 @@ def listed(files):
 
 def plan(args):
     """The jobs; what cannot work is said before anything is computed."""
-    pairs = [pair for given in args.input for pair in sources(given, args.out)]
-    several = len(pairs) > 1 or Path(args.input[0]).is_dir()
+    found = [job for given in args.input for job in sources(given, args)]
+    several = len(found) > 1 or Path(args.input[0]).is_dir()
     if args.out and several and args.out.suffix.lower() in pictures.FORMATS:
         args.parser.error(f"-o {args.out}: expected a folder for several pictures, got the name of a picture")
-    if args.out and not args.out.is_dir() and pictures.unwritten(args.out.suffix):
+    if args.out and not args.out.is_dir() and pictures.unread(args.out.suffix):
         known = ", ".join(pictures.FORMATS)
         args.parser.error(f"-o {args.out}: expected a folder, or a picture in {known}; choose one of these suffixes")
-    jobs = [Job(source, target(source, inside, args.out, several)) for source, inside in pairs]
+    jobs = [Job(source, target(source, inside, folder, args.out, several)) for source, inside, folder in found]
+    if args.skip_existing:  # a pattern fits results of before, too
+        results = {path.resolve() for job in jobs for path in job.outputs(args)}
+        jobs = [job for job in jobs if job.source.resolve() not in results]
     check_targets(jobs, args)
+    formats = {pictures.FORMATS.get(job.target.suffix.lower()) for job in jobs}
+    if formats.isdisjoint({"JPEG", "WEBP", None}):
+        check_ignored(args, ["quality"], "where no JPEG or WebP is written")
     return jobs
 
 
-def sources(given, out):
-    """(file, its place in the output folder) for each picture that an argument names."""
+def sources(given, args):
+    """(file, its place in the output folder, the folder without -o or None for beside it) of each picture that an
+    argument names."""
     path = Path(given)
+    if not given:
+        args.parser.error("expected the name of a picture or folder, got an empty one")
     if path.is_dir():
-        results = out.resolve() if out else None
+        results = args.out.resolve() if args.out else None
         files = [file for file in pictures.picture_files(path) if results not in file.resolve().parents]
+        say_left_out(path)
         if not files:
             raise FileNotFoundError(f"no pictures ({', '.join(pictures.FORMATS)}) in {path}")
-        return [(file, file.relative_to(path)) for file in files]
+        folder = args.out or beside(path, args)
+        return [(file, file.relative_to(path), folder) for file in files]
     if not path.exists() and glob.has_magic(given):
         files = sorted(Path(name) for name in glob.glob(given, recursive=True) if Path(name).is_file())
         if not files:
             raise FileNotFoundError(f"no file fits the pattern {given}")
-        return [(file, Path(file.name)) for file in files]
-    return [(path, Path(path.name))]
+        return [(file, Path(file.name), None) for file in files]
+    return [(path, Path(path.name), None)]
 
 
-def target(source, inside, out, several):
+def beside(folder, args):
+    """Where the results of a folder go: FOLDER-denoised, by the folder's own name where it is given as . or so."""
+    if folder.name in ("", ".."):
+        whole = folder.resolve()
+        if not whole.name:
+            args.parser.error(f"{folder}: expected -o OUT for a folder without a name")
+        folder = Path(os.path.relpath(whole.parent), whole.name)
+    return folder.with_name(f"{folder.name}-denoised")
+
+
+def target(source, inside, folder, out, several):
     """Where the result goes."""
     if out is None:
-        folder = source.parents[len(inside.parts) - 1]
-        beside = len(inside.parts) == 1 and not several
-        if beside or not folder.name:
-            return source.with_name(f"{source.stem}-denoised{source.suffix}")
-        return folder.with_name(f"{folder.name}-denoised") / inside
+        return folder / inside if folder else source.with_name(f"{source.stem}-denoised{source.suffix}")
     if not several and not out.is_dir() and out.suffix.lower() in pictures.FORMATS:
         return out
     return out / inside
@@ -119,7 +170,7 @@ def target(source, inside, out, several):
 def check_targets(jobs, args):
     inputs, seen = {job.source.resolve() for job in jobs}, {}
     for job in jobs:
-        for path in [job.target] + [job.comparison] * args.compare:
+        for path in job.outputs(args):
             if path.resolve() in inputs:
                 args.parser.error(f"{path}: the result would overwrite an input; choose another -o")
             if path in seen:
@@ -132,14 +183,12 @@ def check_targets(jobs, args):
 
 
 def denoise_file(model, job, args, hints):
-    started = time.perf_counter()
-    picture = pictures.read(job.source)
-    outputs = [job.target] + [job.comparison] * args.compare
+    started, outputs = time.perf_counter(), job.missing(args)
     for path in outputs:
-        check_new(path, args.force)
-    format = picture.format
-    if job.target.suffix.lower() != job.source.suffix.lower():
-        format = pictures.FORMATS[job.target.suffix.lower()]
+        check_output(path, args.force)
+    picture = pictures.read(job.source)
+    format = pictures.format_of(job.target, picture.format)
+    written = pictures.at_quality(picture, args.quality) if args.quality else picture
     compared, ranges = [], pictures.range_of(job.source, given=args.range)
 
     def pages():
@@ -156,11 +205,14 @@ def denoise_file(model, job, args, hints):
                 compared.append(pictures.beside(page, clean, picture.about))
             yield clean
 
-    pictures.write(job.target, picture._replace(format=format, pages=pages()), args.force)
-    if args.compare:
-        pictures.write(job.comparison, picture._replace(format=format, pages=compared), args.force)
-    if picture.note:
-        print(one_line(f"note: {job.source}: {picture.note}"), file=sys.stderr)
+    made = pages() if job.target in outputs else list(pages())
+    for path, content in ((job.target, made), (job.comparison, compared)):
+        if path in outputs:
+            pictures.write(path, written._replace(format=format, pages=content), args.force)
+    named = pictures.FORMATS.get(job.source.suffix.lower())
+    renamed = f"a {picture.format} by its content, written as {format}" if named not in (None, picture.format) else ""
+    for text in filter(None, (renamed, picture.note)):
+        say(f"{job.source}: {text}")
     say_range(job.source, ranges)
     print(f"{job.source} -> {', '.join(map(str, outputs))} ({time.perf_counter() - started:.1f} s)", flush=True)
 

@@ -6,8 +6,9 @@ examples:
   noise2noise evaluate val_data.pkl --denoiser rednet --json result.json
 
 Pictures of two folders belong together by their names, suffixes aside. PSNR A is the mean over images of each image's
-PSNR, PSNR B that of the mean squared error over everything. With scikit-image (the extra `eval`) SSIM is measured too,
-and non-local means, wavelet and total-variation denoising are compared (--plain leaves them out)."""
+PSNR, PSNR B that of the mean squared error over everything; identical images, which have none, are counted. With
+scikit-image (the extra `eval`) SSIM is measured too, and non-local means, wavelet and total-variation denoising are
+compared (--plain leaves them out)."""
 
 import csv
 import io
@@ -20,7 +21,16 @@ import torch
 
 from .. import baselines, data, figures, metrics, pictures
 from ..files import replacing
-from .common import add_model_arguments, add_range_argument, check_outputs, first_page, load_model, say_range
+from .common import (
+    add_model_arguments,
+    add_range_argument,
+    check_ignored,
+    check_outputs,
+    first_page,
+    load_model,
+    say_left_out,
+    say_range,
+)
 
 SHOWN = 6  # images in the figure
 LISTED = 40  # images in the printed table
@@ -42,8 +52,8 @@ def add_arguments(parser):
     parser.add_argument("clean", type=Path, metavar="CLEAN", nargs="?", help="picture or folder (not for a .pkl)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table per image")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the means and the table per image")
-    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw noisy, denoised, clean")
-    parser.add_argument("--gains", type=Path, metavar="PNG", help="draw each image's gain")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw noisy, denoised, clean")
+    parser.add_argument("--gains", type=Path, metavar="FILE", help="draw each image's gain")
     parser.add_argument("--plain", action="store_true", help="no comparison with scikit-image's denoisers")
     parser.add_argument("--self-ensemble", action="store_true", help="average over 8 views")
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
@@ -53,9 +63,9 @@ def add_arguments(parser):
 
 def run(args):
     check_outputs([args.csv, args.json, args.figure, args.gains], [args.noisy, args.clean, args.weights], args.force)
+    for path in filter(None, (args.figure, args.gains)):
+        figures.kind(path)  # say what is wrong or missing before the work
     pairs, model = load_pairs(args), load_model(args)
-    if args.figure or args.gains:
-        figures.figure_maker()  # say what is missing before the work
     methods = {"noisy": torch.Tensor.float, model.module.NAME: lambda pixels: model.predict(pixels, args.self_ensemble)}
     library = baselines.available()
     methods |= {} if args.plain or not library else baselines.METHODS
@@ -71,6 +81,7 @@ def load_pairs(args):
     if args.noisy.suffix == ".pkl":
         if args.clean:
             args.parser.error(f"{args.noisy} holds the clean images too; leave {args.clean} out")
+        check_ignored(args, ["range"], "with a .pkl")
         noisy, clean = data.load_pairs(args.noisy)
         if not len(noisy):
             raise ValueError(f"{args.noisy}: expected one image or more, got none; choose another file")
@@ -78,6 +89,7 @@ def load_pairs(args):
     if not args.clean:
         args.parser.error("expected NOISY and CLEAN, or a .pkl")
     pairs = matched(args.noisy, args.clean)
+    say_left_out(*(folder for folder in (args.noisy, args.clean) if folder.is_dir()))
     return [(name, lambda files=files: same_size(*files, args.range)) for name, *files in pairs]
 
 
@@ -139,13 +151,16 @@ def score(name, method, output, clean, library):
 
 
 def means(scores, method):
-    """PSNR A, PSNR B and the mean SSIM of a method."""
+    """PSNR A and B, the mean SSIM of a method, and how many images are identical: they are not in PSNR A, which they
+    would make infinite."""
     mine = [score for score in scores if score.method == method]
     total = sum(score.error * score.numbers for score in mine) / sum(score.numbers for score in mine)
     known = [score.ssim for score in mine if score.ssim is not None]
-    psnr_a = sum(score.psnr for score in mine) / len(mine)
+    different = [score.psnr for score in mine if math.isfinite(score.psnr)]
+    psnr_a = sum(different) / len(different) if different else math.inf
     psnr_b = float(-10 * torch.tensor(total, dtype=torch.float64).log10())
-    return {"psnr_a": psnr_a, "psnr_b": psnr_b, "ssim": sum(known) / len(known) if known else None}
+    ssim = sum(known) / len(known) if known else None
+    return {"psnr_a": psnr_a, "psnr_b": psnr_b, "ssim": ssim, "identical": len(mine) - len(different)}
 
 
 # ------------------------------------------------------------------------------------------------------- showing
@@ -156,15 +171,17 @@ def print_table(scores, methods):
     width = max([len("PSNR A, dB"), *(min(40, len(name)) for name in names)])
     line = f"{{:{width}.40}}" + "  {:>14}" * len(methods)
     print(line.format("PSNR, dB", *methods))
-    cells = {(score.image, score.method): f"{score.psnr:.2f}" for score in scores}
+    cells = {(score.image, score.method): metrics.words(score.psnr) for score in scores}
     for name in names[:LISTED]:
         print(line.format(name, *(cells[name, method] for method in methods)))
     if len(names) > LISTED:
         print(f"... and {len(names) - LISTED} more; --csv writes all")
     columns = [means(scores, method) for method in methods]
-    for label, key, digits in (("PSNR A, dB", "psnr_a", 2), ("PSNR B, dB", "psnr_b", 2), ("SSIM", "ssim", 4)):
+    for label, key, form in (("PSNR A, dB", "psnr_a", ".2f"), ("PSNR B, dB", "psnr_b", ".2f"), ("SSIM", "ssim", ".4f")):
         if columns[0][key] is not None:
-            print(line.format(label, *(f"{column[key]:.{digits}f}" for column in columns)))
+            print(line.format(label, *(metrics.words(column[key], form) for column in columns)))
+    if any(column["identical"] for column in columns):
+        print(line.format("identical", *(column["identical"] for column in columns)))
 
 
 def write_results(args, scores, methods, shown):
@@ -173,7 +190,7 @@ def write_results(args, scores, methods, shown):
         text = io.StringIO()
         rows = csv.writer(text)
         rows.writerow(["image", "method", "psnr_db", "ssim"])
-        rows.writerows([score.image, score.method, f"{score.psnr:.4f}", score.ssim] for score in scores)
+        rows.writerows([score.image, score.method, metrics.words(score.psnr, ".4f"), score.ssim] for score in scores)
         write_text(args.csv, text.getvalue(), args.force)
     if args.json:
         summary = {method: {key: in_json(value) for key, value in row.items()} for method, row in summary.items()}
@@ -183,19 +200,19 @@ def write_results(args, scores, methods, shown):
     if args.figure:
         images = [torch.cat(shown[key]) for key in ("noisy", ours, "clean")]
         with replacing(args.figure, args.force) as file:
-            figures.comparison(file, *images)
+            figures.comparison(file, *images, figures.kind(args.figure))
     if args.gains:
         columns = ([s.psnr for s in scores if s.method == method] for method in ("noisy", ours))
         drawn = [pair for pair in zip(*columns) if all(map(math.isfinite, pair))]
         if not drawn:
             raise ValueError(f"{args.gains}: expected an image whose noisy version differs from the clean one")
         with replacing(args.gains, args.force) as file:
-            figures.gains(file, *zip(*drawn))
+            figures.gains(file, *zip(*drawn), figures.kind(args.gains))
 
 
 def in_json(number):
-    """JSON has no infinity, the PSNR of equal images."""
-    return number if number is None or math.isfinite(number) else None
+    """JSON has no infinity."""
+    return number if number is None or math.isfinite(number) else metrics.words(number)
 
 
 def write_text(path, text, force):

@@ -13,7 +13,7 @@ import torch
 
 from .. import onnx
 from ..files import replacing
-from .common import add_model_arguments, check_outputs, load_model
+from .common import add_model_arguments, check_outputs, load_model, say
 
 SIZES = ((1, 4, 4), (2, 8, 4))  # number, height, width: the evaluator is slow
 TOLERANCE = 1e-4  # of the range [0, 1]
@@ -27,6 +27,8 @@ def add_arguments(parser):
 
 def run(args):
     check_outputs([args.onnx], [args.weights], args.force)
+    if args.precision != "fp32":
+        say(f"--precision {args.precision} does nothing: the file holds float32")
     network = load_model(args).network.to(device="cpu", dtype=torch.float32)
     made = onnx.build(network, f"{network.multiple=}: H and W are multiples of it")
     print("Running the graph through onnx's reference evaluator ...", flush=True)

@@ -10,72 +10,81 @@ torch.load. A pixel of the clean image is the mean of a cell of 9 x 9 pixels of 
 of them instead; `gaussian` and `poisson` add noise to the mean. Validation images come from photographs of their own: a
 tenth of them. The same seed gives the same data."""
 
-from math import inf
+import math
 from pathlib import Path
 
 import torch
 
-from .. import checkpoint, data, simulation
+from .. import checkpoint, data, pictures, simulation
 from ..files import replacing
-from .common import check_outputs
+from .common import check_ignored, check_outputs, positive, say, seed
 
 NAMES = "train_data.pkl", "val_data.pkl"
+MOST = 10**9  # images in a file
+LARGEST_CELL = math.isqrt(pictures.LARGEST) // simulation.SIZE  # of larger ones no photograph holds 32 x 32
 
 
 def add_arguments(parser):
-    parser.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of JPEG, PNG or WebP photographs")
+    parser.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of photographs")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the data")
     parser.add_argument("--noise", choices=("subsampling", "gaussian", "poisson"), default="subsampling")
-    parser.add_argument("--sigma", type=positive(float), default=25.0, help="of Gaussian noise, of 255 (default: 25)")
-    parser.add_argument("--photons", type=positive(float), default=30.0, help="at white, for Poisson (default: 30)")
-    parser.add_argument("--pairs", type=positive(int), default=5000, help="to train on (default: 5000)")
-    parser.add_argument("--images", type=positive(int), default=200, help="to validate on (default: 200)")
-    parser.add_argument("--cell", type=positive(int), default=simulation.CELL, help="side of a cell (default: 9)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sigma", type=positive(float, 1e6), help="of Gaussian noise, of 255 (default: 25)")
+    parser.add_argument("--photons", type=positive(float, 1e6), help="at white, for Poisson (default: 30)")
+    parser.add_argument("--pairs", type=positive(int, MOST), default=5000, help="to train on (default: 5000)")
+    parser.add_argument("--images", type=positive(int, MOST), default=200, help="to validate on (default: 200)")
+    parser.add_argument("--cell", type=positive(int, LARGEST_CELL), default=simulation.CELL, help="side (default: 9)")
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--force", action="store_true", help="replace data that are there already")
 
 
-def positive(kind):
-    def number(text):
-        if not 0 < kind(text) < inf:
-            raise ValueError
-        return kind(text)
-
-    number.__name__ = f"positive {kind.__name__}"
-    return number
-
-
 def run(args):
+    for noise, option in (("gaussian", "sigma"), ("poisson", "photons")):
+        if args.noise != noise:
+            check_ignored(args, [option], f"with --noise {args.noise}")
+    args.sigma, args.photons = args.sigma or 25.0, args.photons or 30.0
     targets = [args.out / name for name in NAMES]
     check_outputs(targets, [], args.force)
     if not args.photos.is_dir():
         raise FileNotFoundError(f"no folder {args.photos}")
     files = data.photo_files(args.photos)
+    left = [file for file in args.photos.iterdir() if file not in files and not file.name.startswith(".")]
+    if left:
+        say(f"left out: {', '.join(map(str, sorted(left)))}: no photograph by its name, or a folder")
     if len(files) < 2:
         raise ValueError(f"{args.photos}: expected two photographs or more, one for validation; got {len(files)}")
     held = max(1, len(files) // 10)
+    rooms = [room(args.pairs), room(args.images)]
     print(f"Drawing {args.pairs:,} pairs and {args.images:,} images from {len(files):,} photographs ...", flush=True)
-    pairs = versions(files[:-held], args.pairs, args, args.seed, clean=False)
-    images = versions(files[-held:], args.images, args, args.seed + 1, clean=True)
-    for target, tensors in zip(targets, (pairs, images)):
+    fill(rooms[0], files[:-held], args, args.seed, clean=False)
+    fill(rooms[1], files[-held:], args, args.seed + 1, clean=True)
+    for target, tensors in zip(targets, rooms):
         with replacing(target, args.force) as file:
             file.write(checkpoint.serialised(tensors))
         print(f"{target}: 2 x {tuple(tensors[0].shape)}")
 
 
-def versions(files, count, args, seed, clean):
-    """(noisy, noisy), or (noisy, clean): uint8 (count, 3, 32, 32) twice."""
+def room(count):
+    """Memory for two versions of so many images: uint8 (count, 3, 32, 32) twice."""
+    try:
+        return tuple(torch.empty(count, 3, simulation.SIZE, simulation.SIZE, dtype=torch.uint8) for _ in range(2))
+    except RuntimeError as error:
+        size = count * 6 * simulation.SIZE**2 / 2**30
+        raise MemoryError(
+            f"{count:,} images take {size:,.0f} GiB of memory, more than there is; ask for fewer"
+        ) from error
+
+
+def fill(made, files, args, seed, clean):
+    """Fill (noisy, noisy), or (noisy, clean), with images."""
     generator = torch.Generator().manual_seed(seed)
     side = simulation.SIZE * args.cell
     photos = [data.load_photo(file, side) for file in files]
-    made = [torch.empty(count, 3, simulation.SIZE, simulation.SIZE, dtype=torch.uint8) for _ in range(2)]
-    for i in range(count):
+    for i in range(len(made[0])):
         crop = simulation.random_crop(photos[i % len(photos)], side, generator).contiguous()
         mean = simulation.cell_means(crop, args.cell)
         pair = noisy_pair(crop, mean, args, generator)
         for version, image in zip(made, (pair[0], mean) if clean else pair):
             version[i] = image.round().clamp(0, 255).to(torch.uint8)
-    return tuple(made)
 
 
 def noisy_pair(crop, mean, args, generator):

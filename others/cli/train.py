@@ -45,9 +45,18 @@ from .. import checkpoint, data, figures, pairs, pictures, training
 from ..files import locked, replacing
 from ..run import Diverged, digest, identity, records_in
 from ..workers import joined
-from .common import add_model_arguments, add_range_argument, check_outputs, first_page, new_model
+from .common import (
+    add_model_arguments,
+    add_range_argument,
+    check_ignored,
+    check_outputs,
+    first_page,
+    new_model,
+    positive,
+    say,
+    seed,
+)
 from .evaluate import matched, same_size
-from .simulate import positive
 from .streams import words
 
 GENERATED = {"pairs": 3000, "images": 100}
@@ -60,13 +69,13 @@ def add_arguments(parser):
     source.add_argument("--data", type=Path, metavar="DATA_FOLDER", help="train_data.pkl and val_data.pkl")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the weights to write")
     parser.add_argument("--validate", nargs=2, type=Path, metavar=("NOISY", "CLEAN"), help="folders, matched by name")
-    parser.add_argument("--epochs", type=positive(int), default=5)
-    parser.add_argument("--count", type=positive(int), default=5000, help="patches in an epoch (default: 5000)")
-    parser.add_argument("--patch", type=positive(int), default=64, help="side of a patch in pixels (default: 64)")
+    parser.add_argument("--epochs", type=positive(int, 10**9), default=5)
+    parser.add_argument("--count", type=positive(int, 10**9), help="patches in an epoch (default: 5000)")
+    parser.add_argument("--patch", type=positive(int, 10**6), help="side of a patch in pixels (default: 64)")
     parser.add_argument("--lr", type=positive(float), help="instead of the denoiser's own")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each epoch")
-    parser.add_argument("--curve", type=Path, metavar="PNG", help="draw loss and PSNR over the epochs")
+    parser.add_argument("--curve", type=Path, metavar="FILE", help="draw loss and PSNR over the epochs")
     parser.add_argument("--from-shipped", action="store_true", help="adapt the shipped weights, at a low rate")
     parser.add_argument("--resume", action="store_true", help="keep the state in FILE.state; go on if it is there")
     parser.add_argument("--unchecked", action="store_true", help="train although the pairs look wrong")
@@ -83,9 +92,10 @@ def run(args):
 
 def run_in(group, args):
     """As one process of the group; that of rank 0 alone prints and writes."""
+    check_options(args, group)
     check(args, unknown=finished(args))
     if args.curve:
-        figures.figure_maker()  # say what is missing before the work
+        figures.kind(args.curve)  # say what is wrong or missing before the work
     source, described = load_source(args)
     validation = load_validation(args)
     model = starting_model(args)
@@ -113,6 +123,18 @@ def run_in(group, args):
             about = {"data": described, "recipe": recipe._asdict(), "processes": group.size}
             train(args, model, fit, heading, {**about, "threads": torch.get_num_threads()}, this)
     print(f"{args.out}: use it with noise2noise denoise PICTURE --weights {args.out}")
+
+
+def check_options(args, group):
+    """Leave with status 2 if two options contradict each other; say which do nothing; put in what is left out."""
+    if args.weights and args.from_shipped:
+        args.parser.error("--weights and --from-shipped: expected one of them, the weights to go on from")
+    if not (args.pairs or args.burst or group.rank):
+        options = ["patch", "unchecked"] + ["count"] * bool(args.data) + ["range"] * (not args.validate)
+        check_ignored(args, options, "with --data" if args.data else "with generated pictures")
+        if not args.data and args.count and args.count > GENERATED["pairs"]:
+            say(f"--count {args.count:,}: of generated pictures there are {GENERATED['pairs']:,} pairs at most")
+    args.count, args.patch = args.count or 5000, args.patch or 64
 
 
 def check(args, unknown=False):
@@ -253,7 +275,7 @@ def report(args, records):
             file.write(text.getvalue().encode())
     if args.curve:
         with replacing(args.curve, force=True) as file:
-            figures.curve(file, records)
+            figures.curve(file, records, figures.kind(args.curve))
 
 
 # ---------------------------------------------------------------------------------------------------------- data
