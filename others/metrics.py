@@ -1,11 +1,11 @@
 """How good a denoised image is. Images are (N, C, H, W) in [0, 1], both on any device."""
 
+import math
+
 
 def squared_errors(output, clean):
     """Of every value: (N, C, H, W) twice -> (N, C, H, W), on the device of `output`."""
     return (output - clean.to(output.device)).pow(2)
-
-import math
 
 
 def psnr_per_image(output, clean):
