@@ -22,7 +22,7 @@ demo: .venv/installed  ## install, train for a minute, evaluate the shipped weig
 	$(BIN)/python examples/demo.py
 
 test: .venv/installed lint  ## install, check the style, run the whole test suite and test.py
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 	$(BIN)/python test.py
 
 lint: .venv/installed  ## check the style
