@@ -62,7 +62,7 @@ def name_file(error, path):
         if error.strerror:
             error.filename = str(path)
         elif str(path) not in str(error):
-            error.args = (f"{path}: {error}",)
+            error.args = (f"{path}: not written ({error})",)
 
 
 def temporary_for(path, folder):

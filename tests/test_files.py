@@ -379,6 +379,14 @@ def test_a_signal_during_a_save_is_that_signal_and_leaves_nothing(run_python, pa
 # --------------------------------------------------------------------------------------------------------- full disk
 
 
+def test_an_error_without_a_number_names_the_file_too(tmp_path):
+    """As numpy's, which writes the pixels of a TIFF."""
+    said = r"x: not written \(4320000 requested and 1048352 written\)$"
+    with pytest.raises(OSError, match=said), replacing(tmp_path / "x"):
+        raise OSError("4320000 requested and 1048352 written")
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("write", [
     lambda path: checkpoint.save(path, {"a": torch.ones(2**20)}),
     lambda path: checkpoint.save_denoiser(path, "a", {}, denoiser.Denoiser(channels=(200, 200)), {}, alone=True),
