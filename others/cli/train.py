@@ -72,7 +72,7 @@ def add_arguments(parser):
     parser.add_argument("--epochs", type=positive(int, 10**9), default=5)
     parser.add_argument("--count", type=positive(int, 10**9), help="patches in an epoch (default: 5000)")
     parser.add_argument("--patch", type=positive(int, 10**6), help="side of a patch in pixels (default: 64)")
-    parser.add_argument("--lr", type=positive(float), help="instead of the denoiser's own")
+    parser.add_argument("--lr", type=positive(float, 10**37), help="instead of the denoiser's own")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each epoch")
     parser.add_argument("--curve", type=Path, metavar="FILE", help="draw loss and PSNR over the epochs")
