@@ -177,7 +177,7 @@ def our_step(network, x, target, dtype):
     def step():
         optimizer.zero_grad()
         criterion.forward(network.forward(x.to(dtype)).float(), target)
-        network.accumulate(criterion.backward().to(dtype))
+        network.accumulate_and_release(criterion.backward().to(dtype))
         optimizer.step()
 
     return step

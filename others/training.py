@@ -120,7 +120,7 @@ def train_step(network, optimizer, input, target, recipe, dtype=torch.float32, w
             cut = output[:, :, :height, :width].float()
             loss = criterion.forward(cut, to_unit(other, device))
             total += torch.stack((loss * count, torch.full_like(loss, count)))
-            network.accumulate(uncut(criterion.backward(count).to(dtype), output))
+            network.accumulate_and_release(uncut(criterion.backward(count).to(dtype), output))
     gradients = [gradient for _, gradient in network.param()]
     workers.sum([*gradients, total])
     loss, count = total.tolist()

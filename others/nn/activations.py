@@ -5,21 +5,34 @@ a tensor that a layer did not allocate. An in-place layer must not follow one th
 (Sigmoid, Tanh); after convolutions and Linear it saves memory and time.
 """
 
+from torch import empty
+
 from .module import Module
+
+INTEGERS = {t.element_size(): t.dtype for t in (empty(0).char(), empty(0).short(), empty(0).int(), empty(0).long())}
+
+
+def bits(tensor):
+    """The tensor's memory as integers: times 0 and 1 they are exact, also for what was infinite or NaN."""
+    return tensor.view(INTEGERS[tensor.element_size()])
 
 
 class Activation(Module):
-    """Base class: forward saves one tensor of the input's shape."""
+    """Base class: forward keeps one tensor of the input's shape."""
+
+    def keep(self, saved, input):
+        self.save(saved, input.dtype)
 
     def both(self, grad_output):
-        """What forward saved, and grad_output without autograd. Raises RuntimeError where their shapes differ."""
-        (saved,) = self.recall()
+        """What forward kept, and grad_output without autograd in the input's dtype, as torch converts it. Raises
+        RuntimeError where their shapes differ."""
+        saved, dtype = self.recall()
         self.check_gradient(grad_output, saved.shape)
-        return saved, grad_output.detach()
+        return saved, grad_output.detach().to(dtype)
 
 
 class ReLU(Activation):
-    """max(x, 0); derivative 1 for x > 0 and 0 for x <= 0. Any shape -> same shape. (torch.nn.ReLU)"""
+    """max(x, 0); derivative 1 for x > 0 and for NaN, 0 for x <= 0. Any shape -> same shape. (torch.nn.ReLU)"""
 
     def __init__(self, inplace=False):
         self.inplace = inplace
@@ -27,12 +40,13 @@ class ReLU(Activation):
     def forward(self, input):
         input = input.detach()
         output = input.clamp_min_(0) if self.inplace else input.clamp_min(0)
-        self.save(output)
+        self.keep(output, input)
         return output
 
     def backward(self, grad_output):
         output, grad_output = self.both(grad_output)
-        return output.sign().mul_(grad_output)  # the sign of an output >= 0 is the derivative
+        active = bits(output).bitwise_left_shift(1).ne_(0)  # without the sign, as -0 is 0; where() is 6 times as slow
+        return active.mul_(bits(grad_output)).view(output.dtype)
 
 
 class LeakyReLU(Activation):
@@ -43,13 +57,13 @@ class LeakyReLU(Activation):
 
     def forward(self, input):
         input = input.detach()
-        self.save(input > 0)
+        self.keep(input > 0, input)
         negative = input.clamp_max(0).mul_(self.negative_slope)
         return input.clamp_min_(0).add_(negative) if self.inplace else input.clamp_min(0).add_(negative)
 
     def backward(self, grad_output):
         positive, grad_output = self.both(grad_output)
-        return (grad_output * self.negative_slope).where(~positive, grad_output)
+        return grad_output.where(positive, grad_output * self.negative_slope)
 
     def extra_repr(self):
         return f"negative_slope={self.negative_slope}"
@@ -64,7 +78,7 @@ class ELU(Activation):
     def forward(self, input):
         input = input.detach()
         slope = input.clamp_max(0).exp_().mul_(self.alpha).masked_fill_(input > 0, 1)
-        self.save(slope)
+        self.keep(slope, input)
         negative = input.clamp_max(0).expm1_().mul_(self.alpha)
         return input.clamp_min_(0).add_(negative) if self.inplace else input.clamp_min(0).add_(negative)
 
@@ -81,7 +95,7 @@ class Sigmoid(Activation):
 
     def forward(self, input):
         output = input.detach().sigmoid()
-        self.save(output)
+        self.keep(output, input)
         return output
 
     def backward(self, grad_output):
@@ -94,7 +108,7 @@ class Tanh(Activation):
 
     def forward(self, input):
         output = input.detach().tanh()
-        self.save(output)
+        self.keep(output, input)
         return output
 
     def backward(self, grad_output):

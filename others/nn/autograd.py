@@ -13,38 +13,88 @@ order whatever the shape of the graph: read backwards, all users of a tensor com
 its inputs (the chain rule for one call, which every module brings along), and where a tensor is used several times
 these add up (the chain rule for sums over paths). That is all of reverse-mode differentiation; the rest is care:
 
-* A tensor is known by its identity. The tape keeps it alive, so no other can get the same one. Arithmetic between
-  calls (`y * 2`, `a + b`) makes tensors no call has made, and gradients end there: use modules (Add, Concat), or
-  `detach()` to end them on purpose.
+* A tensor is known by its identity. The tape keeps it alive, so no other can get the same one.
+* No gradient is lost without a word. Arithmetic on what a call returned (`y * 2`, `a + b`; `Recorded` notices it) and
+  calls of modules in eval mode are lines too, which can only complain: backward raises an error where a gradient would
+  have to pass through one, before anything is changed. Use modules (Add, Concat), or `detach()` to end it on purpose.
 * Identity says nothing about values: what is written in place into a tensor that a call made or read is no call, and
   no line. So the tape notes how often each was written to, and a later use of one that has changed is an error. (The
   result of an in-place layer is a line like any other: use that.)
-* A module used twice has saved the state of its last call only. So each line also holds what the module (and every
-  module inside it) had saved right after the call, and puts it back before going backward.
+* A module used twice has saved the state of its last call only. So what the module (and every module inside it) has
+  saved moves to the line, and is put back while the line goes backward.
 * A module with a backward of its own, a Sequential or Skip too, is one line: what it calls inside is its own affair.
   A module that has only a forward calls others, and these write the lines.
 * Nobody pays for gradients that nobody needs: a call that leads to no parameter and to no requested input is passed
   over, and where only parameters need one, the module is asked to `accumulate`.
 
-Lines are dropped as backward reads them: the graph can be used once. In eval mode, and outside of the `with` block,
-nothing is written. The active tape is a context variable, each thread has its own. (Wengert 1964, "A simple automatic
-derivative evaluation program"; Baydin et al. 2018, arXiv:1502.05767, section 3.2)
+Lines are dropped as backward reads them, with all that forward saved: the graph can be used once. Outside of the `with`
+block nothing is written. The active tape is a context variable, each thread has its own. (Wengert 1964, "A simple
+automatic derivative evaluation program"; Baydin et al. 2018, arXiv:1502.05767, section 3.2)
 """
 
-from contextlib import contextmanager
 from inspect import signature
 from typing import NamedTuple
 
-from .module import RECORDER, Module, versions
+from torch import empty
+
+from .module import LAST, RECORDER, Module, restored, states, using, versions
+
+Tensor = type(empty(0))
 
 
 class Call(NamedTuple):
     """One line of the tape."""
 
-    module: Module
+    module: Module | None
     inputs: tuple  # the arguments of forward in order; what is no tensor never matches one
     output: object
     states: list  # (module, saved) of the module and all inside it, as the call left them
+    barrier: str = ""  # why no gradient passes here
+
+
+class Recorded(Tensor):
+    """What a call returned. Arithmetic on it while the tape is active becomes a line, and the result is Recorded; but
+    what torch makes without a gradient (detach(), y > 0, zeros_like) is a plain tensor, as is all made later."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        result = Tensor.__torch_function__(function, (), args, kwargs)
+        name = getattr(function.__self__, "__name__", "") if function.__name__ == "__get__" else function.__name__
+        constant = name in ("detach", "data") or name.startswith("new_") or name.endswith("_like")
+        tape = RECORDER.get()
+        if constant or tape is None:
+            return result
+        what = f"{name.strip('_')}(), which is no call of a module; use Add, Concat, or detach() what it is applied to"
+        return tape.barrier(what, tuple(leaves((args, kwargs))), result)
+
+    def __repr__(self):
+        return repr(self.detach())
+
+    def __deepcopy__(self, memo):
+        return self.detach().clone()
+
+    def __reduce_ex__(self, protocol):
+        return self.detach().__reduce_ex__(protocol)
+
+
+def leaves(value):
+    """All tensors in nested tuples, lists and dicts."""
+    if hasattr(value, "detach"):
+        yield value
+    elif isinstance(value, (tuple, list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from leaves(part)
+
+
+def recorded(tensor):
+    """The same numbers as an object of its own. (Tensors of other classes, such as torch's fake ones, stay theirs.)"""
+    tensor = tensor.detach()
+    return tensor.as_subclass(Recorded) if type(tensor) is Tensor else tensor
+
+
+def plain(value):
+    """What a module computes with."""
+    return value.detach() if isinstance(value, Recorded) else value
 
 
 class Tape:
@@ -65,21 +115,35 @@ class Tape:
 
     def record(self, module, inputs, options):
         """forward of `module`, written down; `Module.__call__` comes here while the tape is active."""
-        if type(module).backward is Module.backward:
+        if module.training and type(module).backward is Module.backward:
             return module.forward(*inputs, **options)
-        before = self.unchanged((*inputs, *options.values()), f"{module.name()} got")
-        with paused():
-            output = module.forward(*inputs, **options)
+        before = self.unchanged((*inputs, *options.values()), f"{module.name()} got") if module.training else {}
+        with using(RECORDER, None):
+            output = module.forward(*map(plain, inputs), **{name: plain(value) for name, value in options.items()})
+        if not module.training:
+            what = f"{module.name()} in eval mode, which saved nothing; call its train(), or detach() its result"
+            return self.barrier(what, tuple(leaves((inputs, options))), output)
         if not hasattr(output, "detach"):
             raise RuntimeError(f"Tape: expected one tensor from {module.name()}, got {type(output).__name__}")
-        output = output.detach()  # an object of its own, even if forward returned one of its inputs
+        output = recorded(output)  # an object of its own, even if forward returned one of its inputs
         bound = signature(module.forward).bind(*inputs, **options)
         bound.apply_defaults()  # else `args` ends before the first argument that is not given
         if any(hasattr(value, "detach") for value in bound.kwargs.values()):
             raise RuntimeError(f"Tape: {module.name()} takes a tensor by keyword alone; give `forward` positional ones")
-        self.calls.append(Call(module, bound.args, output, [(below, below.saved) for below in module.modules()]))
+        self.calls.append(Call(module, bound.args, output, states(module)))
+        module.release()
         self.known.update({**before, id(output): versions([output])})
         return output
+
+    def barrier(self, what, inputs, result):
+        """`result`, with a line that no gradient passes for each tensor of it that could have one."""
+        if isinstance(result, (tuple, list)) and any(hasattr(part, "detach") for part in result):
+            return type(result)([self.barrier(what, inputs, part) for part in result])
+        if not hasattr(result, "detach") or not result.is_floating_point() or any(result is input for input in inputs):
+            return result
+        result = recorded(result)
+        self.calls.append(Call(None, inputs, result, [], what))
+        return result
 
     def unchanged(self, values, what):
         """{id of each tensor among `values`: how often it has been written to}. Raises RuntimeError if that has changed
@@ -109,8 +173,9 @@ class Tape:
                 raise RuntimeError("Tape: this output has no gradient. Was it made inside the with block, from "
                                    "parameters, by modules in training mode? Was backward called before?")  # fmt: skip
             add(gradients, output, one(output) if gradient is None else gradient)
+        self.check_barriers(gradients, needed)
         kept, self.known = {id(tensor) for tensor in inputs}, {}
-        with paused():
+        with using(RECORDER, None), using(LAST, True):
             while self.calls:
                 call = self.calls.pop()
                 key = id(call.output)
@@ -123,18 +188,26 @@ class Tape:
         """The ids of all tensors whose gradient leads to a parameter or to one of `inputs`."""
         needed = {id(tensor) for tensor in inputs}
         for call in self.calls:
-            if call.module.param() or not needed.isdisjoint(map(id, call.inputs)):
+            if (call.module and call.module.param()) or not needed.isdisjoint(map(id, call.inputs)):
                 needed.add(id(call.output))
         return needed
+
+    def check_barriers(self, outputs, needed):
+        """Raises RuntimeError where a gradient would have to pass a line that is no call in training mode."""
+        reached = set(outputs)
+        for call in reversed(self.calls):
+            through = needed.intersection(map(id, call.inputs)) if id(call.output) in reached else ()
+            if through and call.barrier:
+                raise RuntimeError(f"Tape: no gradient passes {call.barrier}")
+            reached.update(through)
 
 
 def differentiate(call, gradient, needed, gradients):
     """The chain rule for one call: from the gradient of its output to those of its inputs and parameters."""
-    for module, saved in call.states:
-        module.saved = saved
-    if needed.isdisjoint(map(id, call.inputs)):
-        return call.module.accumulate(gradient)
-    found = call.module.backward(gradient)
+    with restored(call.states):
+        if needed.isdisjoint(map(id, call.inputs)):
+            return call.module.accumulate(gradient)
+        found = call.module.backward(gradient)
     found = found if isinstance(found, tuple) else (found,)
     if not needed.isdisjoint(map(id, call.inputs[len(found) :])):
         raise RuntimeError(f"Tape: {call.module.name()} gives no gradient for input {len(found)} (counted from 0), "
@@ -155,13 +228,3 @@ def one(output):
     if output.numel() != 1:
         raise RuntimeError(f"Tape: expected grad_outputs for an output of shape {tuple(output.shape)}")
     return output.new_ones(output.shape)
-
-
-@contextmanager
-def paused():
-    """No tape is active inside: what a module calls in its own forward and backward is its own affair."""
-    token = RECORDER.set(None)
-    try:
-        yield
-    finally:
-        RECORDER.reset(token)

@@ -1,7 +1,7 @@
 """Modules that connect others: chains, skips, concatenations, and the nodes of a graph.
 
-Backward and accumulate of Sequential, Skip and Concatenate use up what forward saved, part by part, so that memory
-falls on the way back, as torch frees its graph: each needs a forward of its own.
+Sequential, Skip and Concatenate save what the modules below them saved (`module.states`), call by call: a module may
+stand in several places, at any depth. The next forward begins by dropping it all.
 """
 
 from collections import OrderedDict
@@ -9,7 +9,7 @@ from itertools import count
 
 from torch import cat
 
-from .module import Module, versions
+from .module import Module, restored, states, versions
 
 
 class Sequential(Module):
@@ -61,32 +61,33 @@ class Sequential(Module):
         return getattr(self, self.names[index])
 
     def forward(self, input):
-        input, states = input.detach(), []
+        begin(self)
+        input, calls = input.detach(), []
         for position, child in enumerate(self):
             input = located(self, position, child.forward, input)
-            states.append(child.saved)
-        self.save(states)
+            calls.append((position, child, states(child) if self.training else []))
+        self.save(calls)
         return input
 
     def backward(self, grad_output):
-        for position, child in self.rewind():
-            grad_output = located(self, position, child.backward, grad_output)
+        (calls,) = self.recall()
+        for position, child, below in reversed(calls):
+            with restored(below):
+                grad_output = located(self, position, child.backward, grad_output)
         return grad_output
 
     def accumulate(self, grad_output):
-        for position, child in self.rewind():
+        (calls,) = self.recall()
+        for position, child, below in reversed(calls):
             step = child.backward if position else child.accumulate
-            grad_output = located(self, position, step, grad_output)
+            with restored(below):
+                grad_output = located(self, position, step, grad_output)
 
-    def rewind(self):
-        """(position, child) from the last to the first, each child in the state of its call at that position, which
-        is dropped when it has been used."""
-        (states,) = self.take()
-        states = list(states)
-        for position in reversed(range(len(self))):
-            self[position].saved = states.pop()
-            yield position, self[position]
-            self[position].saved = None
+
+def begin(container):
+    """Before a forward: drop what the last one saved, else both would be held."""
+    if container.saved is not None:
+        container.release()
 
 
 def located(container, position, step, value):
@@ -101,6 +102,7 @@ def located(container, position, step, value):
 
 def through(container, input):
     """body(input). Raises RuntimeError if the body wrote into its input, which the container needs again."""
+    begin(container)
     before = versions([input])
     output = container.body.forward(input)
     if versions([input]) != before:
@@ -120,16 +122,18 @@ class Skip(Module):
         output = through(self, input)
         if output.shape != input.shape:
             raise RuntimeError(f"Skip: expected the body to keep {tuple(input.shape)}, got {tuple(output.shape)}")
-        self.save(self.body.saved)
+        self.save(states(self.body))
         return output + input
 
     def backward(self, grad_output):
-        (self.body.saved,) = self.take()
-        return self.body.backward(grad_output) + grad_output.detach()
+        (below,) = self.recall()
+        with restored(below):
+            return self.body.backward(grad_output) + grad_output.detach()
 
     def accumulate(self, grad_output):
-        (self.body.saved,) = self.take()
-        self.body.accumulate(grad_output)
+        (below,) = self.recall()
+        with restored(below):
+            self.body.accumulate(grad_output)
 
 
 class Concatenate(Module):
@@ -145,18 +149,20 @@ class Concatenate(Module):
         if output.shape[-2:] != input.shape[-2:]:
             raise RuntimeError(f"Concatenate: expected the body to keep {tuple(input.shape[-2:])}, "
                                f"got {tuple(output.shape[-2:])}")  # fmt: skip
-        self.save(self.body.saved, output.shape[-3])
+        self.save(states(self.body), output.shape[-3])
         return cat((output, input), -3)
 
     def backward(self, grad_output):
-        self.body.saved, channels = self.take()
+        below, channels = self.recall()
         grad_output = grad_output.detach()
         own, passed = grad_output[..., :channels, :, :], grad_output[..., channels:, :, :]
-        return self.body.backward(own) + passed
+        with restored(below):
+            return self.body.backward(own) + passed
 
     def accumulate(self, grad_output):
-        self.body.saved, channels = self.take()
-        self.body.accumulate(grad_output[..., :channels, :, :])
+        below, channels = self.recall()
+        with restored(below):
+            self.body.accumulate(grad_output[..., :channels, :, :])
 
 
 class Identity(Module):

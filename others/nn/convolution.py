@@ -50,10 +50,7 @@ class Convolution(Module):
         """Raise RuntimeError, as torch does, for an input this layer cannot take."""
         if input.dim() not in (3, 4) or input.shape[-3] != self.in_channels or 0 in input.shape[-2:]:
             raise RuntimeError(f"{self.name()}: expected input {self.expected()}, got {tuple(input.shape)}")
-        self.check_dtype(input)
-        if self.bias is not None and (self.bias.dtype, *self.bias.shape) != (self.weight.dtype, self.out_channels):
-            raise RuntimeError(f"{self.name()}: expected bias ({self.out_channels},) of {self.weight.dtype} like the "
-                               f"weight, got {tuple(self.bias.shape)} of {self.bias.dtype}")  # fmt: skip
+        self.check_parameters(input, self.out_channels)
 
     def expected(self):
         return f"(N, {self.in_channels}, H, W) or ({self.in_channels}, H, W)"

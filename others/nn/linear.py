@@ -26,7 +26,7 @@ class Linear(Module):
         """Raise RuntimeError, as torch does, for an input this layer cannot take."""
         if input.dim() == 0 or input.shape[-1] != self.in_features:
             raise RuntimeError(f"{self.name()}: expected input {self.expected()}, got {tuple(input.shape)}")
-        self.check_dtype(input)
+        self.check_parameters(input, self.out_features)
 
     def expected(self):
         return f"(*, {self.in_features})"

@@ -35,6 +35,8 @@ class Loss(Module):
         if hasattr(grad_output, "detach"):
             self.check_gradient(grad_output, difference.shape if self.reduction == "none" else ())
             grad_output = grad_output.detach()
+        elif not isinstance(grad_output, (int, float, type(None))):
+            raise TypeError(f"{self.name()}: expected grad_output to be a number or a tensor, got {grad_output!r}")
         gradient = self.slope(difference).to(dtype)
         if self.reduction == "mean":
             gradient.div_(difference.numel())

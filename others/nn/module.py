@@ -5,19 +5,62 @@
     accumulate(grad_output) does only the second half, for when nobody needs the gradient of the input
     param()                 the (parameter, gradient) pairs, read when called
 
+One law for layers and containers: what forward saved stays until the next forward, `release` or `eval`. So backward may
+be called again, and adds again, as torch does with retain_graph. A training loop that goes backward once calls
+`accumulate_and_release`: memory falls on the way back. What backward needs goes through `save`: a module that is called
+in several places is put back into the state of each call.
+
 Nothing here builds an autograd graph, whatever the global gradient mode: inputs are detached on entry. The law of
 forward, backward and accumulation is Torch7's (updateOutput, updateGradInput, accGradParameters).
 """
 
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 #: The `autograd.Tape` that records module calls in this thread or task, or None.
 RECORDER = ContextVar("RECORDER", default=None)
+#: Whether this backward is the last one, and `restored` gives away what it puts back.
+LAST = ContextVar("LAST", default=False)
+
+
+@contextmanager
+def using(variable, value):
+    """A context variable has this value inside."""
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
 
 
 def versions(values):
     """How often each tensor among `values` has been written to. (Tensors of inference mode do not count.)"""
     return [v._version if hasattr(v, "is_inference") and not v.is_inference() else None for v in values]
+
+
+def states(module):
+    """What the module and all below it have saved: (module, saved) pairs, which `restored` puts back."""
+    return [(below, below.saved) for below in module.modules()]
+
+
+@contextmanager
+def restored(states):
+    """Inside, the modules are in these `states`; afterwards in those they were in before. The last time (`LAST`) the
+    list is emptied and the modules end with nothing, so that whatever has been used is freed."""
+    last = LAST.get()
+    found = [(module, None if last else module.saved) for module, _ in states]
+    put(states)
+    if last:
+        states.clear()
+    try:
+        yield
+    finally:
+        put(found)
+
+
+def put(states):
+    for module, saved in states:
+        module.saved = saved
 
 
 class Parameters(list):
@@ -32,20 +75,20 @@ class Module:
     """Base class of all blocks. A subclass implements `forward` and `backward`; the rest is inherited.
 
     Modules assigned as attributes are children, in the order of assignment. Parameters are plain tensors made known
-    by `register`; the gradient of `weight` is the tensor `weight_grad`.
+    by `register`; the gradient of `weight` is the tensor `weight_grad`, from the first backward on `weight.grad` too,
+    for torch's optimisers and clipping. (A parameter that requires grad keeps its `grad` for torch.) A class may also
+    just override `param`, as in the assignment; torch's optimisers do not see the gradients of those parameters.
     """
 
     training = True
     parameter_names = ()
-    saved = None  # what backward needs of the last forward; Sequential and Tape keep it call by call
+    saved = None  # what backward needs of the last forward; containers and Tape keep it call by call (`states`)
 
     # ------------------------------------------------------------------------------------------------ computing
 
     def __call__(self, *inputs, **options):
         tape = RECORDER.get()
-        if tape is None or not self.training:
-            return self.forward(*inputs, **options)
-        return tape.record(self, inputs, options)
+        return self.forward(*inputs, **options) if tape is None else tape.record(self, inputs, options)
 
     def forward(self, input):
         raise NotImplementedError(f"{type(self).__name__} has no forward")
@@ -57,33 +100,45 @@ class Module:
         """Add to the parameters' gradients; the input's gradient is not computed where that saves work."""
         self.backward(grad_output)
 
+    def accumulate_and_release(self, grad_output):
+        """`accumulate`, for the last time after this forward: what it saved is dropped as soon as it has been used."""
+        with using(LAST, True):
+            self.accumulate(grad_output)
+        self.release()
+
     def save(self, *values):
         """Keep what backward needs; in eval mode keep nothing."""
         self.saved = (values, versions(values)) if self.training else None
 
     def recall(self):
         """What the last forward saved. Raises RuntimeError when there is nothing, or something wrote into it since."""
+        if self.saved is None and not self.training:
+            raise RuntimeError(f"{self.name()}: backward called in eval mode, in which forward saves nothing; call "
+                               "network.train() once, then forward and backward")  # fmt: skip
         if self.saved is None:
-            hint = (
-                "call forward first, once for each backward"
-                if self.training
-                else "call train() and forward first: eval mode saves nothing"
-            )
-            raise RuntimeError(f"{self.name()}: backward called before forward; {hint}")
+            raise RuntimeError(f"{self.name()}: backward called before forward, or after what it saved was released; "
+                               "call forward first")  # fmt: skip
+        for name in self.parameter_names:
+            self.check_shape(name)
         values, written = self.saved
         if versions(values) != written:
             raise RuntimeError(f"{self.name()}: something was written in place into a tensor that backward needs; no "
                                "in-place layer may follow, no weight change between forward and backward")  # fmt: skip
         return values
 
-    def take(self):
-        """`recall`, for the last time: nothing is saved any longer."""
-        values, self.saved = self.recall(), None
-        return values
+    def release(self):
+        """Drop what forward saved, here and below: memory, for whoever needs no further backward."""
+        for module in self.modules():
+            module.saved = None
 
-    def check_dtype(self, input):
-        """For layers with a weight and a description of the `expected` input: the weight's dtype, or 16-bit floats for
-        a 32-bit weight. Raises RuntimeError, as torch."""
+    def check_parameters(self, input, outputs):
+        """For layers with a weight, a bias of `outputs` numbers or None, and a description of the `expected` input: the
+        shapes are those the layer was made with, and all have the weight's dtype, but an input may be of 16-bit floats
+        for a 32-bit weight. Raises RuntimeError, as torch."""
+        self.check_shape("weight")
+        if self.bias is not None and (self.bias.dtype, *self.bias.shape) != (self.weight.dtype, outputs):
+            raise RuntimeError(f"{self.name()}: expected bias ({outputs},) of {self.weight.dtype} like the weight, got "
+                               f"{tuple(self.bias.shape)} of {self.bias.dtype}")  # fmt: skip
         mixed = input.is_floating_point() and input.element_size() == 2 and self.weight.element_size() == 4
         if input.dtype != self.weight.dtype and not mixed:
             raise RuntimeError(f"{self.name()}: expected input {self.expected()} of {self.weight.dtype} like the weight"
@@ -102,28 +157,78 @@ class Module:
     def register(self, name, tensor):
         """Make `tensor` (or None) the parameter `name`, with a gradient of zeros beside it."""
         self.__dict__[name] = tensor
-        self.__dict__[f"{name}_grad"] = None if tensor is None else tensor.new_zeros(tensor.shape)
+        gradient = None if tensor is None else tensor.new_zeros(tensor.shape)
+        if tensor is not None:
+            gradient.registered = True
+        self.__dict__.setdefault("_gradients", {})[name] = gradient
+        self.__dict__.setdefault("_shown", set()).discard(name)
         if name not in self.parameter_names:
             self.parameter_names = (*self.parameter_names, name)
 
+    def __getattr__(self, name):
+        """`weight_grad`: the gradient of the parameter `weight`, which backward asks for, so `weight.grad` shows it."""
+        parameter = name.removesuffix("_grad")
+        if parameter != name and parameter in self.__dict__.get("_gradients", ()):
+            return self.gradient(parameter, show=True)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def gradient(self, name, show=False):
+        """The gradient of a parameter, always the same tensor: it follows the parameter to other dtypes and devices,
+        and once shown as `parameter.grad` what is done to that: None, from torch's zero_grad, means zero."""
+        parameter, gradient = self.__dict__[name], self._gradients[name]
+        if parameter is None:
+            return None
+        self.check_shape(name)
+        own = not parameter.requires_grad and not parameter.is_inference()  # else autograd writes grad, or nobody can
+        shown = parameter.grad if own else None
+        if hasattr(shown, "registered"):  # ours; or another module's, which has registered the same tensor: shared
+            gradient = self._gradients[name] = shown
+            self._shown.add(name)
+        if (gradient.dtype, gradient.device) != (parameter.dtype, parameter.device):
+            gradient.data = gradient.to(parameter)
+        if own and shown is not gradient:
+            if shown is not None:
+                gradient.copy_(shown.detach())
+            elif name in self._shown:
+                gradient.zero_()
+            if show:
+                self._shown.add(name)
+                parameter.grad = gradient
+        return gradient
+
+    def check_shape(self, name):
+        """Raises RuntimeError for a parameter that `.data` gave another shape than it was made with."""
+        parameter, gradient = self.__dict__[name], self._gradients[name]
+        if parameter is not None and parameter.shape != gradient.shape:
+            raise RuntimeError(f"{self.name()}: expected {name} {tuple(gradient.shape)}, got {tuple(parameter.shape)}; "
+                               "another shape needs a new layer")  # fmt: skip
+
     def __setattr__(self, name, value):
-        """Assigning to a parameter copies into it, so that whoever holds it (an optimiser) sees the new values."""
-        if name not in self.parameter_names:
+        """Assigning to a parameter or its gradient copies into it: who holds it (an optimiser) sees the new values."""
+        if name in self.parameter_names:
+            self.assign(name, value)
+        elif name.removesuffix("_grad") in self.parameter_names:
+            if value is not (gradient := getattr(self, name)):
+                gradient.zero_() if value is None else gradient.copy_(value.detach())
+        else:
             object.__setattr__(self, name, value)
-            return
+
+    def assign(self, name, value):
+        """Copy `value` into a parameter; None takes a bias away. Raises TypeError for what is no tensor, ValueError for
+        another shape."""
         if not hasattr(value, "detach") and (value is not None or name == "weight"):
             raise TypeError(f"{self.name()}.{name}: expected a tensor, got {type(value).__name__}")
         if self.__dict__[name] is None or value is None:  # a bias is added or taken away
             self.register(name, None if value is None else value.detach().clone())
             return
-        parameter, gradient, value = self.__dict__[name], self.__dict__[f"{name}_grad"], value.detach()
-        if value.shape != parameter.shape:
-            raise ValueError(f"{self.name()}.{name}: expected shape {tuple(parameter.shape)}, got {tuple(value.shape)}")
-        if (value.dtype, value.device) == (parameter.dtype, parameter.device):
+        parameter, shape, value = self.__dict__[name], self._gradients[name].shape, value.detach()
+        if value.shape != shape:
+            raise ValueError(f"{self.name()}.{name}: expected shape {tuple(shape)}, got {tuple(value.shape)}")
+        if (value.dtype, value.device, shape) == (parameter.dtype, parameter.device, parameter.shape):
             parameter.detach().copy_(value)
         else:
             parameter.data = value.clone()
-            gradient.data = gradient.to(value)
+            self.gradient(name)
 
     def set_weight(self, weight):
         """Copy `weight` into the layer's weight."""
@@ -154,22 +259,30 @@ class Module:
     def named_parameters(self):
         """(dotted name, tensor) of all parameters, names as in torch: "0.weight"."""
         for prefix, module in self.named_modules():
-            for name in module.parameter_names:
-                if getattr(module, name) is not None:
-                    yield f"{prefix}.{name}".lstrip("."), getattr(module, name)
+            for name, parameter in module.own_parameters().items():
+                yield f"{prefix}.{name}".lstrip("."), parameter
+
+    def own_parameters(self):
+        """{name: parameter} of this module without those below: what is registered, and what only a `param` of the
+        class's own lists, by the name of its attribute, or its number in that list."""
+        own = {name: getattr(self, name) for name in self.parameter_names if getattr(self, name) is not None}
+        if type(self).param is not Module.param:
+            below = [pair[0] for _, child in self.children() for pair in child.param()]
+            known, names = set(map(id, (*own.values(), *below))), {id(v): name for name, v in vars(self).items()}
+            listed = enumerate(parameter for parameter, _ in self.param())
+            own |= {names.get(id(tensor), str(i)): tensor for i, tensor in listed if id(tensor) not in known}
+        return own
 
     def parameters(self):
-        """All parameters, each once: a list of tensors that optimisers take, too."""
+        """All parameters, each once: a list of tensors that optimisers take, torch's too."""
         return Parameters(self.param())
 
     def param(self):
-        """The (parameter, gradient) pairs of this module and everything below it; [] if there are none."""
-        return [
-            (getattr(module, name), getattr(module, f"{name}_grad"))
-            for module in self.modules()
-            for name in module.parameter_names
-            if getattr(module, name) is not None
-        ]
+        """The (parameter, gradient) pairs of this module and of its children's `param`, each once; [] without any."""
+        names = [name for name in self.parameter_names if getattr(self, name) is not None]
+        pairs = [(getattr(self, name), self.gradient(name)) for name in names]
+        pairs += [pair for _, child in self.children() for pair in child.param()]
+        return list({(id(parameter), id(gradient)): (parameter, gradient) for parameter, gradient in pairs}.values())
 
     def zero_grad(self, set_to_none=False):
         """Set all gradients to zero, in place. They are never None: set_to_none is there for torch's scripts."""
@@ -182,7 +295,8 @@ class Module:
         """Training mode: forward saves what backward needs. Any other drops what it had saved."""
         for module in self.modules():
             module.training = mode
-            module.saved = module.saved if mode else None
+        if not mode:
+            self.release()
         return self
 
     def eval(self):
@@ -191,19 +305,37 @@ class Module:
 
     def __getstate__(self):
         """What copies and pickles take along: not what the last forward saved."""
-        return {**self.__dict__, "saved": None}
+        gradients = {name: self.gradient(name) for name in self.parameter_names}
+        return {**self.__dict__, "saved": None, "_gradients": gradients}
 
-    def to(self, *args, **kwargs):
-        """Move and convert parameters and gradients, as `Tensor.to`. The tensors stay the same objects."""
-        for parameter, gradient in self.param():
-            parameter.data = parameter.to(*args, **kwargs)
-            gradient.data = gradient.to(*args, **kwargs)
+    def __setstate__(self, state):
+        """Show gradients as `grad` again: pickled tensors come without."""
+        self.__dict__.update(state)
+        shown, self.__dict__["_shown"] = state.get("_shown", ()), set()
+        for name in shown:
+            self.gradient(name, show=True)
+
+    def to(self, *args, memory_format=None, **kwargs):
+        """Move and convert parameters and gradients, as `Tensor.to`. The tensors stay the same objects.
+
+        A memory_format is for tensors of four dimensions, as in torch.nn. Raises TypeError for a dtype that is not
+        floating-point. Nothing changes on an error.
+        """
+        tensors = [tensor for pair in self.param() for tensor in pair]
+        converted = [tensor.to(*args, **kwargs) if args or kwargs else tensor for tensor in tensors]
+        if memory_format is not None:
+            converted = [new.to(memory_format=memory_format) if new.dim() == 4 else new for new in converted]
+        for new in converted:
+            if not new.is_floating_point():
+                raise TypeError(f"{type(self).__name__}.to: expected a floating-point dtype, got {new.dtype}")
+        for tensor, new in zip(tensors, converted):
+            tensor.data = new
         return self
 
     def state_dict(self):
         """{dotted name: tensor}, keys and layouts as in torch, so that state moves between torch.nn and us. What is
         shared stands under each of its names."""
-        own = {name: getattr(self, name).detach() for name in self.parameter_names if getattr(self, name) is not None}
+        own = {name: parameter.detach() for name, parameter in self.own_parameters().items()}
         for prefix, child in self.children():
             own |= {f"{prefix}.{name}": tensor for name, tensor in child.state_dict().items()}
         return own
@@ -211,23 +343,24 @@ class Module:
     def load_state_dict(self, state_dict, strict=True):
         """Copy values into the parameters, in place.
 
-        Raises RuntimeError, naming everything that does not fit, before anything is changed. With strict=False,
-        missing and unexpected names are allowed; wrong shapes never are.
+        Raises TypeError for what is no dict, RuntimeError, naming everything that does not fit, before anything is
+        changed. With strict=False, missing and unexpected names are allowed; wrong shapes and what is no tensor never.
         """
+        if not hasattr(state_dict, "keys"):
+            raise TypeError(f"{type(self).__name__}.load_state_dict: expected a dict of tensors, got "
+                            f"{type(state_dict).__name__}")  # fmt: skip
         own = self.state_dict()
-        wrong = [
-            f"{name} has shape {tuple(state_dict[name].shape)}, expected {tuple(own[name].shape)}"
-            for name in own
-            if name in state_dict and state_dict[name].shape != own[name].shape
-        ]
+        wrong = [misfit(name, state_dict[name], own[name]) for name in own if name in state_dict]
+        wrong = [text for text in wrong if text]
         if strict:
             wrong += [f"{name} is missing" for name in own if name not in state_dict]
             wrong += [f"{name} is unexpected" for name in state_dict if name not in own]
         if wrong:
             raise RuntimeError(f"{type(self).__name__}.load_state_dict: {'; '.join(wrong)}")
-        for name, parameter in own.items():
-            if name in state_dict:
-                parameter.copy_(state_dict[name].detach())
+        names = [name for name in own if name in state_dict]
+        values = [own[name].new_empty(own[name].shape).copy_(state_dict[name].detach()) for name in names]
+        for name, value in zip(names, values):
+            own[name].copy_(value)
         return self
 
     # --------------------------------------------------------------------------------------------------- people
@@ -244,3 +377,11 @@ class Module:
         lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children()]
         inside = "\n  " + "\n  ".join(lines) + "\n" if lines else self.extra_repr()
         return f"{type(self).__name__}({inside})"
+
+
+def misfit(name, value, parameter):
+    """What is wrong with a value for a parameter, "" if nothing."""
+    if not hasattr(value, "detach"):
+        return f"{name} is a {type(value).__name__}, expected a tensor"
+    fits = value.shape == parameter.shape
+    return "" if fits else f"{name} has shape {tuple(value.shape)}, expected {tuple(parameter.shape)}"

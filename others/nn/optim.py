@@ -1,44 +1,73 @@
 """Optimisers and learning-rate schedules, with torch's update rules, arguments and errors.
 
-An optimiser takes a Module, its `param()` or `parameters()`, or parameter groups: dicts with one of these under
-"params" and options of their own. Updates are written into the parameters in place.
+An optimiser takes a Module, its `param()` or `parameters()`, a list of tensors with their gradients as `grad`, or
+parameter groups: dicts with one of these under "params" and options of their own. Updates are written into the
+parameters in place.
 """
 
-from math import cos, pi, sqrt
+from math import cos, inf, pi, sqrt
+from numbers import Real
 from warnings import warn
 
 from .module import Module
+
+#: torch's options that choose how a step is computed, not what it gives. There is one way here.
+WAYS = ("foreach", "fused", "differentiable", "capturable")
 
 
 class Optimizer:
     """Base class: parameter groups, gradients, state. Subclasses implement `update`.
 
     Each group's `state` holds (parameter, its state) under the parameter's id, so that parameters may come and go.
+    torch's foreach, fused, differentiable and capturable are taken where they are None or False.
     """
 
-    def __init__(self, params, defaults):
-        self.defaults = defaults
+    def __init__(self, params, defaults, ways=None):
+        self.defaults = self.without_ways({**defaults, **(ways or {})})
+        if unknown := self.defaults.keys() - defaults.keys():
+            raise TypeError(f"{type(self).__name__}: unexpected option {', '.join(sorted(unknown))}")
         self.param_groups = []
+        unordered = hasattr(params, "detach") or isinstance(params, (set, frozenset))
+        if unordered or not (isinstance(params, Module) or hasattr(params, "__iter__")):
+            raise TypeError(f"{type(self).__name__}: expected a module or a list of parameters, got a "
+                            f"{type(params).__name__}")  # fmt: skip
         groups = [{"params": params}] if isinstance(params, Module) else list(getattr(params, "pairs", params))
         if not groups:
             raise ValueError(f"{type(self).__name__}: optimizer got an empty parameter list")
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
             self.add_param_group(group)
 
+    def without_ways(self, options):
+        """The options but for `WAYS`. Raises NotImplementedError where one of these is wanted."""
+        for name in WAYS:
+            if options.get(name):
+                raise NotImplementedError(f"{type(self).__name__}: {name}={options[name]} is not supported, a step is "
+                                          f"computed in one way; leave {name} out")  # fmt: skip
+        return {name: value for name, value in options.items() if name not in WAYS}
+
     def add_param_group(self, group):
         """Add parameters with options of their own; options not given are the optimiser's."""
-        group = {**self.defaults, **group}
+        if not isinstance(group, dict) or "params" not in group:
+            found = list(group) if isinstance(group, dict) else type(group).__name__
+            raise TypeError(f"{type(self).__name__}: expected a parameter group, a dict with 'params', got {found}")
+        group = {**self.defaults, **self.without_ways(group)}
         if not isinstance(group["params"], Module):
-            group["params"] = list(getattr(group["params"], "pairs", group["params"]))
-        lr, pairs = group["lr"], self.pairs(group)
-        self.require(not hasattr(lr, "numel") or lr.numel() == 1, f"a tensor lr must have 1 element, got {lr}")
+            params = group["params"]
+            group["params"] = [params] if hasattr(params, "detach") else list(getattr(params, "pairs", params))
+            self.check_params(group["params"])
         self.check(group)
-        for pair in pairs:
-            if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(hasattr(t, "detach") for t in pair)):
-                raise TypeError(f"{type(self).__name__}: expected a module, or (parameter, gradient) pairs as from "
-                                f"param(), got {type(pair).__name__}")  # fmt: skip
-        self.check_duplicates(pairs)
+        self.check_duplicates(self.pairs(group))
         self.param_groups.append({**group, "state": {}})
+
+    def check_params(self, params):
+        """Raises TypeError for what is neither a tensor nor a pair of two, ValueError for two of different shapes."""
+        for item in params:
+            pair = item if isinstance(item, (tuple, list)) else (item, item)
+            if len(pair) != 2 or not all(hasattr(tensor, "detach") for tensor in pair):
+                raise TypeError(f"{type(self).__name__}: expected a module, (parameter, gradient) pairs as from "
+                                f"param(), or tensors with a grad, got {type(item).__name__}")  # fmt: skip
+            shape, found = (tuple(tensor.shape) for tensor in pair)
+            self.require(shape == found, f"expected a gradient {shape} as the parameter, got {found}")
 
     def check_duplicates(self, pairs):
         """A parameter in two groups is an error, twice in one group it is updated twice: a warning, as in torch."""
@@ -49,21 +78,29 @@ class Optimizer:
             warn(f"{type(self).__name__}: a parameter group with duplicate parameters", stacklevel=4)
 
     def pairs(self, group):
-        """The group's (parameter, gradient) pairs; a Module is asked anew each time."""
-        return group["params"].param() if isinstance(group["params"], Module) else group["params"]
+        """The group's (parameter, gradient) pairs; a Module is asked anew each time, a tensor for its `grad`."""
+        params = group["params"]
+        return params.param() if isinstance(params, Module) else list(map(paired, params))
 
     def step(self):
-        """Update every parameter once from its gradient."""
-        for group in self.param_groups:
-            for parameter, gradient in self.pairs(group):
-                state, gradient = self.state_of(parameter, group), gradient.detach()
-                self.update(parameter.detach(), -gradient if group.get("maximize") else gradient, state, group)
+        """Update every parameter once from its gradient. Raises RuntimeError, before anything is changed, if one of a
+        list of tensors has None for its `grad`: torch would leave it as it is without a word."""
+        every = [(group, *pair) for group in self.param_groups for pair in self.pairs(group)]
+        without = [tuple(parameter.shape) for _, parameter, gradient in every if gradient is None]
+        if without:
+            raise RuntimeError(f"{type(self).__name__}.step: grad is None for {len(without)} of {len(every)} tensors, "
+                               f"first for one of shape {without[0]}; call backward first, or give the optimiser the "
+                               "network or its param() instead of a list of tensors")  # fmt: skip
+        for group, parameter, gradient in every:
+            state, gradient = self.state_of(parameter, group), gradient.detach()
+            self.update(parameter.detach(), -gradient if group.get("maximize") else gradient, state, group)
 
     def zero_grad(self, set_to_none=False):
-        """Set all gradients to zero, in place. They are never None: set_to_none is there for torch's scripts."""
+        """Set all gradients to zero, in place. They never become None: set_to_none is there for torch's scripts."""
         for group in self.param_groups:
             for _, gradient in self.pairs(group):
-                gradient.detach().zero_()
+                if gradient is not None:
+                    gradient.detach().zero_()
 
     def state_of(self, parameter, group):
         """What the optimiser remembers about one parameter."""
@@ -86,23 +123,62 @@ class Optimizer:
         }  # fmt: skip
 
     def load_state_dict(self, state_dict):
-        """Take over options and state. Raises ValueError if the groups do not match."""
-        saved = state_dict["param_groups"]
+        """Take over options and state; tensors of the state get dtype and device of their parameter, as in torch.
+
+        Raises ValueError, before anything is changed, if it is no state of such an optimiser or its groups do not fit.
+        """
         parameters = [[parameter for parameter, _ in self.pairs(group)] for group in self.param_groups]
-        if [len(options["state"]) for options in saved] != list(map(len, parameters)):
-            raise ValueError(f"{type(self).__name__}.load_state_dict: the saved groups do not match the parameters")
+        saved = self.check_state(state_dict, parameters)
         for group, options, owners in zip(self.param_groups, saved, parameters):
-            state = {id(owner): (owner, copied(known)) for owner, known in zip(owners, options["state"])}
-            group.update({**options, "state": state})
+            state = {id(owner): (owner, copied(known, owner)) for owner, known in zip(owners, options["state"])}
+            group.update({**copied(options), "state": state})
+
+    def check_state(self, state_dict, parameters):
+        """The saved groups, if they can be those of `parameters`, a list for each group."""
+        who = "load_state_dict:"
+        saved = state_dict.get("param_groups") if isinstance(state_dict, dict) else None
+        known = isinstance(saved, (list, tuple)) and all(isinstance(options, dict) for options in saved)
+        self.require(known and all("state" in options for options in saved), f"{who} expected what state_dict() of an "
+                     f"optimiser from others.nn gave, got {type(state_dict).__name__}")  # fmt: skip
+        for options in saved:
+            missing = [name for name in self.defaults if name not in options]
+            self.require(not missing, f"{who} this is the state of another optimiser, without {', '.join(missing)}")
+        found, expected = [len(options["state"]) for options in saved], list(map(len, parameters))
+        self.require(found == expected, f"{who} the saved groups do not match the parameters: expected groups of "
+                     f"{expected} parameters, got {found}")  # fmt: skip
+        for options, owners in zip(saved, parameters):
+            for owner, state in zip(owners, options["state"]):
+                shapes = {tuple(value.shape) for value in state.values() if hasattr(value, "shape")}
+                self.require(shapes <= {tuple(owner.shape)}, f"{who} the state of a parameter {tuple(owner.shape)} has "
+                             f"shape {', '.join(map(str, shapes))}")  # fmt: skip
+        return saved
 
     def require(self, condition, message):
         if not condition:
             raise ValueError(f"{type(self).__name__}: {message}")
 
+    def check_numbers(self, values, smallest=0):
+        """Raises TypeError unless each of {name: value} is a number or a tensor of one, ValueError unless it is at
+        least `smallest`, which NaN is not."""
+        for name, value in values.items():
+            size = value.numel() if hasattr(value, "numel") else 1
+            self.require(size == 1, f"expected {name} to be a number, a tensor must have 1 element, got {value}")
+            if not hasattr(value, "numel") and not isinstance(value, Real):
+                raise TypeError(f"{type(self).__name__}: expected {name} to be a number, got {value!r}")
+            self.require(value >= smallest, f"expected {name} >= {smallest}, got {value}")
 
-def copied(state):
-    """A state with tensors of its own."""
-    return {key: value.clone() if hasattr(value, "clone") else value for key, value in state.items()}
+
+def paired(item):
+    """A tensor with its `grad`; a pair as it is."""
+    return (item, item.grad) if hasattr(item, "detach") else item
+
+
+def copied(state, owner=None):
+    """A state with tensors of its own, of the dtype and device of their `owner`."""
+    return {
+        key: value.detach().to(value if owner is None else owner, copy=True) if hasattr(value, "detach") else value
+        for key, value in state.items()
+    }
 
 
 class SGD(Optimizer):
@@ -114,14 +190,15 @@ class SGD(Optimizer):
     Raises ValueError for negative lr, momentum or weight_decay, and for nesterov without momentum or with dampening.
     """
 
-    def __init__(self, params, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False, *, maximize=False):
+    def __init__(self, params, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False, *, maximize=False,
+                 **ways):  # fmt: skip
         options = locals()
         names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
-        super().__init__(params, {name: options[name] for name in names})
+        super().__init__(params, {name: options[name] for name in names}, ways)
 
     def check(self, group):
-        for name in ("lr", "momentum", "weight_decay"):
-            self.require(group[name] >= 0, f"expected {name} >= 0, got {group[name]}")
+        self.check_numbers({name: group[name] for name in ("lr", "momentum", "weight_decay")})
+        self.check_numbers({"dampening": group["dampening"]}, smallest=-inf)
         momentum = group["momentum"] > 0 and group["dampening"] == 0
         self.require(momentum or not group["nesterov"], "nesterov needs a momentum and zero dampening")
 
@@ -148,15 +225,18 @@ class Adam(Optimizer):
     Raises ValueError for negative lr, eps or weight_decay and betas that are no numbers in [0, 1).
     """
 
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, amsgrad=False, *, maximize=False):
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, amsgrad=False, *, maximize=False,
+                 **ways):  # fmt: skip
         options = locals()
         names = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
-        super().__init__(params, {name: options[name] for name in names})
+        super().__init__(params, {name: options[name] for name in names}, ways)
 
     def check(self, group):
-        for name in ("lr", "eps", "weight_decay"):
-            self.require(group[name] >= 0, f"expected {name} >= 0, got {group[name]}")
-        for i, beta in enumerate(group["betas"]):
+        self.check_numbers({name: group[name] for name in ("lr", "eps", "weight_decay")})
+        betas = group["betas"]
+        two = isinstance(betas, (tuple, list)) and len(betas) == 2
+        self.require(two, f"expected two betas, got {betas!r}")
+        for i, beta in enumerate(betas):
             number = isinstance(beta, (int, float))
             self.require(number and 0 <= beta < 1, f"expected betas[{i}] to be a number in [0, 1), got {beta!r}")
 
@@ -194,19 +274,22 @@ class Muon(Optimizer):
     """
 
     def __init__(self, params, lr=1e-3, weight_decay=0.1, momentum=0.95, nesterov=True,
-                 ns_coefficients=(3.4445, -4.7750, 2.0315), eps=1e-7, ns_steps=5, adjust_lr_fn=None):  # fmt: skip
+                 ns_coefficients=(3.4445, -4.7750, 2.0315), eps=1e-7, ns_steps=5, adjust_lr_fn=None,
+                 **ways):  # fmt: skip
         options = locals()
         names = ("lr", "weight_decay", "momentum", "nesterov", "ns_coefficients", "eps", "ns_steps", "adjust_lr_fn")
-        super().__init__(params, {name: options[name] for name in names})
+        super().__init__(params, {name: options[name] for name in names}, ways)
 
     def check(self, group):
-        for name in ("lr", "momentum", "weight_decay"):
-            self.require(group[name] >= 0, f"expected {name} >= 0, got {group[name]}")
+        self.check_numbers({name: group[name] for name in ("lr", "momentum", "weight_decay", "eps")})
         known = (None, "original", "match_rms_adamw")
         self.require(group["adjust_lr_fn"] in known, f"expected adjust_lr_fn in {known}, got {group['adjust_lr_fn']!r}")
         coefficients, steps = group["ns_coefficients"], group["ns_steps"]
-        self.require(len(coefficients) == 3, f"expected three ns_coefficients, got {coefficients}")
-        self.require(0 <= steps < 100, f"expected ns_steps in [0, 100), got {steps}")
+        three = isinstance(coefficients, (tuple, list)) and len(coefficients) == 3
+        self.require(three, f"expected three ns_coefficients, got {coefficients!r}")
+        self.check_numbers({f"ns_coefficients[{i}]": number for i, number in enumerate(coefficients)}, smallest=-inf)
+        whole = hasattr(steps, "__index__") and 0 <= steps < 100
+        self.require(whole, f"expected ns_steps to be a whole number in [0, 100), got {steps!r}")
 
     def update(self, parameter, gradient, state, group):
         lr, momentum = float(group["lr"]), group["momentum"]
@@ -222,43 +305,76 @@ class Muon(Optimizer):
         parameter.mul_(1 - lr * group["weight_decay"]).sub_(step.view(parameter.shape), alpha=lr * scale)
 
 
+SPAN = 5  # steps between two computations of X X^T
+
+
 def orthogonal(matrix, coefficients, steps, eps):
     """The matrix divided by its norm, then `steps` times X -> a X + b X X^T X + c X X^T X X^T X: the singular values
     s -> a s + b s^3 + c s^5, which brings those that are not tiny to about one. (Newton and Schulz's iteration)
 
     Every step multiplies X from the left by a polynomial of its small square G = X X^T. So G and the product of the
-    polynomials P are iterated, with G -> P G P, and X itself, which may be ten times as wide, is multiplied once.
+    polynomials P are iterated, with G -> P G P, and X itself, which may be ten times as wide, is multiplied once in
+    `SPAN` steps. No more: rounding makes eigenvalues of G that should be 0 negative, which no X X^T has; each step
+    multiplies them by about a^2, and above 1 there is no way back.
     """
-    a, b, c = coefficients
     matrix = matrix.float() if matrix.element_size() < 4 else matrix
     tall = matrix.shape[0] > matrix.shape[1]
     wide = matrix.t() if tall else matrix
-    wide = wide / wide.square().sum().sqrt().clamp(min=eps)
-    gram, polynomial, factor = wide @ wide.t(), None, None
+    wide = wide / wide.square().sum().sqrt().clamp(min=max(eps, 1e-37))  # a gradient of zeros stays one
+    for done in range(0, steps, SPAN):
+        wide = iterate(wide @ wide.t(), coefficients, min(SPAN, steps - done)) @ wide
+    return wide.t() if tall else wide
+
+
+def iterate(gram, coefficients, steps):
+    """The product of `steps` polynomials, from the square G (n, n) of the first X."""
+    a, b, c = coefficients
+    polynomial = factor = None
     for _ in range(steps):
         if polynomial is not None:
             gram = polynomial @ gram @ polynomial
         polynomial = gram.addmm(gram, gram, beta=b, alpha=c)
         polynomial.diagonal().add_(a)
         factor = polynomial if factor is None else polynomial @ factor
-    result = wide if factor is None else factor @ wide
-    return result.t() if tall else result
+    return factor
 
 
 # ---------------------------------------------------------------------------------------------------- schedules
 
 
 class Schedule:
-    """Sets the rate of an optimiser's groups to `factor(step)` times what they start from; `step()` advances it."""
+    """Sets the rates of an optimiser's groups as torch does: `step()` changes the rates it finds, so that several
+    schedules of one optimiser act together and a rate changed by hand counts. Subclasses implement `rate`.
+
+    Where a group started is its `initial_lr`, which the first schedule notes.
+    """
 
     def __init__(self, optimizer):
-        self.optimizer, self.count = optimizer, 0
-        self.rates = [group["lr"] for group in optimizer.param_groups]
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"{type(self).__name__}: expected an optimiser, got {type(optimizer).__name__}")
+        self.optimizer, self.count, self.initial = optimizer, 0, []
         self.apply()
 
+    def begin(self, group):
+        """Note where a group starts that this schedule has not seen."""
+        group.setdefault("initial_lr", float(group["lr"]))
+
     def apply(self):
-        for group, rate in zip(self.optimizer.param_groups, self.rates):
-            group["lr"] = self.rate(rate, self.count)
+        groups = self.optimizer.param_groups
+        for group in groups[len(self.initial) :]:
+            self.begin(group)
+            self.initial.append(group["initial_lr"])
+        rates = [self.rate(group, float(group["lr"]), initial) for group, initial in zip(groups, self.initial)]
+        self.put(rates)
+
+    def put(self, rates):
+        """Set the groups' rates; a rate that is a tensor stays the same one."""
+        for group, rate in zip(self.optimizer.param_groups, rates):
+            if hasattr(group["lr"], "fill_"):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        self.last = list(rates)
 
     def step(self):
         """Advance by one step and set the rates."""
@@ -266,37 +382,55 @@ class Schedule:
         self.apply()
 
     def get_last_lr(self):
-        """The current rate of each group."""
-        return [group["lr"] for group in self.optimizer.param_groups]
+        """The rate of each group that this schedule set last."""
+        return list(self.last)
 
     def state_dict(self):
-        return {"count": self.count, "rates": list(self.rates)}
+        """Steps done, where the groups started, and their rates now."""
+        rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        return {"count": self.count, "rates": list(self.initial), "now": rates}
 
     def load_state_dict(self, state_dict):
-        self.count, self.rates = state_dict["count"], list(state_dict["rates"])
-        self.apply()
+        """Take over a state and set the rates that belong to it. Raises ValueError for one of other groups."""
+        count, initial, rates = (state_dict[name] for name in ("count", "rates", "now"))
+        if not len(initial) == len(rates) == len(self.optimizer.param_groups):
+            raise ValueError(f"{type(self).__name__}.load_state_dict: expected rates of "
+                             f"{len(self.optimizer.param_groups)} parameter groups, got {len(rates)}")  # fmt: skip
+        self.count, self.initial = count, list(initial)
+        self.put(rates)
 
 
 class StepLR(Schedule):
-    """lr * gamma^(step // step_size). (torch.optim.lr_scheduler.StepLR)"""
+    """The rate times gamma, every step_size steps. (torch.optim.lr_scheduler.StepLR)"""
 
     def __init__(self, optimizer, step_size, gamma=0.1):
+        if not step_size >= 1:
+            raise ValueError(f"StepLR: expected step_size >= 1, got {step_size}")
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer)
 
-    def rate(self, lr, step):
-        return lr * self.gamma ** (step // self.step_size)
+    def rate(self, group, lr, initial):
+        return lr if self.count == 0 or self.count % self.step_size else lr * self.gamma
 
 
 class CosineAnnealingLR(Schedule):
-    """From lr down to eta_min in T_max steps along half a cosine. (Loshchilov & Hutter 2017, arXiv:1608.03983)"""
+    """From the initial rate down to eta_min in T_max steps along half a cosine, then up again; each step changes the
+    rate by the ratio of two neighbours on that curve. (Loshchilov & Hutter 2017, arXiv:1608.03983; torch's
+    CosineAnnealingLR)"""
 
     def __init__(self, optimizer, T_max, eta_min=0.0):
+        if not T_max > 0:
+            raise ValueError(f"CosineAnnealingLR: expected T_max > 0, got {T_max}")
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer)
 
-    def rate(self, lr, step):
-        return self.eta_min + (lr - self.eta_min) * (1 + cos(pi * step / self.T_max)) / 2
+    def rate(self, group, lr, initial):
+        if self.count == 0:
+            return lr
+        if (self.count - 1 - self.T_max) % (2 * self.T_max) == 0:  # at eta_min, where the ratio would be 0 / 0
+            return lr + (initial - self.eta_min) * (1 - cos(pi / self.T_max)) / 2
+        now, before = (1 + cos(pi * count / self.T_max) for count in (self.count, self.count - 1))
+        return now / before * (lr - self.eta_min) + self.eta_min
 
 
 class OneCycleLR(Schedule):
@@ -304,24 +438,28 @@ class OneCycleLR(Schedule):
     final_div_factor, both along half a cosine. The momentum stays. (Smith & Topin 2018, arXiv:1708.07120; torch's
     OneCycleLR with cycle_momentum=False)
 
-    Raises ValueError when stepped more than total_steps times.
+    As in torch the three rates stand in the groups, for a later OneCycleLR to replace, and a rate changed by hand
+    lasts until the next step. Raises ValueError when stepped more than total_steps times.
     """
 
     def __init__(self, optimizer, max_lr, total_steps, *, pct_start=0.3, div_factor=25.0, final_div_factor=1e4):
         if total_steps < 1 or not 0 <= pct_start <= 1:
             raise ValueError(f"OneCycleLR: expected total_steps >= 1 and pct_start in [0, 1], got {total_steps} "
                              f"and {pct_start}")  # fmt: skip
-        self.max_lr, self.total_steps = max_lr, total_steps
-        self.peak = pct_start * total_steps - 1
-        self.start, self.end = max_lr / div_factor, max_lr / div_factor / final_div_factor
+        start = max_lr / div_factor
+        self.rates = {"initial_lr": start, "max_lr": max_lr, "min_lr": start / final_div_factor}
+        self.total_steps, self.peak = total_steps, pct_start * total_steps - 1
         super().__init__(optimizer)
 
-    def rate(self, lr, step):
-        if step > self.total_steps:
-            raise ValueError(f"OneCycleLR: stepped {step} times, but total_steps is {self.total_steps}")
-        if step <= self.peak:
-            low, high, first, last = self.start, self.max_lr, 0, self.peak
+    def begin(self, group):
+        group.update(self.rates)
+
+    def rate(self, group, lr, initial):
+        if self.count > self.total_steps:
+            raise ValueError(f"OneCycleLR: stepped {self.count} times, but total_steps is {self.total_steps}")
+        if self.count <= self.peak:
+            low, high, first, last = group["initial_lr"], group["max_lr"], 0, self.peak
         else:
-            low, high, first, last = self.max_lr, self.end, self.peak, self.total_steps - 1
-        part = (step - first) / (last - first) if last > first else 1
+            low, high, first, last = group["max_lr"], group["min_lr"], self.peak, self.total_steps - 1
+        part = (self.count - first) / (last - first) if last > first else 1
         return high + (low - high) * (1 + cos(pi * part)) / 2

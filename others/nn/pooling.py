@@ -80,7 +80,7 @@ class MaxPool2d(Module):
     def backward(self, grad_output):
         input, winner = self.recall()
         self.check_gradient(grad_output, (*input.shape[:-2], *winner.shape[1:3]))
-        gradient, x = nhwc(grad_output), nhwc(input)
+        gradient, x = nhwc(grad_output).to(input.dtype), nhwc(input)
         grad_input = gradient.new_zeros(x.shape)
         for tap, to, source in self.taps(x, winner):
             grad_input[source].add_(gradient[to].masked_fill(winner[to] != tap, 0))

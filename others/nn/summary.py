@@ -15,7 +15,7 @@ from .activations import ELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from .containers import Concatenate, Identity, Sequential, Skip
 from .convolution import Conv2d, TransposeConv2d
 from .linear import Linear
-from .module import Module
+from .module import RECORDER, Module, using
 from .pooling import MaxPool2d
 from .upsampling import NearestUpsampling, UpsamplingConv2d
 
@@ -175,7 +175,8 @@ def calls(module, input_shape):
         if not layer.children():
             layer.forward = observed(name, layer, rows)
     like = (module.parameters() or [empty(0)])[0].detach()
-    module(like.new_zeros(input_shape))
+    with using(RECORDER, None):
+        module(like.new_zeros(input_shape))
     return rows
 
 

@@ -1,6 +1,7 @@
 """Nearest-neighbour upsampling, alone and folded into the convolution that follows it."""
 
-from math import floor
+from math import floor, inf
+from numbers import Real
 
 from torch import arange
 
@@ -14,24 +15,42 @@ class NearestUpsampling(Module):
     """Output pixel (h, w) is input pixel (floor(h / scale), floor(w / scale)).
 
     Shape: (N, C, H, W) -> (N, C, floor(H * scale), floor(W * scale)), or (N, C, *size); also without N. One of
-    scale_factor (int, float or pair) and size (int or pair) is given. (torch.nn.Upsample, mode 'nearest')
+    scale_factor (int, float or pair) and size (int or pair) is given; a factor for both sides may come without its
+    name. (torch.nn.Upsample, mode 'nearest'; `sources` says how it rounds)
 
-    Raises ValueError unless exactly one of the two is given, RuntimeError for an output without pixels.
+    Raises ValueError unless exactly one of the two is given, TypeError for what goes without a name and is no single
+    number (torch's first argument is the size), RuntimeError for a factor that is not positive and finite and for an
+    output without pixels.
     """
 
     recompute_scale_factor = None
 
-    def __init__(self, scale_factor=None, size=None, mode="nearest"):
+    def __init__(self, *factor, scale_factor=None, size=None, mode="nearest"):
+        who = type(self).__name__
+        if factor and (len(factor) > 1 or scale_factor is not None or isinstance(factor[0], (tuple, list))):
+            given = ", ".join(map(repr, factor))
+            raise TypeError(f"{who}({given}): expected at most one number, the factor, without a name; torch's first "
+                            "argument is the size; write scale_factor=... or size=...")  # fmt: skip
+        scale_factor = factor[0] if factor else scale_factor
         if mode != "nearest":
-            raise NotImplementedError(f"{type(self).__name__}: only mode 'nearest' exists, got {mode!r}")
+            raise NotImplementedError(f"{who}: only mode 'nearest' exists, got {mode!r}")
         if (scale_factor is None) == (size is None):
-            raise ValueError(f"{type(self).__name__}: expected either scale_factor or size, got "
-                             f"scale_factor={scale_factor!r}, size={size!r}")  # fmt: skip
+            raise ValueError(f"{who}: expected either scale_factor or size, got scale_factor={scale_factor!r}, "
+                             f"size={size!r}")  # fmt: skip
         self.size = None if size is None else pair(size, "size", minimum=1)
-        scales = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor, scale_factor)
+        self.scale_factor = None if scale_factor is None else self.scales(scale_factor)
+
+    def scales(self, scale_factor):
+        """Number or pair -> (vertical, horizontal)."""
+        scales = tuple(scale_factor) if isinstance(scale_factor, (tuple, list)) else (scale_factor, scale_factor)
+        who = type(self).__name__
         if len(scales) != 2:
-            raise ValueError(f"{type(self).__name__}: expected a scale_factor or a pair, got {scale_factor!r}")
-        self.scale_factor = None if scale_factor is None else tuple(scales)
+            raise ValueError(f"{who}: expected a scale_factor or a pair, got {scale_factor!r}")
+        if not all(isinstance(scale, Real) and not isinstance(scale, bool) for scale in scales):
+            raise TypeError(f"{who}: expected scale_factor to be a number or a pair of numbers, got {scale_factor!r}")
+        if not all(0 < scale < inf for scale in scales):
+            raise RuntimeError(f"{who}: expected a scale_factor that is positive and finite, got {scale_factor!r}")
+        return scales
 
     def forward(self, input):
         if input.dim() not in (3, 4):
@@ -42,13 +61,15 @@ class NearestUpsampling(Module):
         if min(*sizes, *input.shape[-2:]) < 1:
             raise RuntimeError(f"{self.name()}: the output for {tuple(input.shape)} would have size {tuple(sizes)}")
         axes = zip(input.shape[-2:], sizes, (None, None) if self.recompute_scale_factor else scales)
-        rows, columns = (sources(*axis, input.device) for axis in axes)
-        self.save(input.shape, rows, columns)
+        double = input.is_floating_point() and input.element_size() == 8
+        rows, columns = (sources(*axis, double).to(input.device) for axis in axes)
+        self.save(input.shape, input.dtype, rows, columns)
         return input.index_select(-2, rows).index_select(-1, columns)
 
     def backward(self, grad_output):
-        shape, rows, columns = self.recall()
-        grad_output = grad_output.detach()
+        shape, dtype, rows, columns = self.recall()
+        self.check_gradient(grad_output, (*shape[:-2], len(rows), len(columns)))
+        grad_output = grad_output.detach().to(dtype)
         narrow = grad_output.new_zeros((*grad_output.shape[:-1], shape[-1])).index_add_(-1, columns, grad_output)
         return grad_output.new_zeros(shape).index_add_(-2, rows, narrow)
 
@@ -66,18 +87,32 @@ class Upsample(NearestUpsampling):
         if align_corners is not None or (recompute_scale_factor and size is not None):
             raise ValueError("Upsample: align_corners has no meaning for mode 'nearest', and recompute_scale_factor "
                              "none for a given size")  # fmt: skip
-        super().__init__(scale_factor, size)
+        super().__init__(scale_factor=scale_factor, size=size)
         self.recompute_scale_factor = recompute_scale_factor
 
 
-def sources(size, output_size, scale, device):
-    """For each output index the input index it copies, rounded as torch does: in 32-bit floats, but for sizes kept or
-    doubled, whatever the scale, in integers. (ATen/native/UpSample.h, nearest_idx)"""
-    index = arange(output_size, device=device)
-    if output_size in (size, 2 * size):
-        return index // (output_size // size)
+def sources(size, output_size, scale, double):
+    """For each output index the input index it copies, floor(index / scale), the same for small and large images.
+
+    torch has two kernels and changes over where the output's height and width add up to more than 128. One multiplies
+    in 32-bit floats, but takes sizes that are kept or doubled for scales of 1 or 2; the other multiplies in 64 bits
+    for 64-bit images and rounds the product to 32. Where they agree this is their result, rounding included; where
+    they do not, the exact quotient, or what is nearest to it between them. (ATen/native/UpSample.h, nearest_idx;
+    cpu/UpSampleKernel.cpp, HelperInterpNearest)
+    """
+    index = arange(output_size, device="cpu")
     step = size / output_size if scale is None else 1 / scale
-    return (index.float() * step).floor().long().clamp_max_(size - 1)
+    single = (index.float() * step).floor().long()
+    first = index // (output_size // size) if output_size in (size, 2 * size) else single
+    second = (index.double() * step).float().floor().long() if double else single
+    exact = index * size // output_size if scale is None else quotient(index, scale)
+    return exact.clamp(first.minimum(second), first.maximum(second)).clamp_max_(size - 1)
+
+
+def quotient(index, scale):
+    """floor(index / scale) without rounding: remainders of floats are exact, so what is divided is a multiple."""
+    index = index.double()
+    return ((index - index.fmod(scale)) / scale).round().long()
 
 
 class UpsamplingConv2d(Convolution):

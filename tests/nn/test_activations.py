@@ -74,6 +74,57 @@ def test_nan_and_infinity_come_out_as_in_torch(name, options):
     torch.testing.assert_close(ours.forward(x), theirs(x), equal_nan=True)
 
 
+SPECIAL = [float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1.5, -1.5, 300.0, -300.0, 1e-45, -1e-45]
+
+
+def special(dtype):
+    """Every special value as input (121,), with every one as upstream gradient (121,)."""
+    return torch.cartesian_prod(torch.tensor(SPECIAL), torch.tensor(SPECIAL)).to(dtype).unbind(1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@ALL
+def test_gradients_at_nan_and_infinity_are_torchs(name, options, dtype):
+    """Every special input with every special upstream gradient. ELU at NaN: torch gives the gradient or NaN, depending
+    on where in the tensor the value stands; NaN here."""
+    (ours, theirs), (x, g) = pair(name, options), special(dtype)
+    leaf = x.clone().requires_grad_()
+    expected = theirs(leaf)
+    expected.backward(g)
+    output, gradient = ours.forward(x), ours.backward(g)
+    if name == "ELU":
+        assert gradient[x.isnan()].isnan().all()
+        leaf.grad[x.isnan()] = float("nan")
+    tolerance = {"rtol": 2e-2, "atol": 1e-3} if dtype == torch.bfloat16 else {}
+    torch.testing.assert_close(output, expected.detach(), equal_nan=True, **tolerance)
+    torch.testing.assert_close(gradient, leaf.grad, equal_nan=True, **tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("inplace", [False, True])
+def test_relu_and_its_gradient_are_torchs_to_the_sign_of_zero(inplace, dtype):
+    """NaN passes the gradient on; what is inactive gives +0, whatever arrives: infinite, NaN or negative."""
+    integers = {8: torch.int64, 4: torch.int32, 2: torch.int16}[dtype.itemsize]
+    for sign in (1, -1):  # a NaN with its sign bit, too
+        x, g = (sign * values for values in special(dtype))
+        leaf, layer = x.clone().requires_grad_(), nn.ReLU(inplace)
+        expected = torch.relu(leaf)
+        expected.backward(g)
+        for mine, other in ((layer.forward(x.clone()), expected.detach()), (layer.backward(g), leaf.grad)):
+            assert torch.equal(mine.isnan(), other.isnan())
+            assert torch.equal(mine.nan_to_num(7).view(integers), other.nan_to_num(7).view(integers))
+
+
+@ALL
+def test_gradients_of_another_dtype_are_converted_as_torch_does(name, options):
+    ours, theirs = pair(name, options)
+    x, g = torch.randn(2, 3), torch.randn(2, 3, dtype=torch.float64)
+    leaf = x.clone().requires_grad_()
+    theirs(leaf).backward(g)
+    ours.forward(x)
+    close(ours.backward(g), leaf.grad)
+
+
 @pytest.mark.parametrize("make", [nn.ReLU, lambda: nn.LeakyReLU(0.2)])
 def test_derivative_at_zero_is_that_of_the_negative_side(make):
     layer = make()

@@ -84,7 +84,8 @@ def test_linear(leading, inputs, outputs, bias, seed, scale):
 @given(PAIRS, SIZES, SIZES, SEEDS, SCALES)
 def test_upsampling(scale_factor, height, width, seed, scale):
     x = values((2, 3, height, width), seed, scale)
-    assert_like(nn.NearestUpsampling(scale_factor), torch.nn.Upsample(scale_factor=scale_factor), [x], seed)
+    options = {"scale_factor": scale_factor}
+    assert_like(nn.NearestUpsampling(**options), torch.nn.Upsample(**options), [x], seed)
 
 
 @MANY

@@ -1,11 +1,15 @@
 """Tape against torch's autograd, on fixed and on random graphs."""
 
+import copy
+import pickle
 import random
+import re
 import threading
 import weakref
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from others import nn
 
@@ -221,6 +225,7 @@ def test_gradients_in_the_middle_can_be_asked_for():
     upstream = image(*output.shape)
     found, of_x = tape.backward(output, upstream, [middle, x])
     torch.testing.assert_close(found, upstream * (1 - output * output))
+    conv.forward(x)
     torch.testing.assert_close(of_x, conv.backward(found))
 
 
@@ -309,6 +314,46 @@ def test_the_graph_is_freed():
     assert torch.equal(linear.weight_grad, before)
 
 
+class Remembering(nn.Module):
+    """Returns its input and notes, going backward, how many of the tensors that it has seen so far are alive."""
+
+    def __init__(self, seen):
+        self.seen, self.alive = seen, []
+
+    def forward(self, input):
+        self.save(kept := input.clone())
+        self.seen.append(weakref.ref(kept))
+        return kept
+
+    def backward(self, grad_output):
+        self.recall()
+        self.alive.append(sum(ref() is not None for ref in self.seen))
+        return grad_output
+
+
+def test_what_forward_saved_is_freed_while_the_tape_is_read():
+    seen = []
+    layers = [Remembering(seen) for _ in range(5)]
+    linear, chain = nn.Linear(3, 3), nn.Sequential(nn.Skip(nn.Sequential(layers[1], layers[2])), layers[3])
+    with nn.Tape() as tape:
+        loss = nn.MSE()(layers[4](chain(linear(layers[0](torch.randn(2, 3))))), torch.zeros(2, 3))
+    assert all(module.saved is None for module in (*chain.modules(), linear, *layers))  # it is on the tape
+    tape.backward(loss)
+    assert [layer.alive for layer in layers] == [[], [2], [3], [4], [5]]  # nobody needs the first one's
+    assert not any(ref() is not None for ref in seen)
+    assert all(module.saved is None for module in (*chain.modules(), linear, *layers))
+    with pytest.raises(RuntimeError, match="forward first"):
+        chain.backward(torch.ones(2, 3))
+
+
+def test_what_a_forgotten_tape_saved_is_freed():
+    seen = []
+    with nn.Tape() as tape:
+        nn.Sequential(Remembering(seen), nn.Linear(3, 3))(torch.randn(2, 3))
+    del tape
+    assert seen[0]() is None
+
+
 def test_a_tape_can_be_used_again():
     linear, criterion, x, target = nn.Linear(3, 2), nn.MSE(), torch.randn(4, 3), torch.randn(4, 2)
     gradients, tape = [], nn.Tape()
@@ -361,11 +406,12 @@ def test_what_was_read_before_it_was_overwritten_has_its_gradient():
 # -------------------------------------------------------------------------------------------------- what is recorded
 
 
-def test_nothing_is_recorded_outside_or_in_eval_mode():
+def test_nothing_is_recorded_outside_and_nothing_saved_in_eval_mode():
     linear, x = nn.Linear(3, 2), torch.randn(4, 3)
     with nn.Tape() as tape:
         linear.eval()(x)
-        assert not tape.calls
+        assert [(call.module, call.states) for call in tape.calls] == [(None, [])]  # a line that can only complain
+    tape = nn.Tape()
     linear.train()(x)
     assert not tape.calls
     with tape:
@@ -518,3 +564,112 @@ def test_add_and_concat_refuse_shapes_that_do_not_fit():
     for module in (nn.Add(), nn.Concat()):
         with pytest.raises(RuntimeError, match="before forward"):
             module.backward(torch.randn(2, 3))
+
+
+# ------------------------------------------------------------------------------------- no gradient is lost silently
+
+
+class Half(nn.Module):
+    """Has only a forward, with arithmetic in it."""
+
+    def __init__(self):
+        self.linear, self.add = nn.Linear(3, 3), nn.Add()
+
+    def forward(self, input):
+        return self.add(input, self.linear(input) / 2)
+
+
+LOST = {
+    "in eval mode": ("Linear(3 -> 3) in eval mode", lambda y, add: add(y, nn.Linear(3, 3).eval()(y))),
+    "a chain in eval mode": ("Sequential in eval mode", lambda y, add: add(y, nn.Sequential(nn.Tanh()).eval()(y))),
+    "a forward in eval mode": ("Half in eval mode", lambda y, add: add(y, Half().eval()(y))),
+    "y * 2": ("mul()", lambda y, add: add(y, y * 2)),
+    "2 - y": ("rsub()", lambda y, add: add(y, 2 - y)),
+    "two steps": ("add()", lambda y, add: add(y, -y + 1)),
+    "a slice": ("getitem()", lambda y, add: add(y, y[[1, 0]])),
+    "a transposition": ("T()", lambda y, add: nn.Linear(2, 3)(y.T)),
+    "a function": ("cat()", lambda y, add: nn.Linear(6, 3)(torch.cat([y, torch.ones(2, 3)], 1))),
+    "one of several": ("chunk()", lambda y, add: add(y.chunk(2)[0], y.chunk(2)[1])),
+    "inside a forward": ("div()", lambda y, add: Half()(y)),
+    "the output itself": ("mul()", lambda y, add: y * 2),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_a_gradient_that_would_be_lost_is_an_error_that_names_the_call(name):
+    culprit, graph = LOST[name]
+    linear, x, upstream = nn.Linear(3, 3), torch.randn(2, 3), torch.randn(2, 3)
+    with nn.Tape() as tape:
+        y = linear(x)
+        output = graph(y, nn.Add())
+    with pytest.raises(RuntimeError, match=re.escape(f"Tape: no gradient passes {culprit}")):
+        tape.backward(output, upstream[: len(output)])
+    assert not linear.weight_grad.any()
+    tape.backward(y, upstream)  # the error has changed nothing
+    torch.testing.assert_close(linear.bias_grad, upstream.sum(0))
+
+
+def test_a_requested_input_behind_a_module_in_eval_mode_is_an_error():
+    first, second, add, x = nn.Linear(3, 3), nn.Linear(3, 3).eval(), nn.Add(), torch.randn(2, 3)
+    with nn.Tape() as tape:
+        output = add(first(x), second(x))
+    with pytest.raises(RuntimeError, match="in eval mode"):
+        tape.backward(output, torch.ones(2, 3), [x])
+    tape.backward(output, torch.ones(2, 3))  # without that input all is well
+    torch.testing.assert_close(first.weight_grad, x.sum(0).expand(3, 3))
+
+
+CONSTANTS = {
+    "detach": lambda y: (y * 2).detach(),
+    "detached before": lambda y: y.detach() * 2,
+    "data": lambda y: y.data * 2,
+    "zeros_like": lambda y: torch.zeros_like(y) + 1,
+    "new_ones": lambda y: y.new_ones(y.shape),
+    "a comparison": lambda y: (y.detach() > 0).float(),
+    "a frozen module": lambda y: nn.Linear(3, 3).eval()(torch.ones(2, 3)),
+    "a module in eval mode": lambda y: nn.Tanh().eval()(y).detach(),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_a_constant_is_no_error(name):
+    linear, add, x, upstream = nn.Linear(3, 3), nn.Add(), torch.randn(2, 3), torch.randn(2, 3)
+    with nn.Tape() as tape:
+        y = linear(x)
+        output = add(y, CONSTANTS[name](y))
+        metric = (y * 2 - output).abs().mean()  # looked at, not differentiated
+    tape.backward(output, upstream)
+    torch.testing.assert_close(linear.weight_grad, upstream.T @ x)
+    assert metric.item() >= 0
+
+
+def test_a_result_of_another_tape_is_a_constant():
+    first, second, x = nn.Linear(3, 3), nn.Linear(3, 3), torch.randn(2, 3)
+    with nn.Tape() as tape:
+        y = first(x)
+    with nn.Tape() as later:
+        output = second(y)
+    later.backward(output, torch.ones(2, 3))
+    torch.testing.assert_close(second.weight_grad, y.detach().sum(0).expand(3, 3))
+    tape.backward(y, torch.ones(2, 3))
+    torch.testing.assert_close(first.weight_grad, x.sum(0).expand(3, 3))
+
+
+def test_results_are_ordinary_tensors_for_everybody_else():
+    with nn.Tape() as tape:
+        y = nn.Linear(3, 2)(torch.randn(4, 3))
+        inside = y * 2
+    (found,) = tape.backward(y, y, [y])
+    assert type(found) is torch.Tensor
+    assert {type(value) for value in (y * 2, y.detach(), y.T, torch.cat([y, y]), inside + 1)} == {torch.Tensor}
+    for twin in (copy.deepcopy(y), pickle.loads(pickle.dumps(y))):
+        assert type(twin) is torch.Tensor and torch.equal(twin, y)
+    assert repr(y) == repr(y.detach()) and y.tolist() == y.detach().tolist() and y.shape == (4, 2)
+    assert torch.equal(nn.Tanh()(y), y.detach().tanh())
+
+
+def test_fake_tensors_are_recorded_too():
+    with FakeTensorMode(), nn.Tape() as tape:
+        linear, x = nn.Linear(3, 2), torch.randn(4, 3)
+        (found,) = tape.backward(linear(x), torch.ones(4, 2), [x])
+        assert found.shape == (4, 3)

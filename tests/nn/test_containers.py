@@ -1,5 +1,6 @@
 """Sequential, Skip, Concatenate, Identity, Flatten, Add and Concat: gradients against torch, positions, sharing."""
 
+import weakref
 from collections import OrderedDict
 
 import pytest
@@ -86,17 +87,85 @@ def test_accumulate_gives_the_parameter_gradients_of_backward(net):
         close(gradient, value)
 
 
-@pytest.mark.parametrize("container", [nn.Sequential, nn.Skip, nn.Concatenate])
-@pytest.mark.parametrize("way", ["backward", "accumulate"])
-def test_going_backward_uses_up_what_forward_saved(container, way):
-    layer = nn.Conv2d(4, 4, 3, padding=1, dtype=torch.float64)
-    net = container(layer)
-    g = torch.randn_like(net.forward(image(2, 4, 6, 7)))
-    getattr(net, way)(g)
-    with pytest.raises(RuntimeError, match="forward first"):
-        getattr(net, way)(g)
-    if container is nn.Sequential:
-        assert layer.saved is None
+@pytest.mark.parametrize("net", nets(), ids=lambda net: type(net).__name__)
+def test_accumulate_and_release_gives_the_same_gradients_and_frees_all(net):
+    x = image(2, 4, 6, 7)
+    g = torch.randn_like(net.forward(x))
+    net.backward(g)
+    expected = [gradient.clone() for _, gradient in net.param()]
+    net.zero_grad()
+    assert net.accumulate_and_release(g) is None
+    assert all(torch.equal(gradient, value) for (_, gradient), value in zip(net.param(), expected, strict=True))
+    assert all(module.saved is None for module in net.modules())
+    with pytest.raises(RuntimeError, match="before forward, or after what it saved was released; call forward first"):
+        net.backward(g)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_backward_can_be_called_again_and_adds_again_as_torch_with_retain_graph(seed):
+    torch.manual_seed(seed)
+    ours, theirs = same_weights(nested(nn, nn.Skip, nn.Concatenate), nested(torch.nn, TorchSkip, TorchConcatenate))
+    x = image(2, 3, 6, 7)
+    leaf = x.clone().requires_grad_()
+    expected, output = theirs(leaf), ours.forward(x)
+    upstreams, found = [image(*output.shape) for _ in range(3)], 0
+    for upstream in upstreams:
+        expected.backward(upstream, retain_graph=True)
+    for upstream in upstreams[:2]:
+        found = found + ours.backward(upstream)
+    ours.accumulate(upstreams[2])
+    close(found + ours.backward(upstreams[2]), leaf.grad)
+    expected.backward(upstreams[2])
+    for (_, gradient), parameter in zip(ours.param(), theirs.parameters(), strict=True):
+        close(gradient, parameter.grad)
+
+
+def test_a_container_leaves_the_modules_below_as_it_found_them():
+    """A layer of a chain can go backward by itself, before and after the chain has, also where it is used twice."""
+    layer, x = nn.Linear(3, 3, dtype=torch.float64), image(2, 3)
+    net = nn.Sequential(layer, nn.Skip(layer), nn.Tanh(), layer)
+    g = torch.randn_like(net.forward(x))
+    saved, alone = [module.saved for module in net.modules()], layer.backward(g)
+    net.backward(g)
+    assert all(module.saved is before for module, before in zip(net.modules(), saved, strict=True))
+    assert torch.equal(layer.backward(g), alone)
+
+
+class Watch(nn.Module):
+    """Returns its input; notes in forward and backward how many of the tensors saved by all watches are alive."""
+
+    def __init__(self, seen):
+        self.seen, self.alive = seen, []
+
+    def look(self):
+        self.alive.append(sum(ref() is not None for ref in self.seen))
+
+    def forward(self, input):
+        self.look()
+        self.save(kept := input.clone())
+        self.seen.append(weakref.ref(kept))
+        return kept
+
+    def backward(self, grad_output):
+        self.recall()
+        self.look()
+        return grad_output
+
+
+def test_memory_falls_on_the_way_back_and_two_forwards_are_never_held():
+    seen = []
+    a, b, c, d = watches = [Watch(seen) for _ in range(4)]
+    net = nn.Sequential(a, nn.Skip(nn.Sequential(b, nn.Concatenate(nn.Sequential(c)), nn.Conv2d(4, 2, 1))), d)
+    x = torch.randn(2, 2, 3, 3)
+    g = torch.randn_like(net.forward(x))
+    net.backward(g)  # keeps everything
+    net.forward(x)  # drops it first
+    net.accumulate_and_release(g)
+    assert a.alive == [0, 4, 0, 1]
+    assert b.alive == [1, 4, 1, 2]
+    assert c.alive == [2, 4, 2, 3]
+    assert d.alive == [3, 4, 3, 4]
+    assert all(watch.saved is None for watch in watches) and not any(ref() is not None for ref in seen)
 
 
 def test_accumulate_does_not_make_the_gradient_of_the_input(monkeypatch):
@@ -118,6 +187,76 @@ def test_a_module_in_several_places_keeps_several_states():
     ours, theirs = (n.Conv2d(3, 3, 3, padding=1, dtype=torch.float64) for n in (nn, torch.nn))
     same_weights(ours, theirs)
     compare(shared(nn, ours), shared(torch.nn, theirs), image(2, 3, 5, 6))
+
+
+class Block(nn.Module):
+    """A module of one's own around a layer, which keeps the state."""
+
+    def __init__(self, layer):
+        self.layer = layer
+
+    def forward(self, input):
+        return self.layer.forward(input)
+
+    def backward(self, grad_output):
+        return self.layer.backward(grad_output)
+
+
+class TorchBlock(torch.nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, input):
+        return self.layer(input)
+
+
+def on_tape(net, x, g):
+    with nn.Tape() as tape:
+        output = net(x)
+    tape.backward(output, g)
+
+
+WAYS = {
+    "backward": lambda net, x, g: (net.forward(x), net.backward(g)),
+    "accumulate": lambda net, x, g: (net.forward(x), net.accumulate(g)),
+    "accumulate_and_release": lambda net, x, g: (net.forward(x), net.accumulate_and_release(g)),
+    "Tape": on_tape,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_two_blocks_around_one_layer_by_hand(way):
+    layer, x, one = nn.Linear(1, 1, bias=False), torch.tensor([[3.0]]), torch.ones(1, 1)
+    layer.weight = torch.tensor([[2.0]])
+    for net, slope in (
+        (nn.Sequential(Block(layer), Block(layer)), 12),  # w w x: 2 w x
+        (nn.Sequential(nn.Skip(Block(layer)), nn.Skip(Block(layer))), 18),  # (1 + w)^2 x: 2 (1 + w) x
+        (nn.Sequential(nn.Skip(layer), nn.Skip(layer)), 18),
+        (Block(Block(nn.Sequential(Block(layer), Block(layer)))), 12),
+    ):
+        net.zero_grad()
+        WAYS[way](net, x, one)
+        assert layer.weight_grad.item() == slope
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_blocks_that_share_a_layer_equal_torch(way):
+    def network(namespace, block, skip, concatenate):
+        conv, narrow = namespace.Conv2d(3, 3, 3, padding=1), namespace.Conv2d(6, 3, 1)
+        shared = block(namespace.Sequential(conv, namespace.Tanh()))
+        return namespace.Sequential(
+            skip(shared), block(concatenate(block(conv))), narrow, skip(skip(shared)), concatenate(shared), narrow
+        ).to(torch.float64)
+
+    ours = network(nn, Block, nn.Skip, nn.Concatenate)
+    theirs = network(torch.nn, TorchBlock, TorchSkip, TorchConcatenate)
+    x, g = image(2, 3, 5, 6), image(2, 3, 5, 6)
+    same_weights(ours, theirs)
+    theirs(x).backward(g)
+    WAYS[way](ours, x, g)
+    for (_, gradient), parameter in zip(ours.param(), theirs.parameters(), strict=True):
+        close(gradient, parameter.grad)
 
 
 def test_a_shared_module_counts_once():

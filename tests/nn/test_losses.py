@@ -88,6 +88,15 @@ def test_grad_output_has_the_losss_shape_and_leaves_no_graph(name, reduction, ex
             loss.backward(torch.ones(shape))
 
 
+@pytest.mark.parametrize("gradient", [[1.0], "1", (1.0, 2.0), 1j], ids=str)
+@BOTH
+def test_grad_output_that_is_no_number_nor_tensor_is_named(name, gradient):
+    loss = getattr(nn, name)()
+    loss.forward(torch.randn(4, 2), torch.randn(4, 2))
+    with pytest.raises(TypeError, match=rf"{loss.name()[:3]}.*: expected grad_output to be a number or a tensor, got"):
+        loss.backward(gradient)
+
+
 def test_names():
     assert nn.MSE is nn.MSELoss
     assert nn.MSE().param() == []

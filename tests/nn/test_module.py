@@ -398,3 +398,360 @@ def test_pickles_leave_out_what_forward_saved():
     layer.forward(torch.randn(2, 2, 50, 50))
     assert len(pickle.dumps(layer)) < 10_000
     assert pickle.loads(pickle.dumps(layer)).saved is None
+
+
+# ---------------------------------------------------------------------------------------------- one law of backward
+
+
+@ALL
+def test_a_second_backward_adds_to_the_gradients_again(layer):
+    layer = copy.deepcopy(layer).train().to(torch.float64)
+    upstreams = [torch.randn_like(layer.forward(image())) for _ in range(2)]
+    single = []
+    for upstream in upstreams:
+        layer.zero_grad()
+        layer.backward(upstream)
+        single.append([gradient.clone() for _, gradient in layer.param()])
+    layer.zero_grad()
+    for upstream in upstreams:
+        layer.backward(upstream)
+    for (_, gradient), *parts in zip(layer.param(), *single, strict=True):
+        close(gradient, sum(parts))
+
+
+def test_a_loop_on_a_network_in_eval_mode_says_what_to_call():
+    net = network().eval()
+    upstream = torch.randn_like(net.forward(image()))
+    for way in (net.backward, net.accumulate, net.accumulate_and_release):
+        with pytest.raises(RuntimeError, match=r"^Sequential: backward called in eval mode, .* network\.train\(\)"):
+            way(upstream)
+    net.train().forward(image())
+    net.backward(upstream)
+
+
+# ------------------------------------------------------------------------------------- a class that overrides param()
+
+
+class Scale(nn.Module):
+    """As in the assignment's listing: forward, backward, param, and nothing of ours."""
+
+    def __init__(self, channels):
+        self.gain = torch.rand(channels, 1, 1, dtype=torch.float64) + 0.5
+        self.slope = torch.zeros_like(self.gain)
+
+    def forward(self, input):
+        self.input = input
+        return input * self.gain
+
+    def backward(self, gradwrtoutput):
+        self.slope += (gradwrtoutput * self.input).sum((0, 2, 3)).view(-1, 1, 1)
+        return gradwrtoutput * self.gain
+
+    def param(self):
+        return [(self.gain, self.slope)]
+
+
+class TorchScale(torch.nn.Module):
+    def __init__(self, gain):
+        super().__init__()
+        self.gain = torch.nn.Parameter(gain.clone())
+
+    def forward(self, input):
+        return input * self.gain
+
+
+class TorchSkip(torch.nn.Module):
+    def __init__(self, body, joined=False):
+        super().__init__()
+        self.body, self.joined = body, joined
+
+    def forward(self, x):
+        return torch.cat((self.body(x), x), -3) if self.joined else self.body(x) + x
+
+
+def with_scales():
+    """(ours, theirs): own parameters in a chain, a skip and a concatenation, three levels deep."""
+    scales = [Scale(3), Scale(3), Scale(6), Scale(3)]
+    a, b, c, d = scales
+    ours = nn.Sequential(a, nn.Skip(nn.Sequential(nn.Tanh(), nn.Skip(b))), nn.Concatenate(nn.Skip(d)), c)
+    ours.append(nn.Conv2d(6, 2, 2, dtype=torch.float64))
+    a, b, c, d = (TorchScale(scale.gain) for scale in scales)
+    conv = torch.nn.Conv2d(6, 2, 2, dtype=torch.float64)
+    body = torch.nn.Sequential(torch.nn.Tanh(), TorchSkip(b))
+    theirs = torch.nn.Sequential(a, TorchSkip(body), TorchSkip(TorchSkip(d), True), c, conv)
+    return ours, theirs
+
+
+@pytest.mark.parametrize("params", ["param", "module", "parameters"])
+def test_a_class_that_overrides_param_alone_is_trained_and_zeroed_in_every_container(params):
+    ours, theirs = with_scales()
+    ours.load_state_dict(theirs.state_dict())  # they have names, too
+    assert list(ours.state_dict()) == list(theirs.state_dict()) == [name for name, _ in ours.named_parameters()]
+    given = {"param": ours.param(), "module": ours, "parameters": ours.parameters()}[params]
+    optimizer, reference = nn.SGD(given, lr=1e-3), torch.optim.SGD(theirs.parameters(), lr=1e-3)
+    for _ in range(3):
+        x = image()
+        compare(ours, theirs, x, calls=1)
+        optimizer.step(), reference.step()
+        ours.zero_grad(), reference.zero_grad()
+        assert len(ours.param()) == 6 and not any(gradient.any() for _, gradient in ours.param())
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        close(mine, other.detach())
+    assert max(check.error for check in nn.gradcheck(ours, image())) < 1e-6
+
+
+def test_a_class_that_adds_to_param_lists_nothing_twice():
+    class Gated(nn.Module):
+        def __init__(self):
+            self.conv, self.extra = nn.Conv2d(2, 2, 1), torch.ones(1)
+
+        def param(self):
+            return [*super().param(), [self.extra, torch.zeros(1)], *self.conv.param()]
+
+    net = nn.Sequential(Gated(), nn.Skip(nn.Sequential(Gated())))
+    assert [name for name, _ in nn.Sequential(Gated()).named_parameters()] == [
+        "0.extra",
+        "0.conv.weight",
+        "0.conv.bias",
+    ]
+    assert len(net.param()) == len(net.parameters()) == 6
+    assert {t.dtype for t in net.to(torch.float64).parameters()} == {torch.float64}
+
+
+# -------------------------------------------------------------------------------------- torch's optimisers and clipping
+
+
+def pair_of_networks():
+    ours, theirs = network(), network(torch.nn)
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs
+
+
+def step(ours, theirs, x):
+    """Forward and backward of both, with one upstream gradient."""
+    expected, output = theirs(x), ours.forward(x)
+    upstream = torch.randn_like(output)
+    expected.backward(upstream)
+    ours.backward(upstream)
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+def test_torchs_optimisers_and_clipping_work_on_our_parameters(kind, set_to_none):
+    ours, theirs = pair_of_networks()
+    options = {"lr": 0.1, "weight_decay": 0.1}
+    optimizers = [getattr(torch.optim, kind)(net.parameters(), **options) for net in (ours, theirs)]
+    for _ in range(4):
+        step(ours, theirs, image())
+        norms = [torch.nn.utils.clip_grad_norm_(net.parameters(), 0.7) for net in (ours, theirs)]
+        close(norms[0], norms[1])
+        assert norms[0] > 0.7
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=set_to_none)
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        close(mine, other.detach())
+
+
+def test_what_is_done_to_grad_counts():
+    ours, theirs = pair_of_networks()
+    optimizer, reference, pairs = nn.SGD(ours, lr=0.1), torch.optim.SGD(theirs.parameters(), lr=0.1), ours.param()
+    for _ in range(2):
+        step(ours, theirs, image())
+        for parameter in (*ours.parameters(), *theirs.parameters()):
+            parameter.grad = parameter.grad / 2  # another tensor
+        optimizer.step(), reference.step()
+        for parameter in (*ours.parameters(), *theirs.parameters()):
+            parameter.grad = None
+        assert not any(gradient.any() for _, gradient in ours.param())
+    step(ours, theirs, image())
+    for (mine, gradient), old, other in zip(ours.param(), pairs, theirs.parameters(), strict=True):
+        close(mine, other.detach())
+        close(gradient, other.grad)
+        assert gradient is old[1] is mine.grad
+
+
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda net: pickle.loads(pickle.dumps(net)),
+    "to": lambda net: net.to(torch.float32).to(torch.float64),
+    "zero_grad": lambda net: net.zero_grad() or net,
+    "nothing": lambda net: net,
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_gradients_stay_with_their_parameters(how):
+    net, theirs = pair_of_networks()
+    step(net, theirs, image())
+    before = [gradient.clone() for _, gradient in net.param()]
+    other = COPIES[how](net)
+    for (_, gradient), value in zip(other.param(), before, strict=True):
+        torch.testing.assert_close(gradient, 0 * value if how == "zero_grad" else value)
+    optimizer, reference = torch.optim.SGD(other.parameters(), 0.1), torch.optim.SGD(theirs.parameters(), 0.1)
+    optimizer.zero_grad(), reference.zero_grad()
+    other.load_state_dict(theirs.state_dict())
+    step(other, theirs, image())
+    optimizer.step(), reference.step()
+    for (mine, gradient), parameter in zip(other.param(), theirs.parameters(), strict=True):
+        assert mine.grad is gradient
+        close(gradient, parameter.grad)
+        close(mine, parameter.detach())
+
+
+def test_the_gradient_of_a_parameter_that_requires_grad_is_apart_from_torchs():
+    """As graders compare: autograd's gradient of our own weight, then ours."""
+    layer, x = nn.Conv2d(3, 4, 2, dtype=torch.float64), image()
+    for parameter in layer.parameters():
+        parameter.requires_grad_()
+    expected = torch.nn.functional.conv2d(x, layer.weight, layer.bias)
+    upstream = torch.randn_like(expected)
+    expected.backward(upstream)
+    layer.forward(x)
+    layer.backward(upstream)
+    for parameter, gradient in layer.param():
+        close(gradient, parameter.grad)
+        assert gradient is not parameter.grad and gradient.any()
+
+
+def test_gradients_in_inference_mode():
+    with torch.inference_mode():
+        layer, x = nn.Linear(3, 2), torch.randn(4, 3)
+        layer.backward(torch.ones_like(layer.forward(x)))
+        torch.testing.assert_close(layer.weight_grad, x.sum(0).expand(2, 3))
+    assert layer.parameters()[0].shape == (2, 3) and layer.forward(torch.ones(4, 3)).shape == (4, 2)
+
+
+def test_a_tensor_registered_in_two_modules_has_one_gradient():
+    first, second, x = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False), torch.randn(4, 3)
+    second.register("weight", first.weight)
+    net, leaf = nn.Sequential(first, nn.Tanh(), second), first.weight.clone().requires_grad_()
+    with pytest.warns(UserWarning, match="duplicate parameters"):  # not known before they first go backward
+        optimizer = nn.SGD(net, lr=0.1)
+    upstream = torch.randn_like(net.forward(x))
+    ((x @ leaf.T).tanh() @ leaf.T).backward(upstream)
+    net.backward(upstream)
+    assert len(net.param()) == 1
+    torch.testing.assert_close(first.weight_grad, leaf.grad)
+    optimizer.step()
+    torch.testing.assert_close(first.weight, (leaf - 0.1 * leaf.grad).detach())
+
+
+def test_assigning_to_a_gradient_copies_into_it():
+    layer = nn.Linear(3, 2)
+    ((_, gradient), _) = layer.param()
+    layer.weight_grad = torch.ones(2, 3)
+    layer.weight_grad += 1
+    assert layer.weight_grad is gradient and torch.equal(gradient, torch.full((2, 3), 2.0))
+    layer.weight_grad = None
+    assert not gradient.any()
+    with pytest.raises(AttributeError, match="'Linear' object has no attribute 'scale_grad'"):
+        layer.scale_grad  # noqa: B018
+
+
+# ------------------------------------------------------------------------------------------------ .data, to, load
+
+
+WITH_WEIGHTS = {
+    "Conv2d": lambda bias: nn.Conv2d(3, 4, 3, bias=bias),
+    "TransposeConv2d": lambda bias: nn.TransposeConv2d(3, 4, 3, bias=bias),
+    "UpsamplingConv2d": lambda bias: nn.UpsamplingConv2d(3, 4, bias=bias),
+    "Linear": lambda bias: nn.Linear(7, 4, bias=bias),
+}
+EACH = pytest.mark.parametrize("kind", WITH_WEIGHTS)
+
+
+@EACH
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_data_of_another_shape_is_one_clear_error(kind, name):
+    layer, x = WITH_WEIGHTS[kind](True), torch.randn(2, 3, 6, 7)
+    parameter, expected = getattr(layer, name), layer.forward(x)
+    before = parameter.clone()
+    for shape in ([*parameter.shape[:-1], parameter.shape[-1] + 2], [1]):
+        parameter.data = torch.randn(shape)
+        for call in (lambda: layer.forward(x), lambda: layer.backward(expected)):
+            with pytest.raises(RuntimeError) as error:
+                call()
+            for part in (repr(layer), f"{name} ({str(tuple(before.shape))[1:]}", str(tuple(shape))):
+                assert part in str(error.value)
+    setattr(layer, name, before)
+    assert torch.equal(layer.forward(x), expected)
+    layer.backward(expected)
+
+
+@EACH
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_gradient_follows_data_of_another_dtype(kind, bias):
+    layer, twin = WITH_WEIGHTS[kind](bias), WITH_WEIGHTS[kind](bias).to(torch.float64)
+    twin.load_state_dict(layer.state_dict())
+    optimizers = [nn.SGD(module.param(), lr=0.1) for module in (layer, twin)]
+    for parameter in layer.parameters():
+        parameter.data = parameter.double()
+    x = image()
+    upstream = torch.randn_like(twin.forward(x))
+    for module, optimizer in zip((layer, twin), optimizers):
+        module.forward(x)
+        module.backward(upstream)
+        optimizer.step()
+    for (parameter, gradient), (theirs, expected) in zip(layer.param(), twin.param(), strict=True):
+        assert torch.equal(gradient, expected) and torch.equal(parameter, theirs)
+
+
+@EACH
+def test_a_weight_of_another_dtype_than_the_bias_is_a_clear_error(kind):
+    layer = WITH_WEIGHTS[kind](True)
+    layer.weight.data = layer.weight.double()
+    with pytest.raises(RuntimeError, match=r"expected bias \(4,\) of torch.float64 like the weight, got .*float32"):
+        layer.forward(image())
+    layer = WITH_WEIGHTS[kind](False)
+    layer.bias = torch.ones(1)
+    with pytest.raises(RuntimeError, match=r"expected bias \(4,\) .* got \(1,\)"):
+        layer.forward(torch.randn(2, 3, 6, 7))
+
+
+def unchanged(net, before):
+    after = [(tensor.dtype, tensor.tolist()) for pair in net.param() for tensor in pair]
+    return after == before
+
+
+FAILING = {
+    "a NumPy value": lambda net: net.load_state_dict({**net.state_dict(), "up.bias": net.up.bias.numpy()}),
+    "a list": lambda net: net.load_state_dict({**net.state_dict(), "up.bias": [0.0, 0.0, 0.0]}, strict=False),
+    "no data": lambda net: net.load_state_dict({**zeros(net), "up.bias": net.up.bias.to("meta")}),
+    "no dict": lambda net: net.load_state_dict("weights.pth"),
+    "integers": lambda net: net.to(torch.int64),
+    "complex numbers": lambda net: net.to(torch.complex64),
+    "like an integer": lambda net: net.to(torch.ones(1, dtype=torch.int32)),
+    "an impossible format": lambda net: net.to(memory_format=torch.channels_last_3d),
+    "an unknown device": lambda net: net.to("nowhere"),
+}
+MESSAGES = {"a NumPy value": "up.bias is a ndarray, expected a tensor", "a list": "up.bias is a list, expected",
+            "no dict": "expected a dict of tensors, got str", "integers": "floating-point dtype, got torch.int64",
+            "like an integer": "floating-point dtype, got torch.int32"}  # fmt: skip
+
+
+def zeros(net):
+    return {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
+
+
+@pytest.mark.parametrize("how", FAILING)
+def test_an_error_in_to_and_load_state_dict_changes_nothing(how):
+    net = network()
+    net.backward(torch.randn_like(net.forward(image())))
+    before = [(tensor.dtype, tensor.tolist()) for pair in net.param() for tensor in pair]
+    with pytest.raises((RuntimeError, TypeError, NotImplementedError), match=MESSAGES.get(how)):
+        FAILING[how](net)
+    assert unchanged(net, before)
+
+
+def test_to_another_memory_format_is_torchs():
+    ours, theirs = pair_of_networks()
+    x = image()
+    expected = ours.forward(x)
+    ours.to(torch.float64, memory_format=torch.channels_last)
+    theirs.to(torch.float64, memory_format=torch.channels_last)
+    assert [p.stride() for p in ours.parameters()] == [p.stride() for p in theirs.parameters()]
+    assert torch.equal(ours.forward(x), expected)
+    compare(ours, theirs, x)
+    ours.to(memory_format=torch.contiguous_format)
+    assert all(parameter.is_contiguous() for parameter in ours.parameters())

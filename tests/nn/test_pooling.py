@@ -159,3 +159,11 @@ def test_backward_refuses_a_wrong_shape_and_a_missing_forward():
 def test_repr_shows_what_was_changed():
     assert repr(nn.MaxPool2d(2)) == "MaxPool2d(2x2)"
     assert repr(nn.MaxPool2d((3, 2), 2, 1)) == "MaxPool2d(3x2, stride=(2, 2), padding=(1, 1))"
+
+
+def test_gradients_of_another_dtype_are_converted_as_torch_does():
+    ours, theirs, x = nn.MaxPool2d(2), torch.nn.MaxPool2d(2), torch.randn(2, 3, 5, 6, requires_grad=True)
+    g = torch.randn(2, 3, 2, 3, dtype=torch.float64)
+    theirs(x).backward(g), ours.forward(x)
+    gradient = ours.backward(g)
+    assert gradient.dtype == torch.float32 and torch.equal(gradient, x.grad)

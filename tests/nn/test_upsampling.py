@@ -1,6 +1,8 @@
 """Nearest upsampling against torch's, and folded into a convolution against the two steps one after the other."""
 
 import inspect
+import itertools
+from fractions import Fraction
 from functools import partial
 
 import pytest
@@ -21,7 +23,7 @@ def torchs(**options):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("scale", [1, 2, 3, 7, (2, 3), (1, 4), 2.0, 1.5, 0.6, 1.7, (0.5, 2.5), 2.3])
 def test_scale_factor_equals_torch(scale, dtype):
-    compare(nn.NearestUpsampling(scale), torchs(scale_factor=scale), torch.randn(SHAPE, dtype=dtype))
+    compare(nn.NearestUpsampling(scale_factor=scale), torchs(scale_factor=scale), torch.randn(SHAPE, dtype=dtype))
 
 
 @pytest.mark.parametrize("size", [1, 3, 10, (7, 9), (5, 4), (10, 8), (15, 3)])
@@ -52,14 +54,85 @@ def test_recompute_scale_factor_equals_torch(recompute, scale):
     compare(nn.Upsample(**options), torch.nn.Upsample(**options), torch.randn(2, 3, 7, 9, dtype=torch.float64))
 
 
+def exact(size, output_size, scale):
+    """The input index of each output index, in fractions."""
+    step = Fraction(size, output_size) if scale is None else 1 / Fraction(scale)
+    return [min(int(index * step), size - 1) for index in range(output_size)]
+
+
+def copied(function, axis, size, dtype, beside):
+    """The input index that each output index of one axis copies; the other axis has `beside` pixels."""
+    shape = (1, 1, size, beside) if axis == 0 else (1, 1, beside, size)
+    ramp = torch.arange(size, dtype=dtype).view((-1, 1) if axis == 0 else (1, -1)).expand(shape).contiguous()
+    return function(ramp).select(3 - axis, 0).flatten().long()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("axis", [0, 1])
+@given(st.integers(1, 40), st.one_of(st.floats(0.3, 5), st.integers(1, 60), st.integers(1, 12).map(lambda n: n / 10)),
+       st.integers(0, 200))  # fmt: skip
+def test_equals_both_kernels_of_torch_or_is_exact(axis, dtype, size, scale, target):
+    """torch computes small and large outputs (height + width above 128) by kernels that round differently. Where both
+    copy the same pixel we do; where they do not, we take the exact one, if it is one of the two."""
+    if target:
+        options = {"size": (target, 2) if axis == 0 else (2, target)}
+        large = {"size": (target, 300) if axis == 0 else (300, target)}
+    else:
+        scale = max(scale, 1.01 / size)  # torch refuses empty outputs
+        options = {"scale_factor": (scale, 1.0) if axis == 0 else (1.0, scale)}
+        large = options
+    layer = nn.NearestUpsampling(**options)
+    ours = copied(layer.forward, axis, size, dtype, 2)
+    assert torch.equal(ours, copied(nn.NearestUpsampling(**large).forward, axis, size, dtype, 300))
+    torchs_small = copied(torchs(**options), axis, size, dtype, 2)
+    torchs_large = copied(torchs(**large), axis, size, dtype, 300)
+    right = torch.tensor(exact(size, len(ours), None if target else scale))
+    agree = torchs_small == torchs_large
+    if len(ours) <= 120:  # else torch's small kernel has not been asked
+        assert torch.equal(ours[agree], torchs_small[agree])
+        known = ~agree & ((right == torchs_small) | (right == torchs_large))
+        assert torch.equal(ours[known], right[known])
+    assert ((ours - right).abs() <= 1).all() and (ours.diff() >= 0).all()
+
+
+@pytest.mark.parametrize("size, target", [((3, 3), (133, 141)), ((1, 14), (184, 194)), ((15, 28), (148, 198)),
+                                          ((36, 26), (11, 22)), ((7, 5), (900, 1001))])  # fmt: skip
+def test_sizes_in_float64_are_exact(size, target):
+    """torch's 64-bit kernel for large images and its 32-bit one disagree at some of these pixels."""
+    x = torch.arange(size[0] * size[1], dtype=torch.float64).view(1, 1, *size)
+    rows, columns = (torch.tensor(exact(n, m, None)) for n, m in zip(size, target, strict=True))
+    layer = nn.NearestUpsampling(size=target)
+    assert torch.equal(layer.forward(x), x[:, :, rows][:, :, :, columns])
+    g = torch.randint(-9, 10, (1, 1, *target)).double()
+    expected = torch.zeros_like(x)
+    for (i, j), value in zip(itertools.product(rows.tolist(), columns.tolist()), g.flatten(), strict=True):
+        expected[0, 0, i, j] += value
+    assert torch.equal(layer.backward(g), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("size, scale", [((28, 19), (4.0, 1.0238372689165285)), ((37, 8), (4.78, 1.1051834040479178)),
+                                         ((6, 7), (3.0, 1.035094382390141)), ((20, 90), (2.03, 1.0))])  # fmt: skip
+def test_factors_that_nearly_keep_or_double_a_size_are_exact(size, scale, dtype):
+    """Here torch's kernel for small images takes the factor for 1 or 2, that for large ones does not."""
+    x = torch.randn(2, 2, *size, dtype=dtype)
+    layer = nn.NearestUpsampling(scale_factor=scale)
+    output = layer.forward(x)
+    axes = zip(size, output.shape[2:], scale, strict=True)
+    rows, columns = (torch.tensor(exact(*axis)) for axis in axes)
+    assert torch.equal(output, x[:, :, rows][:, :, :, columns])
+    assert not torch.equal(rows, columns) and len(rows) in (size[0], 2 * size[0], int(size[0] * scale[0]))
+    if sum(output.shape[2:]) > 128:
+        assert torch.equal(output, torchs(scale_factor=scale)(x))
+
+
 @given(st.tuples(st.integers(1, 40), st.integers(1, 40)), st.tuples(st.floats(0.3, 5), st.integers(1, 60)))
 def test_random_sizes(size, scales):
-    """In float32; in float64 torch's rounding differs between its own memory formats (a factor of 41 shows it)."""
     scales = [max(scale, 1.01 / n) for n, scale in zip(size, scales, strict=True)]  # torch refuses empty outputs
     if any(int(n * s) in (n, 2 * n) and int(n * s) != n * s for n, s in zip(size, scales, strict=True)):
-        return  # torch's kernels for small and for large images disagree about these
+        return  # torch's kernels for small and for large images disagree about these; see above
     x = torch.randn(2, 1, *size)
-    equal(nn.NearestUpsampling(tuple(scales)), torchs(scale_factor=tuple(scales)), x)
+    equal(nn.NearestUpsampling(scale_factor=tuple(scales)), torchs(scale_factor=tuple(scales)), x)
 
 
 @pytest.mark.parametrize("kind", ["channels last", "sliced", "empty batch", "transposed"])
@@ -70,11 +143,11 @@ def test_strange_inputs(kind):
         "empty batch": torch.randn(0, 3, 5, 4, dtype=torch.float64),
         "transposed": torch.randn(4, 5, 3, 2, dtype=torch.float64).permute(3, 2, 1, 0),
     }[kind]
-    compare(nn.NearestUpsampling((2, 3)), torchs(scale_factor=(2, 3)), x)
+    compare(nn.NearestUpsampling(scale_factor=(2, 3)), torchs(scale_factor=(2, 3)), x)
 
 
 def test_unbatched_image():
-    layer, x = nn.NearestUpsampling((3, 2)), torch.randn(3, 5, 4)
+    layer, x = nn.NearestUpsampling(scale_factor=(3, 2)), torch.randn(3, 5, 4)
     output = layer.forward(x)
     assert torch.equal(output, torchs(scale_factor=(3, 2))(x[None])[0])
     g = upstream(output)
@@ -82,7 +155,7 @@ def test_unbatched_image():
 
 
 def layer_of_batch(gradient, x):
-    layer = nn.NearestUpsampling((3, 2))
+    layer = nn.NearestUpsampling(scale_factor=(3, 2))
     layer.forward(x)
     return layer.backward(gradient)
 
@@ -99,6 +172,50 @@ def test_values_of_any_dtype_are_copied(dtype):
 def test_arguments_that_make_no_sense(options):
     with pytest.raises(ValueError):
         nn.NearestUpsampling(**options)
+
+
+@pytest.mark.parametrize(
+    "args", [(None, 2), (2, None), (2, 2), ((8, 8),), ([8, 8],), ((2, 1.5),), (None, 2, "nearest")]
+)
+def test_what_torch_would_read_as_a_size_is_refused_without_a_name(args):
+    """nn.Upsample(None, 2) has factor 2, nn.UpsamplingNearest2d((8, 8)) size 8 x 8."""
+    with pytest.raises(TypeError, match=r"torch's first argument is the size; write scale_factor=\.\.\. or size="):
+        nn.NearestUpsampling(*args)
+
+
+def test_torchs_positions_are_right_for_torchs_name():
+    x = torch.randn(2, 3, 5, 4, dtype=torch.float64)
+    for args in (((8, 9),), (None, 2), (None, (2, 3)), (None, 2, "nearest"), (7,)):
+        compare(nn.Upsample(*args), torch.nn.Upsample(*args), x)
+    compare(nn.NearestUpsampling(2), torch.nn.UpsamplingNearest2d(None, 2), x)
+    compare(nn.NearestUpsampling(size=(8, 9)), torch.nn.UpsamplingNearest2d((8, 9)), x)
+
+
+@pytest.mark.parametrize("scale", ["2", True, (2, None), torch.tensor(2.0), 2j])
+def test_factors_that_are_no_numbers(scale):
+    with pytest.raises(TypeError, match="NearestUpsampling: expected scale_factor to be a number"):
+        nn.NearestUpsampling(scale_factor=scale)
+
+
+@pytest.mark.parametrize("scale", [0, -1.5, float("nan"), float("inf"), (2, float("nan"))])
+def test_factors_that_are_not_positive_and_finite(scale):
+    with pytest.raises(RuntimeError, match="positive and finite"):
+        nn.NearestUpsampling(scale_factor=scale)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 10, 7), (2, 3, 10), (1, 3, 10, 8), (2, 1, 10, 8), (3, 10, 8), ()])
+def test_gradients_of_another_shape_are_refused_in_words(shape):
+    layer = nn.NearestUpsampling(2)
+    layer.forward(torch.randn(2, 3, 5, 4))
+    with pytest.raises(RuntimeError, match=r"NearestUpsampling\(.*\): expected grad_output \(2, 3, 10, 8\), got"):
+        layer.backward(torch.randn(shape))
+
+
+def test_gradients_of_another_dtype_are_converted_as_torch_does():
+    layer, x = nn.NearestUpsampling(2), torch.randn(SHAPE, requires_grad=True)
+    g = torch.randn(2, 3, 10, 8, dtype=torch.float64)
+    layer.forward(x), torchs(scale_factor=2)(x).backward(g)
+    close(layer.backward(g), x.grad)
 
 
 def test_refusals_of_torchs_type():

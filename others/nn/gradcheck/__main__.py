@@ -37,7 +37,7 @@ def blocks():
     yield up(4, 6, (3, 4), (2, 3), (1, 0), (1, 2), groups=2), x
     yield up(4, 2, (2, 3), (3, 2), dilation=(2, 1), bias=False), x
     yield upsampling.UpsamplingConv2d(4, 6, (3, 2), (2, 3), groups=2), x
-    yield upsampling.NearestUpsampling((2, 3)), x
+    yield upsampling.NearestUpsampling(scale_factor=(2, 3)), x
     yield upsampling.Upsample(size=(9, 4)), x
     yield linear.Linear(5, 3), x
     yield pooling.MaxPool2d((3, 2), (2, 1), 1, (1, 2), ceil_mode=True), x
