@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""The public tests: what graders import, call and measure. Exit status 0 only if everything passed.
+"""The checks of the graders' script with its tolerances (class Original), and more beside them. Exit status 0 only if
+everything passed.
 
     python test.py [-p PROJECT_FOLDER] [-d DATA_FOLDER] [-v]
 
--p is the folder that holds Miniproject_2 (default: the one of this file), -d the one with train_data.pkl and
+-p is the folder that holds Miniproject_2 and others (default: the one of this file), -d the one with train_data.pkl and
 val_data.pkl. Without -d, generated images take their place and the whole takes less than two minutes. PSNR is
 metric A: the mean over images of each image's PSNR.
 """
@@ -15,6 +16,7 @@ import sys
 import time
 import unittest
 import warnings
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -28,8 +30,13 @@ project, data_folder = Path(__file__).resolve().parent, None
 
 
 def scratch():
-    """The project's Miniproject_2.model."""
-    return import_module("Miniproject_2.model")
+    """The project's Miniproject_2.model. Raises AssertionError if it, or the others that it uses, is another's."""
+    module = import_module("Miniproject_2.model")
+    for name in ("Miniproject_2", "others"):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file and not Path(file).resolve().is_relative_to(project):
+            raise AssertionError(f"expected {name} to be imported from {project}, it came from {file}")
+    return module
 
 
 def psnr(output, clean):
@@ -38,12 +45,29 @@ def psnr(output, clean):
     return float((-10 * error.log10()).mean())
 
 
+@cache
 def load(name):
-    """A pair of image tensors: of the data folder, or generated."""
+    """A pair of image tensors: of the data folder, or generated. Raises ValueError for a file that holds anything else."""
     if data_folder:
-        return torch.load(data_folder / f"{name}_data.pkl", weights_only=True)
+        return read(data_folder / f"{name}_data.pkl")
     data = import_module("others.data")
     return data.generated_pairs(GENERATED_PAIRS) if name == "train" else data.generated_validation(GENERATED_IMAGES)
+
+
+def read(file):
+    """Two uint8 tensors (N, 3, H, W) of one shape."""
+    try:
+        found = torch.load(file, weights_only=True)
+        one, two = found
+        right = (
+            one.shape == two.shape and one.dim() == 4 and one.shape[1] == 3 and one.dtype == two.dtype == torch.uint8
+        )
+    except Exception as error:  # torch.load raises anything for a damaged file
+        right, found = False, f"{type(error).__name__}: {error}".split("\n")[0]
+    if not right:
+        kind = found if isinstance(found, str) else type(found).__name__
+        raise ValueError(f"{file}: expected two uint8 tensors (N, 3, H, W), as the course's files hold, got {kind}")
+    return one, two
 
 
 def predict(model, noisy):
@@ -66,7 +90,21 @@ class Case(unittest.TestCase):
             self.fail(f"{what}: expected {wanted:.6g}, got {came:.6g}; largest difference {off:.3g}")
 
 
-class Structure(Case):
+class Original(Case):
+    """The blocks as the graders' script compares them: allclose, default tolerances."""
+
+    def test_blocks(self):
+        ours, x = scratch(), torch.randn(1, 3, 32, 32)
+        conv, sigmoid = ours.Conv2d(3, 3, 3), ours.Sigmoid()
+        expected = nn.functional.conv2d(x, conv.weight, conv.bias)
+        cases = {
+            "Conv2d(3, 3, 3)": (conv.forward(x), expected),
+            "Sigmoid()": (sigmoid.forward(x), x.sigmoid()),
+            "Sequential(conv, sigmoid)": (ours.Sequential(conv, sigmoid).forward(x), expected.sigmoid()),
+        }
+        for name, (found, wanted) in cases.items():
+            self.assertTrue(torch.allclose(found, wanted), f"expected {name} to be allclose to torch's, it is not")
+
     def test_files(self):
         for name in ("__init__.py", "model.py"):
             self.assertTrue((project / "Miniproject_2" / name).is_file(), f"expected Miniproject_2/{name}, got no file")
@@ -74,13 +112,6 @@ class Structure(Case):
             if not (project / "Miniproject_2" / name).is_file():
                 warnings.warn(f"Miniproject_2/{name} is missing", stacklevel=1)
 
-    def test_blocks_are_exported(self):
-        blocks = "Module Conv2d TransposeConv2d NearestUpsampling ReLU Sigmoid MSE SGD Sequential"
-        missing = [name for name in (*blocks.split(), "Model") if not hasattr(scratch(), name)]
-        self.assertFalse(missing, f"expected Miniproject_2.model to have {', '.join(missing)}")
-
-
-class Denoising(Case):
     def test_untrained_prediction(self):
         output = scratch().Model().predict(torch.rand(1, 3, 512, 512) * 255)
         shape = tuple(output.shape)
@@ -88,16 +119,6 @@ class Denoising(Case):
         self.assertTrue(output.is_floating_point(), f"expected a float tensor, got {output.dtype}")
         low, high = float(output.min()), float(output.max())
         self.assertTrue(low >= 0 and high <= 255, f"expected values in [0, 255], got [{low:.3f}, {high:.3f}]")
-
-    def test_uint8_and_float_agree(self):
-        model, images = scratch().Model(), torch.randint(0, 256, (7, 3, 32, 32), dtype=torch.uint8)
-        self.assert_close("predict(uint8) against predict(float)", model.predict(images), model.predict(images.float()))
-
-    def test_any_size(self):
-        model = scratch().Model()
-        for height, width in ((1, 1), (31, 33), (7, 40)):
-            got = tuple(model.predict(torch.rand(2, 3, height, width) * 255).shape)
-            self.assertEqual(got, (2, 3, height, width), f"expected (2, 3, {height}, {width}), got {got}")
 
     def test_pretrained_and_one_epoch(self):
         (noisy, clean), model = load("val"), scratch().Model()
@@ -113,6 +134,23 @@ class Denoising(Case):
         self.assertGreaterEqual(after, before - LOSS_ALLOWED, f"expected >= {before:.2f} dB, got {after:.2f} dB")
         limit = 300 * max(1, len(pairs[0]) / 50_000)
         self.assertLess(seconds, limit, f"expected an epoch in {limit:.0f} s, it took {seconds:.0f} s")
+
+
+class Interface(Case):
+    def test_blocks_are_exported(self):
+        blocks = "Module Conv2d TransposeConv2d NearestUpsampling ReLU Sigmoid MSE SGD Sequential"
+        missing = [name for name in (*blocks.split(), "Model") if not hasattr(scratch(), name)]
+        self.assertFalse(missing, f"expected Miniproject_2.model to have {', '.join(missing)}")
+
+    def test_uint8_and_float_agree(self):
+        model, images = scratch().Model(), torch.randint(0, 256, (7, 3, 32, 32), dtype=torch.uint8)
+        self.assert_close("predict(uint8) against predict(float)", model.predict(images), model.predict(images.float()))
+
+    def test_any_size(self):
+        model = scratch().Model()
+        for height, width in ((1, 1), (31, 33), (7, 40)):
+            got = tuple(model.predict(torch.rand(2, 3, height, width) * 255).shape)
+            self.assertEqual(got, (2, 3, height, width), f"expected (2, 3, {height}, {width}), got {got}")
 
 
 def block_cases():
@@ -290,7 +328,14 @@ def main():
     ]
     if missing:
         parser.error(f"no {' and no '.join(missing)} in {data_folder}")
-    sys.path.insert(0, str(project))
+    if not (project / "Miniproject_2" / "model.py").is_file():
+        parser.error(f"no Miniproject_2/model.py in {project}")
+    if data_folder:
+        try:
+            load("train"), load("val")
+        except ValueError as error:
+            parser.error(str(error))
+    sys.path[0] = str(project)  # not this file's folder, which may be another
     torch.manual_seed(0)
     torch.set_grad_enabled(False)
     suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])

@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from others import denoiser, denoiser_bonus, nn
-from others.nn import winograd
+from others.nn import reference, winograd
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMEWORK = ROOT / "others" / "nn"
@@ -185,9 +185,11 @@ def test_every_block_is_here():
     assert blocks - used == {"Module", "ConvTranspose2d", "MSELoss"}  # the base class, and second names
 
 
+@pytest.mark.parametrize("plain", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @ALL
-def test_only_tensor_methods_run(name, dtype):
+def test_only_tensor_methods_run(name, dtype, plain, monkeypatch):
+    monkeypatch.setattr(reference, "PLAIN", plain)
     block, inputs = make(name, dtype=dtype)
     with Recorder() as recorder:
         life(block, inputs)
@@ -198,6 +200,7 @@ def test_only_tensor_methods_run(name, dtype):
 @pytest.mark.parametrize("name", ["Conv2d", "Conv2d of many channels", "TransposeConv2d", "UpsamplingConv2d"])
 def test_only_tensor_methods_run_in_winograds_way(name, monkeypatch):
     monkeypatch.setattr(winograd, "WORTH", float("inf"))
+    monkeypatch.setattr(reference, "PLAIN", False)
     winograd.transforms_of.cache_clear()
     block, inputs = make(name)
     with Recorder() as recorder:

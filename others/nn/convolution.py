@@ -7,7 +7,7 @@ deconv_layer.)
 
 from torch import arange, empty
 
-from . import init
+from . import init, reference
 from .geometry import Geometry, correlation_size, pair, scatter_size, span
 from .kernels import correlate, correlate_and_gradient, scatter, weight_gradient
 from .module import Module
@@ -67,10 +67,13 @@ class Convolution(Module):
         """weight and bias without autograd, in the dtype of the computation."""
         return self.weight.detach().to(dtype), None if self.bias is None else self.bias.detach().to(dtype)
 
-    def add_gradients(self, weight_grad, grad_output):
-        """Add to both gradients; grad_output is NHWC. An image's sum may be rounded to 16 bits, that of all is not."""
+    def add_gradients(self, weight_grad, grad_output, plain=False, by_image=False):
+        """Add to both gradients; grad_output is NHWC. An image's sum may be rounded to 16 bits, that of all is not.
+        plain: the bias's as in `reference`."""
         self.weight_grad.add_(weight_grad)
-        if self.bias is not None:
+        if self.bias is not None and plain:
+            self.bias_grad.add_(reference.bias_gradient(grad_output, self.groups, by_image))
+        elif self.bias is not None:
             self.bias_grad.add_(grad_output.sum((1, 2)).to(self.bias_grad.dtype).sum(0))
 
     def extra_repr(self):
@@ -147,7 +150,9 @@ class Conv2d(Convolution):
         input, x, borders, _, geometry, _ = self.recall()
         weight, _ = self.operands(grad_output.dtype)
         grad_input = scatter(nhwc(grad_output), weight, x.shape[1:3], geometry)
-        if borders:
+        if borders and self.padding_mode == "circular":
+            grad_input = reduce_wrapped(grad_input, self.margins(), input.shape[-2:])
+        elif borders:
             grad_input = reduce_borders(grad_input, borders, input.shape[-2:])
         return nchw(grad_input, like=input)
 
@@ -155,7 +160,8 @@ class Conv2d(Convolution):
         input, x, _, size, geometry, _ = self.recall()
         self.check_output(grad_output, input, size)
         grad_output = nhwc(grad_output)
-        self.add_gradients(weight_gradient(x, grad_output, geometry), grad_output)
+        plain = reference.is_plain(x, x.shape[1:], grad_output.shape[1:], geometry)
+        self.add_gradients(weight_gradient(x, grad_output, geometry), grad_output, plain, self.dilation != (1, 1))
 
 
 class TransposeConv2d(Convolution):
@@ -224,16 +230,18 @@ class TransposeConv2d(Convolution):
         input, size, geometry, _ = self.recall()
         self.check_output(grad_output, input, size)
         weight, _ = self.operands(grad_output.dtype)
-        grad_output = nhwc(grad_output)
-        grad_input, weight_grad = correlate_and_gradient(grad_output, weight, nhwc(input), geometry)
-        self.add_gradients(weight_grad, grad_output)
+        x, grad_output = nhwc(input), nhwc(grad_output)
+        grad_input, weight_grad = correlate_and_gradient(grad_output, weight, x, geometry)
+        plain = reference.is_plain(x, grad_output.shape[1:], x.shape[1:], geometry)
+        self.add_gradients(weight_grad, grad_output, plain)
         return nchw(grad_input, like=input)
 
     def accumulate(self, grad_output):
         input, size, geometry, _ = self.recall()
         self.check_output(grad_output, input, size)
-        grad_output = nhwc(grad_output)
-        self.add_gradients(weight_gradient(grad_output, nhwc(input), geometry), grad_output)
+        x, grad_output = nhwc(input), nhwc(grad_output)
+        plain = reference.is_plain(x, grad_output.shape[1:], x.shape[1:], geometry)
+        self.add_gradients(weight_gradient(grad_output, x, geometry), grad_output, plain)
 
 
 ConvTranspose2d = TransposeConv2d
@@ -289,8 +297,19 @@ def extend(x, borders):
 
 
 def reduce_borders(gradient, borders, size):
-    """The adjoint of `extend`: every row and column is added to where it was taken from."""
-    for axis, (index, n) in enumerate(zip(borders, size), start=1):
-        shape = [*gradient.shape[:axis], n, *gradient.shape[axis + 1 :]]
-        gradient = gradient.new_zeros(shape).index_add_(axis, index, gradient)
+    """The adjoint of `extend`: every pixel is added to where it was taken from, in torch's order for reflect and
+    replicate, row by row."""
+    rows, columns = borders
+    places = (rows[:, None] * size[1] + columns).flatten()
+    summed = gradient.new_zeros(len(gradient), size[0] * size[1], gradient.shape[3])
+    return summed.index_add_(1, places, gradient.flatten(1, 2)).view(len(gradient), *size, -1)
+
+
+def reduce_wrapped(gradient, margins, size):
+    """`reduce_borders` of circular ones in torch's order: axis by axis, inside, then behind, then before it."""
+    for axis, ((before, after), n) in enumerate(zip(margins, size), start=1):
+        inside = gradient.narrow(axis, before, n).clone()
+        inside.narrow(axis, 0, after).add_(gradient.narrow(axis, before + n, after))
+        inside.narrow(axis, n - before, before).add_(gradient.narrow(axis, 0, before))
+        gradient = inside
     return gradient

@@ -17,19 +17,21 @@ passed in: with a stride, several inputs have outputs of the same size. Operands
 them.
 """
 
+from functools import lru_cache
 from math import prod
 
 from torch import empty
 
-from . import winograd
+from . import reference, winograd
 from .geometry import Geometry, overlap, phases, span, window
 from .windows import blocks, crop_or_pad, workspace
 
 
 def correlate(x, weight, size, geometry, bias=None):
     """(N, H, W, C_in), (C_out, C_in / groups, kh, kw) -> (N, *size, C_out), plus bias (C_out,) if there is one."""
-    few = weight.shape[0] < FEW_RESULTS and geometry.groups == 1
-    if few and geometry.stride == (1, 1):  # a stride would throw most of the product away
+    if reference.is_plain(x, x.shape[1:], (*size, len(weight)), geometry):
+        return reference.correlate(x, weight, size, geometry, bias)
+    if geometry.stride == (1, 1) and first_pays(x, len(weight), size, geometry):  # a stride would waste most of it
         axes = zip(geometry.kernel_size, geometry.dilation, geometry.padding)
         padding = tuple(span(taps, dilation) - 1 - before for taps, dilation, before in axes)
         flipped = weight.transpose(0, 1).flip(2, 3)  # without a stride a correlation is the adjoint of the flipped one
@@ -41,12 +43,14 @@ def correlate(x, weight, size, geometry, bias=None):
 def scatter(y, weight, size, geometry, bias=None):
     """(N, H', W', C_out), (C_out, C_in / groups, kh, kw) -> (N, *size, C_in), plus bias (C_in,) if there is one.
 
-    To a few channels `multiply_first`. Otherwise each sub-pixel phase of the result is an ordinary stride-1 correlation
-    of y with the phase's taps, one by one or all as the channels of one (`scatter_jointly`): every output is written
-    once, nothing is folded.
+    To a few channels `multiply_first`, if it pays. Otherwise each sub-pixel phase of the result is an ordinary stride-1
+    correlation of y with the phase's taps, one by one or all as the channels of one (`scatter_jointly`): every output
+    is written once, nothing is folded.
     """
     channels = weight.shape[1] * geometry.groups
-    if channels < FEW_RESULTS and geometry.groups == 1:
+    if reference.is_plain(y, (*size, channels), y.shape[1:], geometry):
+        return reference.scatter(y, weight, size, geometry, bias)
+    if first_pays(y, channels, size, geometry):
         return multiply_first(y, weight, size, geometry, bias)
     weight = transpose(weight, geometry.groups).flip(2, 3)
     axes = zip(size, geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation)
@@ -69,6 +73,8 @@ def scatter(y, weight, size, geometry, bias=None):
 
 def weight_gradient(x, y, geometry):
     """(N, H, W, C_in), (N, H', W', C_out) -> (C_out, C_in / groups, kh, kw), summed over the batch."""
+    if reference.is_plain(x, x.shape[1:], y.shape[1:], geometry):
+        return reference.weight_gradient(x, y, geometry)
     if winograd.pays_in_phases(x, y.shape[1:], geometry):
         whole = as_weight(new_gradient(x, y, geometry), geometry)
         for phase, taps, around in image_phases(x, geometry):
@@ -85,6 +91,9 @@ def weight_gradient(x, y, geometry):
 def correlate_and_gradient(x, weight, y, geometry):
     """(N, H, W, C_in), weight, (N, H', W', C_out) -> correlate(x, weight), of y's shape, and weight_gradient(x, y), of
     the weight's, from the same columns or tiles: what going backward through a transposed convolution takes."""
+    if reference.is_plain(x, x.shape[1:], y.shape[1:], geometry):
+        result = reference.correlate(x, weight, y.shape[1:3], geometry)
+        return result, reference.weight_gradient(x, y, geometry)
     result = empty(y.shape, dtype=x.dtype, device=x.device)
     return result, correlate_into_and_gradient(result, x, weight, y, geometry)
 
@@ -92,7 +101,11 @@ def correlate_and_gradient(x, weight, y, geometry):
 # -------------------------------------------------------------------------------------------------------- helpers
 
 # Where one way overtakes another, measured with the networks of benchmarks/speed.py on one and two AVX-512 cores
-FEW_RESULTS = 8  # fewer result channels than this: shifted additions are faster than so narrow a product
+FIRST = 0.9  # `multiply_first` is taken where its estimated cost is below this part of the other ways'
+COPY_CALLS = 5  # for columns: borders, the image between them, windows
+WIDEN_CALLS = 5  # for a product of a width that is no multiple of NARROW
+TILE_CALLS = 12
+CALL = 400_000  # multiplications in the time that a call takes, whatever its size
 FEW_INPUTS = 8  # fewer input channels than this: copies along the image are faster than along the channels
 NARROW = 16  # columns of a product's result: a multiple of this many is fastest
 WASTE = 2.5  # so many times the multiplications, at most, for one narrow product instead of one for each phase
@@ -326,6 +339,27 @@ def scatter_jointly(y, weight, vertical, horizontal, bias):
         found = correlate_into(found, block, kernel, around, bias).view(-1, h, w, *strides, channels).transpose(2, 3)
         out.view(found.shape).copy_(found)
     return x
+
+
+def first_pays(x, channels, size, geometry):
+    """Whether `multiply_first` from images x to so many channels of this size is estimated to be faster."""
+    return geometry.groups == 1 and first_cost(*x.shape, channels, tuple(size), geometry, x.element_size()) < FIRST
+
+
+@lru_cache(1024)
+def first_cost(images, height, width, inputs, channels, size, geometry, number_bytes):
+    """The cost of `multiply_first` as a part of the cheaper other way's. It moves every tap's result, in one addition a
+    tap and block; columns move every tap's operand, and their product is as wide as NARROW at least."""
+    taps, move = prod(geometry.kernel_size), winograd.MOVE
+    numbers = images * height * width * taps * channels
+    calls = (3 + taps) * -(-numbers * number_bytes // BLOCK_BYTES)
+    copied = images * prod(size) * taps * inputs // prod(geometry.stride)
+    columns = copied * max(channels, NARROW) + CALL * (1 if channels % NARROW == 0 else WIDEN_CALLS)
+    if geometry.kernel_size != (1, 1) or geometry.stride != (1, 1):  # else the image is its own columns
+        columns += copied * move * (1 if inputs >= FEW_INPUTS else 2) + CALL * COPY_CALLS
+    tiles = images * winograd.cost(images, inputs, (*size, channels), geometry) + CALL * TILE_CALLS
+    columns = min(columns, tiles) if number_bytes > 2 else columns
+    return (numbers * (inputs + move) + calls * CALL) / columns
 
 
 def multiply_first(y, weight, size, geometry, bias):

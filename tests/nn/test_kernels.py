@@ -11,6 +11,7 @@ import torch
 from comparison import close
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from others.nn import kernels, windows, winograd
 from others.nn.geometry import Geometry, correlation_size, span
@@ -55,16 +56,16 @@ def check(geometry, size, batch, channels, behind=None):
         close(both, one)
 
 
-PATHS = {  # FEW_RESULTS and winograd.WORTH: every way of computing, and what the shipped thresholds choose
+PATHS = {  # FIRST and winograd.WORTH: every way of computing, and what the shipped thresholds choose
     "columns": (0, 0),
-    "few channels": (10**6, 0),
+    "few channels": (float("inf"), 0),
     "winograd": (0, float("inf")),
-    "as shipped": (kernels.FEW_RESULTS, winograd.WORTH),
+    "as shipped": (kernels.FIRST, winograd.WORTH),
 }
 
 
 def take(path, monkeypatch):
-    monkeypatch.setattr(kernels, "FEW_RESULTS", PATHS[path][0])
+    monkeypatch.setattr(kernels, "FIRST", PATHS[path][0])
     monkeypatch.setattr(winograd, "WORTH", PATHS[path][1])
 
 
@@ -168,6 +169,49 @@ def test_which_wide_layers_are_taken_phase_by_phase(geometry, dtype, expected):
     x = torch.empty(32, 16, 16, 192, dtype=dtype)
     assert winograd.pays_in_phases(x, (8, 8, 384), geometry) is expected
     assert not winograd.pays_in_phases(x[..., :16], (8, 8, 16), geometry)  # narrow ones never
+
+
+class Work(TorchDispatchMode):
+    """Counts what is done: multiplications of products, numbers written by anything else, and calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.cost = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if not function.is_view and "empty" not in function.__name__:
+            a = [value for value in args if isinstance(value, torch.Tensor)]
+            product = any(name in function.__name__ for name in ("mm", "bmm"))
+            self.cost += kernels.CALL + result.numel() * (a[-2].shape[-1] if product else winograd.MOVE)
+        return result
+
+
+def work(way, monkeypatch, call):
+    """The work of a call without Winograd's way."""
+    take(way, monkeypatch)
+    monkeypatch.setattr(winograd, "WORTH", 0)
+    with Work() as counted:
+        call()
+    return counted.cost
+
+
+@pytest.mark.parametrize("size, kernel_size", [(8, 1), (8, 2), (8, 5), (40, 1), (40, 3), (40, 9), (24, 31)])
+def test_the_way_taken_is_never_half_as_much_work_again_as_the_better_one(kernel_size, size, monkeypatch):
+    geometry = Geometry((kernel_size,) * 2, padding=(kernel_size // 2,) * 2)
+    out = 2 * (kernel_size // 2) + size - kernel_size + 1
+    for inputs, outputs in itertools.product([1, 3, 16, 64], repeat=2):
+        x = torch.empty(2, size, size, inputs, device="meta")
+        y, w = torch.empty(2, out, out, outputs, device="meta"), torch.empty(outputs, inputs, *geometry.kernel_size)
+        w = w.to("meta")
+        for channels, call in (
+            (outputs, lambda x=x, w=w: correlate(x, w, (out, out), geometry)),
+            (inputs, lambda y=y, w=w: scatter(y, w, (size, size), geometry)),
+        ):
+            planes = 2 * out**2 * kernel_size**2 * channels * 4
+            ways = ["columns"] + ["few channels"] * (planes < 8 * kernels.BLOCK_BYTES and kernel_size < 20)
+            best = min(work(way, monkeypatch, call) for way in ways)
+            assert work("as shipped", monkeypatch, call) <= 1.5 * best, (inputs, outputs, channels)
 
 
 @pytest.mark.parametrize("images, sizes", [(32, [16, 16]), (35, [12, 12, 11]), (17, [17]), (0, [])])

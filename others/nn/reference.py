@@ -1,0 +1,113 @@
+"""The three linear maps of a convolution in `unfold`, `fold` and one product: what they mean, in code that runs.
+
+For each image, with X = unfold(x) its columns (C_in * kh * kw, H' * W') and W the weight as (C_out, C_in * kh * kw):
+
+    correlate(x, w)         y = W X + bias
+    scatter(y, w)           x = fold(W^T y) + bias      its adjoint in x
+    weight_gradient(x, y)   sum over images of y X^T    its adjoint in w
+
+Arguments and results are those of `kernels`, which holds the fast ways. torch computes a convolution like this where it
+does without oneDNN; there (`is_plain`) the layers go this way too, and results and gradients equal torch's bit for bit.
+(Chellapilla et al. 2006; ATen/native: Convolution.cpp, ConvolutionMM2d.cpp, NaiveConvolutionTranspose2d.cpp)
+"""
+
+from math import prod
+
+from torch import cat
+from torch.nn.functional import fold, unfold
+
+from .geometry import scatter_size, span
+from .windows import crop_or_pad
+
+PLAIN = True  # False: `is_plain` never holds, so that the fast ways can be checked in 64 bits
+SMALL = 20_480  # numbers of an image in 32 bits, up to which torch does without oneDNN
+
+
+def correlate(x, weight, size, geometry, bias=None):
+    """(N, H, W, C_in), (C_out, C_in / groups, kh, kw) -> (N, *size, C_out), plus bias (C_out,) if there is one."""
+    if geometry.groups > 1:
+        biases = [None] * geometry.groups if bias is None else bias.chunk(geometry.groups)
+        parts = zip(*in_groups(geometry, x, 3, weight, 0), biases)
+        return cat([correlate(x, w, size, one_group(geometry), b) for x, w, b in parts], 3)
+    y = x.new_zeros(len(x), len(weight), prod(size))
+    if bias is not None:
+        y.add_(bias[:, None])
+    for image, out in zip(x, y):
+        out.addmm_(weight.flatten(1), as_columns(image, size, geometry))
+    return y.view(len(x), len(weight), *size).permute(0, 2, 3, 1)
+
+
+def scatter(y, weight, size, geometry, bias=None):
+    """(N, H', W', C_out), (C_out, C_in / groups, kh, kw) -> (N, *size, C_in), plus bias (C_in,) if there is one."""
+    if geometry.groups > 1:
+        parts = zip(*in_groups(geometry, y, 3, weight, 0))
+        x = cat([scatter(y, w, size, one_group(geometry)) for y, w in parts], 3)
+        return x if bias is None else x.add_(bias)
+    reached = extent(y.shape[1:3], geometry)
+    x = y.new_zeros(len(y), weight.shape[1], *size).permute(0, 2, 3, 1)
+    for image, out in zip(y, x):
+        columns = weight.flatten(1).t().mm(as_rows(image))
+        folded = fold(columns[None], reached, geometry.kernel_size, geometry.dilation, 0, geometry.stride)
+        out.copy_(crop_or_pad(folded.permute(0, 2, 3, 1), geometry.padding, size)[0])
+    return x if bias is None else x.add_(bias)
+
+
+def weight_gradient(x, y, geometry):
+    """(N, H, W, C_in), (N, H', W', C_out) -> (C_out, C_in / groups, kh, kw), summed over the batch."""
+    if geometry.groups > 1:
+        parts = zip(*in_groups(geometry, x, 3, y, 3))
+        return cat([weight_gradient(x, y, one_group(geometry)) for x, y in parts])
+    gradient = y.new_zeros(y.shape[3], x.shape[3] * prod(geometry.kernel_size))
+    for image, values in zip(x, y):
+        gradient.addmm_(as_rows(values), as_columns(image, values.shape[:2], geometry).t())
+    return gradient.view(y.shape[3], x.shape[3], *geometry.kernel_size)
+
+
+def bias_gradient(y, groups=1, by_image=False):
+    """(N, H', W', C_out) -> (C_out,): the sum over places and images, in torch's order: group by group, each together
+    or image by image."""
+    parts = [part.contiguous() for part in y.permute(0, 3, 1, 2).chunk(groups, 1)]
+    return cat([sum(image.sum((1, 2)) for image in part) if by_image else part.sum((0, 2, 3)) for part in parts])
+
+
+def is_plain(images, large, small, geometry):
+    """Whether torch does without oneDNN for these images, where `large` and `small` are the shapes (H, W, C) at the two
+    ends of the geometry: on a CPU in 64 bits; in 32 bits for one small image, without groups and with a side of the
+    kernel up to 3; and for an `output_padding` of a stride or more.
+
+    torch asks for the size of a layer's input, which is either end: what is small at one of them may take this way.
+    """
+    bits = 8 * images.element_size()
+    if not PLAIN or images.device.type != "cpu" or bits < 32:
+        return False
+    axes = zip(small, geometry.kernel_size, geometry.stride, (2 * p for p in geometry.padding), geometry.dilation)
+    behind = [n - scatter_size(*axis) for n, axis in zip(large, axes)]
+    one = len(images) == 1 and min(prod(large), prod(small)) <= SMALL
+    plain = one and geometry.groups == 1 and min(geometry.kernel_size) <= 3
+    return bits == 64 or plain or any(n >= s for n, s in zip(behind, geometry.stride))
+
+
+def extent(size, geometry):
+    """The rows and columns that a result of this size reads."""
+    axes = zip(size, geometry.kernel_size, geometry.stride, geometry.dilation)
+    return [(n - 1) * s + span(k, d) for n, k, s, d in axes]
+
+
+def as_columns(image, size, geometry):
+    """(H, W, C_in) -> (C_in * kh * kw, H' * W'): what the kernel sees at each place."""
+    padded = crop_or_pad(image[None], [-p for p in geometry.padding], extent(size, geometry)).permute(0, 3, 1, 2)
+    return unfold(padded, geometry.kernel_size, geometry.dilation, 0, geometry.stride)[0]
+
+
+def as_rows(image):
+    """(H', W', C_out) -> (C_out, H' * W')."""
+    return image.permute(2, 0, 1).reshape(image.shape[2], -1)
+
+
+def in_groups(geometry, a, axis_a, b, axis_b):
+    """Two tensors, each cut into the groups along its axis of channels."""
+    return a.chunk(geometry.groups, axis_a), b.chunk(geometry.groups, axis_b)
+
+
+def one_group(geometry):
+    return geometry._replace(groups=1)
