@@ -181,7 +181,7 @@ def block_cases():
     for scale in (2, 3, (2, 3)):
         yield (
             f"NearestUpsampling({scale})",
-            ours.NearestUpsampling(scale),
+            ours.NearestUpsampling(scale_factor=scale),
             nn.Upsample(scale_factor=scale),
             (2, 3, 5, 4),
         )
