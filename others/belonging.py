@@ -13,12 +13,12 @@ SCALES = 1, 2, 4, 8  # pixels of a block's side
 TILE = 4  # blocks of a tile's side
 FEWEST = 16  # tiles to tell from
 AGREEING, ALIKE = 5, 0.5  # standard errors of the mean correlation of tiles; correlation that leaves no doubt
-STRUCTURED, SLOPE = 6, 0.05  # standard errors of the correlation of blocks that lie apart; that correlation
+STRUCTURED, SLOPE = 7, 0.05  # standard errors of the correlation of blocks that lie apart; that correlation
 BLOCK, APART = 4, (4, 6, 8)  # pixels of a block's side; blocks between those that noise does not correlate
 LOUD, SMOOTH = 15, 4  # standard deviation of blocks of noise; their variance over that of blocks of white noise
 COARSE = 8  # pixels of a side of the blocks whose exposure is compared
-CLIPPED = 0.02  # share of the blocks that one of the pictures has black or white
-
+FEW = 0.05  # share of black and white pixels in a block that does not change its mean
+CLIPPED = 0.05  # share of the blocks that one of the pictures has black or white
 
 DIFFERENT = "they show different scenes"
 
@@ -26,8 +26,8 @@ DIFFERENT = "they show different scenes"
 class Relation(NamedTuple):
     """How two pictures belong together. wrong: why they show no one scene, or nothing. known: whether they do; where
     neither is so it cannot be told. gain, offset: of the second picture's pixel values over the first's; uneven: how
-    many pixel values that is where it is most; bent: how far tones are from that line; clipped: share of the blocks
-    that are black or white in one alone."""
+    many pixel values that is where it is most; bent: how far tones are from that line; clipped: by what share of the
+    blocks one has more that are black or white."""
 
     wrong: str = ""
     known: bool = False
@@ -45,25 +45,25 @@ class Relation(NamedTuple):
 def relation(first, second):
     """The Relation of two grey pictures (H, W) in 0-255 with sides of 64 or more."""
     strength, alike = agreement(first, second)
-    if strength < -AGREEING:
-        return Relation("the second is a negative of the first")
     found = exposure(first, second) if strength > AGREEING else Relation()
     if strength > AGREEING and alike > ALIKE:
         return found
     left = (second - found.offset) / found.gain - first
     if found.known:
-        left = left * ~(clipped(first) | clipped(second))
+        left = left * ~(whole(clipped(first) > FEW, left) | whole(clipped(second) > FEW, left))
     if structured(left) or too_much(left):
+        if strength < -AGREEING:
+            return Relation("the second is a negative of the first")
         return Relation("the second is mirrored or turned" if turned(first, second) else DIFFERENT)
     return found if found.known else Relation(**brighter(left))
 
 
-def brighter(left):
-    """offset and uneven of a Relation, from a difference in which nothing but noise is to be seen."""
-    blocks = means(left, 2 * COARSE)
+def brighter(left, side=2 * COARSE):
+    """offset, uneven and bent of a Relation, from a difference in which little but noise is to be seen."""
+    blocks = means(left, side)
     offset = float(blocks.mean())
     sure = abs(offset) > AGREEING * float(blocks.std()) / blocks.numel() ** 0.5
-    return {"offset": offset, "uneven": abs(offset)} if sure else {}
+    return {"offset": offset, "uneven": abs(offset), "bent": abs(offset)} if sure else {}
 
 
 def agreement(first, second):
@@ -115,7 +115,7 @@ def structured(left):
         slopes = [float(product.mean() / power) for product in products]
         errors = [product.numel() ** -0.5 for product in products]
         sure = min(slope / error for slope, error in zip(slopes, errors))
-        if sure * 2**0.5 > STRUCTURED and min(slopes) > SLOPE:
+        if sure > STRUCTURED and min(slopes) > SLOPE:
             return True
     return False
 
@@ -137,34 +137,41 @@ def turned(first, second):
 def exposure(first, second):
     """The Relation of two pictures of one scene: the line nearest to the blocks of both, without those that are black
     or white in one, and without the fifth that fits worst. (Deming 1943, for equal errors)"""
-    cut = clipped(first), clipped(second)
+    shares = clipped(first), clipped(second)
     one, two = (means(image, COARSE).flatten() for image in (first, second))
-    alone, kept = float((cut[0] ^ cut[1])[::COARSE, ::COARSE].float().mean()), ~(cut[0] | cut[1])
-    kept = kept[::COARSE, ::COARSE][: first.shape[0] // COARSE, : first.shape[1] // COARSE].flatten()
+    more = shares[1] - shares[0]
+    alone = abs(float((more > 0.5).float().mean() - (more < -0.5).float().mean()))
+    kept = (torch.maximum(*shares) <= FEW).flatten()
     if kept.sum() < FEWEST:
         return Relation("", True, clipped=alone)
     one, two = one[kept], two[kept]
-    offset = float((two - one).mean())
     if torch.stack((one, two)).corrcoef()[0, 1] < ALIKE:
-        return Relation("", True, 1.0, offset, abs(offset), abs(offset), alone)
+        return Relation("", True, clipped=alone)._replace(**brighter((two - one).view(1, -1), 1))
     gain, offset = line(one, two)
     worst = (two - gain * one - offset).abs()
     near = worst <= worst.quantile(0.8)
     gain, offset = line(one[near], two[near])
     ends = one.quantile(torch.tensor([0.05, 0.95]))
     uneven = float((gain * ends + offset - ends).abs().max())
-    fifths = (two - gain * one - offset)[(two + gain * one).argsort()].tensor_split(5)
+    left = two - gain * one - offset
+    if uneven < AGREEING * float(left.std()) / len(left) ** 0.5:
+        return Relation("", True, clipped=alone)
+    fifths = left[(two + gain * one).argsort()].tensor_split(5)
     bent = max(abs(float(fifth.mean())) for fifth in fifths)
     return Relation("", True, gain, offset, uneven, bent, alone)
 
 
 def clipped(image):
-    """(H, W) -> whether a pixel lies in a block of which more than a few are black or white."""
-    blocks = means(((image <= 0) | (image >= 255)).float(), COARSE) > 0.05
-    rows, columns = (n - n % COARSE for n in image.shape)
-    whole = torch.zeros(image.shape, dtype=torch.bool)
-    whole[:rows, :columns] = blocks.repeat_interleave(COARSE, 0).repeat_interleave(COARSE, 1)
-    return whole
+    """The share of black and white pixels in each block."""
+    return means(((image <= 0) | (image >= 255)).float(), COARSE)
+
+
+def whole(blocks, image):
+    """What is said of blocks, (H // 8, W // 8), for every pixel of the image; False beyond the blocks."""
+    said = torch.zeros(image.shape, dtype=torch.bool)
+    grown = blocks.repeat_interleave(COARSE, 0).repeat_interleave(COARSE, 1)
+    said[: grown.shape[0], : grown.shape[1]] = grown
+    return said
 
 
 def line(x, y):

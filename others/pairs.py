@@ -91,8 +91,7 @@ def compare(first, second):
     related = belonging(first, second)
     if related.wrong:
         return Finding(related.wrong)
-    fits = related.known and related.bent <= UNEVEN and related.clipped <= CLIPPED
-    if related.uneven > UNEVEN and not fits:
+    if related.clipped > CLIPPED or min(related.uneven, related.bent) > UNEVEN:
         return Finding(f"{exposed(related)}, in a way that cannot be corrected; expose both alike")
     if not related.known:
         return Finding("", SCENE, related)
@@ -114,8 +113,9 @@ def belonging(first, second):
     first, second = middle(first), middle(second)
     down, right = shift(first, second)
     if max(abs(down), abs(right)) > FAR:
-        overlap = moved(first, -down, -right), moved(second, down, right)
-        if min(overlap[0].shape) >= SMALLEST and relation(*overlap).known:
+        here, there, still = moved(first, -down, -right), moved(second, down, right), moved(second, -down, -right)
+        better = alike(here, there) > alike(here, still)  # a peak beside 0 may be noise's
+        if better and min(here.shape) >= SMALLEST and relation(here, there).known:
             return Relation(f"the second is shifted by {down:+.0f} rows and {right:+.0f} columns; align them first")
     return relation(first, second)
 
@@ -124,6 +124,10 @@ def moved(image, down, right):
     """What of a picture (H, W) stays in its frame when it is moved back by so much."""
     rows, columns = image.shape
     return image[max(0, down) : rows + min(0, down), max(0, right) : columns + min(0, right)]
+
+
+def alike(first, second):
+    return torch.stack((first.flatten(), second.flatten())).corrcoef()[0, 1]
 
 
 def exposed(related):
