@@ -27,13 +27,14 @@ import tempfile
 import threading
 import time
 import warnings
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from importlib import import_module
 from pathlib import Path
 
 import torch
 
 from . import data, metrics
+from .inference import transform
 
 TOLERANCE = 1e-5 * 255
 EPOCH_SECONDS = 300  # the hand-out's limit for 50,000 pairs of 32 x 32 on a CPU, which it does not describe: taken for
@@ -83,6 +84,40 @@ def images(*shape, seed=0):
 
 def pairs(count, size=16):
     return images(count, 3, size, size, seed=1), images(count, 3, size, size, seed=2)
+
+
+@cache
+def scenes():
+    """(noisy, another noisy version, clean) of 24 generated images in their eight orientations, uint8 (192, 3, 32, 32)."""
+    return [torch.cat([transform(version, turns, mirror) for turns in range(4) for mirror in (False, True)])
+            for version in data.generated(24, 2, True)]  # fmt: skip
+
+
+def natural(count, height=32, width=32):
+    """(noisy, clean) of so many natural images, uint8 (count, 3, height, width): those larger than a scene are laid out
+    of scenes, in an order that looks random."""
+    down, across = -(-height // 32), -(-width // 32)
+    order = torch.arange(count * down * across) * 77 % 192  # 77 has no factor in common with 192
+    for version in scenes()[::2]:
+        tiles = version[order].view(count, down, across, 3, 32, 32).permute(0, 3, 1, 4, 2, 5)
+        yield tiles.reshape(count, 3, down * 32, across * 32)[:, :, :height, :width].contiguous()
+
+
+def loaded(Model):
+    model = Model()
+    model.load_pretrained_model()
+    return model
+
+
+def after_training(start, first, second, epochs=1):
+    """What a copy of `start` predicts when it was trained on these pairs."""
+    twin = copy.deepcopy(start)
+    twin.train(first, second, epochs)
+    return twin.predict(images())
+
+
+def squared_error(pixels, clean):
+    return (pixels.float() - clean.float()).square()
 
 
 def expect_same(what, got, wanted, tolerance=TOLERANCE):
@@ -341,6 +376,163 @@ def predict_takes_constant_images(Model):
         expect_pixels(f"predict of an image of {value}", model.predict(pixels), pixels.shape)
 
 
+@check
+def predict_depends_on_no_earlier_call(Model):
+    """Whatever was predicted or refused in between, the same image has the same result, and no result is overwritten."""
+    model, (pixels, _) = loaded(Model), natural(4)
+    result = model.predict(pixels)
+    kept = result.clone()
+    for what, other in (
+        ("other images of this shape", 255 - pixels),
+        ("a larger image", next(natural(1, 90, 130))),
+        ("a smaller image", pixels[:, :, :5, :7]),
+        ("floats", pixels.double() / 300),
+        ("a refused image", pixels[0]),
+    ):
+        with contextlib.suppress(*REFUSALS):
+            model.predict(other)
+        expect(torch.equal(result, kept), f"predict of {what} overwrote an earlier result")
+        expect_same(f"the same prediction before and after that of {what}", model.predict(pixels), kept, 0)
+
+
+# ------------------------------------------------------------------------------- predict, with the loaded weights
+
+
+@check
+def an_image_is_denoised_alike_alone_and_among_many(Model):
+    """Natural images of very different brightness: among noise of one mean a share of the batch's goes unnoticed."""
+    model, (pixels, _) = loaded(Model), natural(150)
+    pixels[1::3] //= 8
+    pixels[2::3] = 255 - pixels[2::3] // 8
+    alone = torch.cat([model.predict(image) for image in pixels.split(1)])
+    expect_each_same("150 images of 32 x 32", model.predict(pixels), alone)
+    small, _ = natural(1100)
+    small = small[:, :, 12:20, 12:20]
+    parts = torch.cat([model.predict(part) for part in small.split(100)])
+    expect_each_same("1,100 images of 8 x 8", model.predict(small), parts)
+
+
+def expect_each_same(what, together, alone):
+    expect_same(f"{what}, together and in parts", together[:0], alone[:0])
+    worst = (together.double() - alone.double()).abs().flatten(1).amax(1)
+    wrong = (worst > TOLERANCE).nonzero().flatten()
+    expect(not len(wrong), f"{what}, together and in parts: {len(wrong)} of them differ, the first is image "
+                           f"{int(wrong.min()) + 1 if len(wrong) else 0}, by up to {float(worst.max()):.3g} of 255")  # fmt: skip
+
+
+SHAPES = (150, 32, 32), (150, 31, 29), (8, 40, 130), (8, 130, 40), (1, 300, 450)  # many, odd, wide, tall, large
+
+
+def denoised(Model):
+    """(name, noisy, output, clean) of images of each of SHAPES."""
+    model = loaded(Model)
+    for shape in SHAPES:
+        noisy, clean = natural(*shape)
+        yield f"{shape[0]} of {shape[1]} x {shape[2]}", noisy, model.predict(noisy), clean
+
+
+@check
+def loaded_weights_denoise_every_row_column_and_channel(Model):
+    """Every channel and every strip of 16 rows or columns gets nearer to the clean image; no single row or column, at
+    the border too, stays as it came or is lost."""
+    for what, noisy, output, clean in denoised(Model):
+        expect_pixels(what, output, noisy.shape)
+        maps = [squared_error(*both).mean(0) for both in ((noisy, clean), (output, clean), (output, noisy))]
+        for name, others in (("channel", (1, 2)), ("row", (0, 2)), ("column", (0, 1))):
+            before, after, changed = (part.mean(others) for part in maps)
+            strips = [
+                part.unfold(0, min(16, len(part)) if name != "channel" else 1, 1).mean(1) for part in (after, before)
+            ]
+            for where, worse in (
+                (f"{name}s from" if name != "channel" else name, strips[0] >= strips[1]),
+                (name, after > 4 * before),
+                (f"as it came: {name}", changed < 0.1 * changed.mean()),
+            ):
+                first = int(worse.to(torch.uint8).argmax())
+                expect(
+                    not worse.any(),
+                    f"{what}, {where} {first + 1}: mean squared error {after[first]:.0f}, of the noisy images "
+                    f"{before[first]:.0f}; so {int(worse.sum())} of {len(worse)}",
+                )
+
+
+@check
+def loaded_weights_leave_everything_in_its_place(Model):
+    """Every strip of the result is nearer to the clean image than to that moved by a pixel, and every channel to its
+    own than to another."""
+    for what, _, output, clean in denoised(Model):
+        places = [(down, right) for down in (0, -1, 1) for right in (0, -1, 1)]  # its own is the first
+        errors = torch.stack([squared_error(*overlap(output, clean, *place)).mean((0, 1)) for place in places])
+        for name, profile in (("rows", errors.mean(2)), ("columns", errors.mean(1))):
+            for start, strip in zip(range(1, 10**6, 16), profile.unfold(1, min(32, profile.shape[1]), 16).mean(2).T):
+                down, right = places[int(strip.argmin())]
+                expect(
+                    (down, right) == (0, 0),
+                    f"{what}, {name} from {start + 1}: the result fits better moved by {down} down and {right} right",
+                )
+    for light in ((1, 0.7, 0.4), (0.4, 0.7, 1)):
+        noisy, clean = ((version * torch.tensor(light).view(3, 1, 1)).to(torch.uint8) for version in natural(24))
+        output = loaded(Model).predict(noisy)
+        colours = "red", "green", "blue"
+        for channel, colour in enumerate(colours):
+            nearest = colours[squared_error(output[:, [channel]], clean).mean((0, 2, 3)).argmin()]
+            expect(nearest == colour, f"coloured light: the {colour} of the result is nearest to the image's {nearest}")
+
+
+def overlap(output, clean, down, right):
+    """`output` without its border of a pixel, and the part of `clean` that lies there when it is moved back."""
+    height, width = output.shape[2:]
+    return output[:, :, 1:-1, 1:-1], clean[:, :, 1 - down : height - 1 - down, 1 - right : width - 1 - right]
+
+
+@check
+def large_images_have_no_seams(Model):
+    """Far from the borders an image's result is that of the same image cut off at the upper left, unless something
+    happens at fixed places. What depends on the whole image changes everywhere, a seam in few rows or columns."""
+    model, (noisy, _), cut, far = loaded(Model), natural(1, 350, 1100), 80, 100
+    whole, part = model.predict(noisy), model.predict(noisy[:, :, cut:, cut:])
+    difference = (whole[:, :, cut + far :, cut + far :] - part[:, :, far:, far:]).abs()
+    for name, others in (("row", (0, 1, 3)), ("column", (0, 1, 2))):
+        profile = difference.mean(others)
+        usual, worst = float(profile.median()), float(profile.max())
+        expect(worst < 0.25 + 4 * usual,
+               f"350 x 1100, {name} {int(profile.argmax()) + cut + far + 1} depends on where the image begins: it differs "
+               f"by {worst:.2g} of 255 on average, most {name}s by {usual:.2g}: a seam")  # fmt: skip
+
+
+@check
+def exposure_is_kept(Model):
+    """A dark image, of floats at most 1 too, stays dark, a bright one bright."""
+    model, (pixels, _) = loaded(Model), natural(4)
+    for share in (1 / 255, 0.05, 0.25, 0.5, 1):
+        for name, image in (("dark", pixels * share), ("bright", 255 - pixels * share)):
+            change = float(model.predict(image).mean() - image.float().mean())
+            what = f"{name} floats, {float(image.min()):.3g} to {float(image.max()):.3g}"
+            expect(abs(change) < 32, f"{what}: the mean changes by {change:+.0f} of 255")
+            whole = image.round().to(torch.uint8)
+            for dtype in (torch.float32, torch.float64):
+                expect_same(
+                    f"{what}, rounded, uint8 against {dtype}", model.predict(whole.to(dtype)), model.predict(whole)
+                )
+
+
+@check
+def results_use_the_whole_range(Model):
+    """Neither few values nor many equal ones where it ends, short of 0 and 255."""
+    model, (pixels, _) = loaded(Model), natural(24)
+    found = len(model.predict(pixels).unique())
+    expect(found >= 100, f"24 natural images: the result has only {found} different values")
+    if not (whole := model.predict(pixels)).equal(whole.round()):  # whole numbers are many equal ones
+        for name, noise in (("dark", images() // 64), ("bright", 255 - images() // 64)):
+            output = model.predict(noise)
+            for end, limit in ((output.min(), 0), (output.max(), 255)):
+                share = float((output == end).float().mean())
+                expect(
+                    share < 0.1 or abs(end - limit) < 0.5,
+                    f"{name} noise: {share:.0%} of the result are {end:.4g}: clipped",
+                )
+
+
 # ------------------------------------------------------------------------------------------------- global state
 
 MODES = {"gradients on": torch.enable_grad, "gradients off": torch.no_grad, "inference mode": torch.inference_mode}
@@ -450,14 +642,49 @@ def train_takes_seven_epochs(Model):
 def train_learns_from_both_versions_of_every_pair(Model):
     model, (first, second) = Model(), pairs(64)
     other = images(64, 3, 16, 16, seed=3)
-    late = torch.cat((second[:63], other[63:]))
-    outputs = []
-    for targets in (second, other, late):
+    trained = after_training(model, first, second)
+    for what, part in (("other targets", ...), ("another last target", slice(63, None)), ("another last quarter of rows", (..., slice(12, None), slice(None))),
+                       ("another last quarter of columns", (..., slice(12, None))), ("another blue", (slice(None), 2))):  # fmt: skip
+        targets = second.clone()
+        targets[part] = other[part]
+        same = torch.equal(after_training(model, first, targets), trained)
+        expect(not same, f"training on {what} gave the same")
+
+
+@check
+def train_uses_all_pairs(Model):
+    """Also those after the 1,000th, and the last of 37 and 101, which no batch size divides."""
+    model = loaded(Model)
+    for count, used in ((37, 36), (101, 100), (1101, 1000)):
+        first, second = pairs(count, 8)
+        trained, targets = after_training(model, first, second), second.clone()
+        targets[used:] = 255 - targets[used:]
+        same = torch.equal(after_training(model, first, targets), trained)
+        expect(not same, f"training on {count} pairs: other targets after the first {used} gave the same")
+
+
+@check
+def train_keeps_the_versions_of_a_pair_and_their_channels_together(Model):
+    """Red and blue images: with targets of their own colour, what sets them apart stays; with exchanged ones it falls."""
+    model = loaded(Model)
+    red = images(64, 1, 1, 1) % 2 == 1
+    noise = images(64, 3, 16, 16, seed=1) // 8
+    own, exchanged = noise.clone(), noise.clone()
+    for version, reds in ((own, red), (exchanged, ~red)):
+        version[:, ::2] += torch.cat((reds, ~reds), 1) * torch.tensor(200, dtype=torch.uint8)
+
+    def contrast(targets=None):
         twin = copy.deepcopy(model)
-        twin.train(first, targets, 1)
-        outputs.append(twin.predict(images()))
-    expect(not torch.equal(outputs[0], outputs[1]), "training on other targets gave the same")
-    expect(not torch.equal(outputs[0], outputs[2]), "training with another last target gave the same")
+        if targets is not None:
+            twin.train(own, targets, 2)
+        output = twin.predict(own)
+        difference = (output[:, 0] - output[:, 2]).mean((1, 2))
+        return float((difference * (red.flatten() * 2 - 1)).mean())
+
+    start, kept, lost = contrast(), contrast(own.flip(3)), contrast(exchanged)
+    expect(start - kept < (start - lost) / 2,
+           f"red and blue images differ by {start:.1f} of 255, after training on targets of their own colour by "
+           f"{kept:.1f}, of the other by {lost:.1f}: the pairs are not kept together")  # fmt: skip
 
 
 @check
@@ -465,43 +692,64 @@ def train_takes_any_number_of_pairs(Model):
     """1 and 3: a batch larger than the data. 37 and 101: a last short batch, for every batch size but 37 and 101."""
     for count in (1, 2, 3, 37, 101):
         model = Model()
-        model.train(*pairs(count, 8), 1)
-        expect_pixels(f"predict after training on {count} pairs", model.predict(images()), (2, 3, 32, 32))
+        output = after_training(model, *pairs(count, 8))
+        expect_pixels(f"predict after training on {count} pairs", output, (2, 3, 32, 32))
+        expect(not torch.equal(output, model.predict(images())), f"training on {count} pairs changed nothing")
 
 
 @check
 def train_takes_uint8_and_float_alike(Model):
-    start, outputs = Model(), []
-    for dtype in (torch.uint8, torch.float32):
-        model = copy.deepcopy(start)
-        before = [version.to(dtype) for version in pairs(5)]
-        given = [version.clone() for version in before]
-        model.train(*given, 1)
-        expect(all(map(torch.equal, given, before)), f"train changed its {dtype} input")
-        outputs.append(model.predict(images()))
-        expect_pixels(f"predict after training on {dtype}", outputs[-1], (2, 3, 32, 32))
-    expect_same("training on uint8 against float", *outputs)
+    start = Model()
+    for what, versions in (("", pairs(5)), ("dark, ", [version // 128 for version in pairs(5)])):
+        outputs = {}
+        for dtype in (torch.uint8, torch.float32, torch.float64):
+            before = [version.to(dtype) for version in versions]
+            given = [version.clone() for version in before]
+            outputs[dtype] = after_training(start, *given)
+            expect(all(map(torch.equal, given, before)), f"train changed its {dtype} input")
+            expect_pixels(f"predict after training on {dtype}", outputs[dtype], (2, 3, 32, 32))
+            expect_same(f"{what}training on uint8 against {dtype}", outputs[dtype], outputs[torch.uint8])
 
 
 @check
 def train_takes_any_memory_layout(Model):
+    """The same weights as from contiguous images, nearly: a tenth of what a training changes is allowed."""
+    start = Model()
+    untrained = start.predict(images())
     for (name, first), (_, second) in zip(layouts(images().float()), layouts(images(seed=1).float())):
-        model, before = Model(), first.detach().clone()
-        model.train(first, second, 1)
+        before = first.detach().clone()
+        output = after_training(start, first, second)
         expect(torch.equal(first.detach(), before), f"{name} input was changed by train")
-        expect_pixels(f"predict after training on {name} images", model.predict(images()), (2, 3, 32, 32))
+        expect_pixels(f"predict after training on {name} images", output, (2, 3, 32, 32))
+        wanted = after_training(start, before.contiguous(), second.detach().contiguous())
+        allowed = float((wanted - untrained).abs().max()) / 10
+        expect_same(f"training on {name} against contiguous images", output, wanted, allowed)
 
 
 @check
 def train_goes_on_after_a_prediction(Model):
-    model = Model()
-    outputs = [model.predict(images())]
-    for _ in range(2):
+    """From the weights of the training before: what that one was given makes a difference."""
+    start, outputs = Model(), []
+    for first in (pairs(20), pairs(20)[::-1], [255 - version for version in pairs(20)]):
+        model = copy.deepcopy(start)
+        model.train(*first, 1)
+        before = model.predict(images())
         model.train(*pairs(20), 1)
         outputs.append(model.predict(images()))
-    for output in outputs:
-        expect_pixels("train, predict, train, predict", output, (2, 3, 32, 32))
-    expect(not torch.equal(outputs[1], outputs[2]), "training after a prediction changed nothing")
+        expect_pixels("train, predict, train, predict", outputs[-1], (2, 3, 32, 32))
+        expect(not torch.equal(before, outputs[-1]), "training after a prediction changed nothing")
+    expect(not torch.equal(outputs[0], outputs[2]), "a second training gave the same after two different first ones")
+
+
+@check
+def predict_after_training_repeats_and_splits(Model):
+    """As before: no dropout, no statistics of the batch."""
+    model, pixels = Model(), images(7, 3, 32, 32)
+    model.train(*pairs(20), 1)
+    whole = model.predict(pixels)
+    expect_same("after training, the same prediction twice", model.predict(pixels), whole, 0)
+    alone = torch.cat([model.predict(image) for image in pixels.split(1)])
+    expect_same("after training, batches of 1 against one of 7", alone, whole)
 
 
 @check
@@ -538,10 +786,11 @@ def train_repeats_from_the_same_weights(Model):
     """Two copies of one Model, trained alike under other random states, agree."""
     first = Model()
     second = copy.deepcopy(first)
-    first.train(*pairs(20), 1)
-    with torch.random.fork_rng(devices=[]):
-        torch.rand(7)
-        second.train(*pairs(20), 1)
+    for _ in range(2):
+        first.train(*pairs(20), 1)
+        with torch.random.fork_rng(devices=[]):
+            torch.rand(7)
+            second.train(*pairs(20), 1)
     expect_same("two trainings of the same weights", first.predict(images()), second.predict(images()))
 
 
@@ -558,37 +807,27 @@ def loads_its_weights_from_any_folder(Model):
             second.load_pretrained_model()
         finally:
             os.chdir(here)
-    expect_same("weights loaded in two folders", first.predict(images()), second.predict(images()), 0)
+    wanted = first.predict(images())
+    expect_same("weights loaded in two folders", second.predict(images()), wanted, 0)
+    second.train(*pairs(20), 1)
+    second.load_pretrained_model()
+    expect_same("weights loaded once more, after a training", second.predict(images()), wanted, 0)
 
 
 @check
 def loaded_weights_denoise_and_training_does_not_spoil_them(Model):
-    noisy, clean = data.generated_validation(20)
-    model = Model()
-    model.load_pretrained_model()
+    noisy, another, clean = scenes()
+    model = loaded(Model)
 
     def psnr(pixels):
         return metrics.psnr_a(pixels / 255, clean / 255)
 
-    before = psnr(model.predict(noisy))
+    before = psnr(model.predict(noisy.clone()))
     expect(before > psnr(noisy) + 1, f"loaded weights: {before:.2f} dB from noisy images of {psnr(noisy):.2f} dB")
-    model.train(*data.generated_pairs(32), 1)
-    after = psnr(model.predict(noisy))
-    expect(after > before - 0.1, f"load, train, predict: PSNR A fell from {before:.2f} to {after:.2f} dB")
-
-
-@check
-def loaded_weights_denoise_odd_sizes_to_the_border(Model):
-    """The last rows and columns too, which such sizes have beyond what strides divide."""
-    noisy, clean = (version[:, :, :31, :29] for version in data.generated_validation(8))
-    model = Model()
-    model.load_pretrained_model()
-    output = model.predict(noisy)
-    for where, part in (("all of it", (...,)), ("rows", (..., slice(-3, None), slice(None))),
-                        ("columns", (..., slice(-3, None)))):  # fmt: skip
-        before, after = (float((pixels[part].float() - clean[part]).square().mean()) for pixels in (noisy, output))
-        where = where if where == "all of it" else f"the last 3 {where}"
-        expect(after < before, f"31 x 29, {where}: mean squared error {after:.0f} of noisy images of {before:.0f}")
+    model.train(noisy.clone(), another.clone(), 1)
+    after = psnr(model.predict(noisy.clone()))
+    # half of the gain: an optimiser's first steps may cost more than so few pairs give back
+    expect(after > (before + psnr(noisy)) / 2, f"load, train, predict: PSNR A fell from {before:.2f} to {after:.2f} dB")
 
 
 @check
@@ -619,16 +858,28 @@ def seconds_of(call):
     return min(time.perf_counter() - started[0], time.process_time() - started[1])
 
 
+@contextlib.contextmanager
+def one_thread():
+    """A second thread that waits for a busy machine counts as time of the process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @check
 def an_epoch_takes_no_longer_than_allowed(Model):
-    """50,000 pairs in 300 s on a modest processor of four cores, from the faster of two times 128 pairs. Where torch
-    has fewer threads or slower ones, the time counts less, in the measure of matrix products timed just before."""
+    """50,000 pairs in 300 s on a modest processor of four cores, from the faster of two times 128 pairs on one thread.
+    The time counts less by as much as that thread is slower, in the measure of matrix products timed just before."""
     model, few, matrix, seconds = Model(), pairs(128, 32), torch.ones(1024, 1024), []
-    model.train(*(version[:32] for version in few), 1)
-    for _ in range(2):
-        product = seconds_of(lambda: [matrix @ matrix for _ in range(10)]) / 10
-        slower = max(1.0, product * FLOPS / (2 * 1024**3))
-        seconds.append(seconds_of(lambda: model.train(*few, 1)) / slower * 50_000 / 128)
+    with one_thread():
+        model.train(*(version[:32] for version in few), 1)
+        for _ in range(2):
+            product = seconds_of(lambda: [matrix @ matrix for _ in range(10)]) / 10
+            slower = max(1.0, product * FLOPS / (2 * 1024**3))
+            seconds.append(seconds_of(lambda: model.train(*few, 1)) / slower * 50_000 / 128)
     expect(min(seconds) < EPOCH_SECONDS, f"an epoch of 50,000 pairs would take {min(seconds):.0f} s on a processor of "
                                          f"four cores, allowed {EPOCH_SECONDS} s")  # fmt: skip
 
