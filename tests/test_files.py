@@ -381,7 +381,7 @@ def test_a_signal_during_a_save_is_that_signal_and_leaves_nothing(run_python, pa
 
 @pytest.mark.parametrize("write", [
     lambda path: checkpoint.save(path, {"a": torch.ones(2**20)}),
-    lambda path: checkpoint.save_denoiser(path, "a", {}, denoiser.Denoiser(channels=(200, 200)), {}),
+    lambda path: checkpoint.save_denoiser(path, "a", {}, denoiser.Denoiser(channels=(200, 200)), {}, alone=True),
 ], ids=["save", "save_denoiser"])  # fmt: skip
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_full_disk_keeps_what_was_there(small_disk, write, exists):

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -203,6 +204,57 @@ def test_pairs_are_known_again_whatever_the_threads_and_layout(dtype):
     assert fingerprint(pairs) != found[0]
 
 
+@pytest.mark.parametrize("change", [
+    lambda pair: [torch.cat((version[:25], version[25:].roll(1, 0))) for version in pair],
+    lambda pair: [version.flip(3) for version in pair], lambda pair: [version.flip(0) for version in pair],
+    lambda pair: [version.transpose(2, 3) for version in pair],
+    lambda pair: [version.roll(1, 1) for version in pair],
+], ids=["exchanged", "mirrored", "reversed", "turned", "colours"])  # fmt: skip
+def test_the_same_pixels_elsewhere_are_other_pairs(pixels, path, change):
+    """Their sum is the same. Nothing is changed by the refusal."""
+    pairs = pixels(50, 3, 8, 8), pixels(50, 3, 8, 8, seed=1)
+    with pytest.raises(Stop):
+        list(fit(tiny(), pairs, 1, RECIPE, on_step=stop_at(2), checkpoint=path))
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match=r"belongs to another training \(pairs: "):
+        list(fit(tiny(), change(pairs), 1, RECIPE, checkpoint=path))
+    assert path.read_bytes() == before and len(list(fit(tiny(), pairs, 1, RECIPE, checkpoint=path))) == 1
+
+
+def test_one_changed_pixel_of_any_image_is_noticed(pixels):
+    """Also in what is read part by part."""
+    pair = pixels(200, 3, 8, 8), pixels(200, 3, 8, 8, seed=1)
+    found = {str(fingerprint(pair))}
+    for image in range(0, 200, 7):
+        other = [version.clone() for version in pair]
+        other[image % 2][image, image % 3, 7, 0] ^= 1
+        found.add(str(fingerprint(other)))
+    assert len(found) == 1 + len(range(0, 200, 7))
+    assert run.digest([pair[0]], at_once=500) == run.digest([pair[0]])
+
+
+def test_another_start_is_refused(pairs, path):
+    with pytest.raises(Stop):
+        list(fit(tiny(), pairs, 1, RECIPE, on_step=stop_at(1), checkpoint=path, start="shipped"))
+    with pytest.raises(CheckpointError, match=r"another training \(start: shipped there, None here\)"):
+        list(fit(tiny(), pairs, 1, RECIPE, checkpoint=path))
+
+
+def test_another_number_of_threads_is_said(pairs, path):
+    """It rounds differently; that is no reason to lose the training."""
+    with pytest.raises(Stop):
+        list(fit(tiny(), pairs, 1, RECIPE, on_step=stop_at(1), checkpoint=path))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        with pytest.warns(
+            UserWarning, match=f"begun with threads: {threads}, .*; goes on with threads: {threads + 1}, "
+        ):
+            assert len(list(fit(tiny(), pairs, 1, RECIPE, checkpoint=path))) == 1
+    finally:
+        torch.set_num_threads(threads)
+
+
 def spoiled(path, change):
     content = checkpoint.load(path)
     change(content["training"])
@@ -364,11 +416,11 @@ def trained(model, pairs, path=None):
     return weights(model.network)
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_ends_the_step_and_leaves_a_checkpoint(small, path, name):
     command = [sys.executable, "-c", SIGNALLED, str(ROOT), str(path), name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    ends = (-signal.SIGINT, 1) if name == "SIGINT" else (-signal.SIGTERM,)
+    ends = (-signal.SIGINT, 1) if name == "SIGINT" else (-getattr(signal, name),)
     assert done.returncode in ends and done.stdout == ""  # as without us
     assert ("KeyboardInterrupt" in done.stderr) == (name == "SIGINT")
     assert checkpoint.load(path)["training"]["done"] == 6
@@ -623,6 +675,40 @@ except OSError as error:
     pytest.importorskip("resource")
     assert "could not be written" in run_python(script, path.parent, path)
     assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("room", [2_000, 40_000])
+def test_a_disk_that_fills_up_in_the_middle_costs_nothing(pairs, small_disk, every_step, room):
+    """A file system of a megabyte with hardly any room left in the second epoch: a warning, and the same bits."""
+    path, ballast = small_disk / "training.pth", small_disk / "ballast"
+
+    def on_step(done, total):
+        if done == 4:
+            ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - room))
+        if done == 6:
+            ballast.unlink()
+
+    with pytest.warns(UserWarning, match=r"could not be written \(No space left on device\); training goes on"):
+        found, _ = uninterrupted(pairs, checkpoint=path, on_step=on_step)
+    assert same(found, uninterrupted(pairs)[0]) and checkpoint.load(path)["training"]["done"] == 9
+    assert os.listdir(small_disk) == ["training.pth"]
+
+
+def test_a_limit_in_the_middle_costs_nothing(pairs, path, every_step):
+    """The same where nothing can be mounted: the system refuses to write more than so many bytes into a file."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def on_step(done, total):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096 if 4 <= done < 6 else before[0], before[1]))
+
+    try:
+        with pytest.warns(UserWarning, match=r"could not be written \(File too large\); training goes on"):
+            found, _ = uninterrupted(pairs, checkpoint=path, on_step=on_step)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert same(found, uninterrupted(pairs)[0]) and checkpoint.load(path)["training"]["done"] == 9
+    assert os.listdir(path.parent) == ["training.pth"]
 
 
 def test_a_folder_that_is_not_there(pairs, tmp_path):

@@ -16,7 +16,7 @@ AGAIN = 10.0  # seconds for which further signals are ignored: cleaning up takes
 def complain(command, problem):
     """One line on stderr, whatever the names of files hold. problem: an exception, or words."""
     said = words(problem) if isinstance(problem, BaseException) else problem
-    print(f"noise2noise {command}".strip() + f": {one_line(said)}", file=sys.stderr, flush=True)
+    print(f"{' '.join(('noise2noise', *command.split()))}: {one_line(said)}", file=sys.stderr, flush=True)
 
 
 def words(error):

@@ -93,7 +93,7 @@ def run(args):
 def run_in(group, args):
     """As one process of the group; that of rank 0 alone prints and writes."""
     check_options(args, group)
-    check(args)
+    check(args, unknown=finished(args))
     if args.curve:
         figures.kind(args.curve)  # say what is wrong or missing before the work
     source, described = load_source(args)
@@ -137,10 +137,12 @@ def check_options(args, group):
     args.count, args.patch = args.count or 5000, args.patch or 64
 
 
-def check(args):
-    """Raise what `check_outputs` does; this training may replace what it made before, with --resume."""
+def check(args, unknown=False):
+    """Raise what `check_outputs` does; with --resume this training may replace what it made before. With `unknown`,
+    where it is too early to tell, nothing that is there is refused."""
     inputs = [*(args.pairs or []), *(args.validate or []), args.burst, args.data, args.weights]
-    own = written(args) if finished(args) else [path for path in written(args) if name_of(path, args) in files_of(args)]
+    files = files_of(args)
+    own = [path for path in written(args) if unknown or name_of(path, args) in files]
     state = [state_file(args)] if args.resume else []
     check_outputs([*written(args), *state], inputs, args.force, own + state)
 

@@ -202,7 +202,7 @@ def test_a_full_or_read_only_disk_is_said_and_leaves_nothing(tmp_path, here, pic
 
 
 def test_interrupted(tmp_path, environment, picture, save):
-    """SIGINT in the middle of a folder: status 1, one line, and every file that is there is whole."""
+    """SIGINT in the middle of a folder: status 130, one line, and every file that is there is whole."""
     for number in range(60):
         save(tmp_path / "in" / f"{number:02}.png", picture(200, 200))
     command = [sys.executable, "-m", "others", "denoise", "in", "-o", "out", "--denoiser", "rednet"]
@@ -212,7 +212,7 @@ def test_interrupted(tmp_path, environment, picture, save):
     assert "00.png" in running.stdout.readline()
     running.send_signal(signal.SIGINT)
     _, stderr = running.communicate(timeout=60)
-    assert running.returncode == 1 and stderr.splitlines()[-1].startswith("noise2noise denoise: interrupted")
+    assert running.returncode == 130 and stderr.splitlines()[-1].startswith("noise2noise denoise: interrupted")
     assert "Traceback" not in stderr
     made = sorted((tmp_path / "out").iterdir())
     assert 0 < len(made) < 60 and all(page(path).shape == (200, 200, 3) for path in made)

@@ -1,6 +1,7 @@
 """Every command, run as a user runs it, on every kind of bad file, on disks that take nothing, and interrupted: one
 line that names the file, status 1, no traceback, and nothing half written."""
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -138,9 +139,12 @@ def test_a_disk_that_is_full_after_500_bytes(tmp_path, command, picture, save, n
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("name", ["denoise", "train", "evaluate", "simulate", "export"])
-def test_interrupted(tmp_path, command, picture, save, name):
-    """SIGINT while it works: status 130, a line, whole files alone (train keeps what was learnt)."""
+@pytest.mark.parametrize("name, number", [
+    ("denoise", signal.SIGINT), ("denoise", signal.SIGTERM), ("denoise", signal.SIGHUP), ("train", signal.SIGINT),
+    ("train", signal.SIGTERM), ("evaluate", signal.SIGTERM), ("simulate", signal.SIGHUP), ("export", signal.SIGTERM),
+])  # fmt: skip
+def test_interrupted(tmp_path, command, picture, save, name, number):
+    """A signal while it works: status 130, 143, 129, a line, whole files alone (train keeps what was learnt)."""
     size = 1800 if name in ("denoise", "evaluate") else 48
     for folder, seed in (("a", 0), ("b", 1)):
         save(tmp_path / folder / "x.png", picture(size, size, seed=seed))
@@ -159,8 +163,52 @@ def test_interrupted(tmp_path, command, picture, save, name):
         letter = output.read(1)
         assert letter, seen
         seen += letter
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     assert "Traceback" not in stderr and "nterrupted" in stdout + stderr
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert sorted(os.listdir(tmp_path / "out")) == (["x.pth"] if name == "train" else [])
+
+
+def test_interrupted_before_it_began(command):
+    """While torch is imported: as afterwards, no traceback."""
+    process = command("info", more=["--layers"])
+    while process.poll() is None and "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
+        pass
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (130, "")
+    assert stderr == "noise2noise: interrupted; every file that was written is whole\n"
+
+
+def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path, command, picture, save):
+    """And nothing else."""
+    save(tmp_path / "b" / "x.png", picture(1800, 1800, seed=1))
+    foreign = [tmp_path / "out" / name for name in (".x.png.swp", ".y.png.abcd1234.n2n-tmp", "x.png.lock")]
+    for file in foreign:
+        file.write_text("of another")
+    process = command("denoise", more=["--denoiser", "rednet"])
+    while not (left := list((tmp_path / "out").glob(".x.png.*.n2n-tmp"))):
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    assert left[0].exists()
+    save(tmp_path / "b" / "x.png", picture(48, 48, seed=1))
+    done = command("denoise")
+    assert done.wait(60) == 0
+    done.communicate()
+    assert sorted((tmp_path / "out").iterdir()) == sorted([tmp_path / "out" / "x.png", *foreign])
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_a_disk_that_really_is_full(small_disk, command, files, name):
+    """Not a byte is left of its megabyte; what was there stays, and nothing is added."""
+    out = small_disk.parent / "out"
+    out.rmdir()
+    out.symlink_to(small_disk)
+    with contextlib.suppress(OSError), (small_disk / "ballast").open("wb", 0) as ballast:
+        while True:
+            ballast.write(bytes(4096))
+    said = failed(command(name), ["out", "disk"])
+    assert "No space left on device" in said
+    assert [path.name for path in small_disk.rglob("*") if path.is_file()] == ["ballast"]

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 from Miniproject_2.model import Model
 from others import checkpoint, data, denoiser, pairs, run, training
 from others.cli import train
+from others.files import locked
 
 pytest.importorskip("PIL")
 pytest.importorskip("tifffile")
@@ -248,6 +250,144 @@ def test_a_file_that_is_no_log_is_not_replaced_by_resuming(folders, here, weight
     assert (folders / "mine.csv").read_text() == "name,age\nx,1\n"
 
 
+@pytest.mark.parametrize("option, name", [("--curve", "holiday.png"), ("--csv", "accounts.csv"), ("-o", "own.pth")])
+def test_resuming_replaces_only_what_this_training_made(folders, here, weights, monkeypatch, option, name):
+    """A file that was not asked for when it began is another's; with --force it may go."""
+    pytest.importorskip("matplotlib")
+    options = ["--pairs", "a", "b", "--weights", weights, "--resume", "--csv", "log.csv", "-o", "own.pth", *FEW]
+    if option == "-o":
+        (folders / "own.pth.state").write_bytes(weights.read_bytes())  # no state of a training
+    else:
+        with interrupted_in(2, monkeypatch):
+            assert here("train", *options)[0] == 130
+    (folders / name).write_bytes(b"not yours")
+    status, _, stderr = here("train", *options, option, name)
+    assert status == 1 and f"{name} exists; choose another name, or --force to replace it" in stderr
+    assert (folders / name).read_bytes() == b"not yours"
+    if option != "-o":
+        assert here("train", *options, option, name, "--force")[0] == 0
+        assert (folders / name).read_bytes() != b"not yours"
+
+
+def test_a_training_that_ends_meanwhile_keeps_its_weights(folders, here, weights, monkeypatch):
+    """The other one began when there were none; it is refused when it has the lock."""
+    load = train.load_source
+
+    def slow(args):
+        (folders / "own.pth").write_bytes(b"of a shorter training")
+        return load(args)
+
+    monkeypatch.setattr(train, "load_source", slow)
+    for resume in ([], ["--resume"]):
+        (folders / "own.pth").unlink(missing_ok=True)
+        status, _, stderr = here("train", "--pairs", "a", "b", "--weights", weights, "-o", "own.pth", *FEW, *resume)
+        assert status == 1 and "own.pth exists; choose another name" in stderr
+        assert (folders / "own.pth").read_bytes() == b"of a shorter training"
+        assert not (folders / "own.pth.state").exists()
+
+
+def test_trainings_with_one_log_exclude_each_other(folders, here, weights):
+    with locked(folders / "log.csv"):
+        status, _, stderr = here(
+            "train", "--pairs", "a", "b", "--weights", weights, "-o", "x.pth", "--csv", "log.csv", *FEW
+        )
+    assert status == 1 and "log.csv: another training is writing this file" in stderr
+
+
+def test_a_finished_training_resumed_is_done(folders, here, weights):
+    """The same command as often as one likes; another is refused, and an output that is missing is not made up."""
+    options = ["--pairs", "a", "b", "--weights", weights, "--resume", "-o", "own.pth", *FEW]
+    assert here("train", *options, "--csv", "log.csv")[0] == 0
+    before = {name: (folders / name).read_bytes() for name in ("own.pth", "log.csv")}
+    for _ in range(2):
+        status, stdout, stderr = here("train", *options, "--csv", "log.csv")
+        assert (status, stderr) == (0, "") and "own.pth: this training is done" in stdout and "epoch 1/" not in stdout
+    for other in (["--csv", "other.csv"], ["--seed", 1], ["--epochs", 3], ["--lr", 1e-3], ["--pairs", "b", "a"]):
+        status, _, stderr = here("train", *options, *other)
+        assert status == 1 and "own.pth exists; choose another name" in stderr
+    assert here("train", *[option for option in options if option != "--resume"])[0] == 1
+    assert before == {name: (folders / name).read_bytes() for name in before}
+    assert not (folders / "own.pth.state").exists() and not (folders / "other.csv").exists()
+    assert here("train", *options, "--seed", 1, "--force")[0] == 0
+    assert (folders / "own.pth").read_bytes() != before["own.pth"]
+
+
+def test_an_interrupted_training_is_not_done(folders, here, weights, monkeypatch):
+    """Though its state is lost."""
+    options = ["--pairs", "a", "b", "--weights", weights, "--resume", "-o", "own.pth", *FEW]
+    with interrupted_in(2, monkeypatch):
+        assert here("train", *options)[0] == 130
+    (folders / "own.pth.state").unlink()
+    status, _, stderr = here("train", *options)
+    assert status == 1 and "own.pth exists" in stderr
+
+
+def test_resuming_from_other_weights_is_refused(folders, here, weights, monkeypatch, small):
+    """Those of another file, of other random numbers, or the shipped ones."""
+    other = Model("prescribed", device="cpu")
+    checkpoint.save_denoiser(folders / "other.pth", "prescribed", other.network.arguments, other.network, {})
+    options = ["--pairs", "a", "b", "--resume", "-o", "own.pth", *FEW]
+    with interrupted_in(2, monkeypatch):
+        assert here("train", *options, "--weights", weights)[0] == 130
+    for start in ([], ["--weights", "other.pth"]):
+        status, _, stderr = here("train", *options, *start)
+        assert status == 1 and "own.pth.state: belongs to another training (" in stderr and "start: " in stderr
+    assert here("train", *options, "--weights", weights)[0] == 0
+
+
+def test_a_disk_full_during_the_epochs_is_a_warning(folders, here, weights, monkeypatch):
+    """A real limit on what the process may write, over the second of three epochs; the third writes all."""
+    resource = pytest.importorskip("resource")
+    step, steps, before = training.train_step, [], resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def train_step(*arguments):
+        steps.append(1)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100 if len(steps) == 2 else before[0], before[1]))
+        return step(*arguments)
+
+    monkeypatch.setattr(training, "train_step", train_step)
+    options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 3, "--count", 4, "--patch", 16, "--resume"]
+    try:
+        status, stdout, stderr = here("train", *options, "-o", "own.pth", "--csv", "log.csv")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert status == 0 and "epoch 3/3" in stdout, stderr
+    lines = stderr.splitlines()
+    assert any(
+        "own.pth.state: the checkpoint could not be written (File too large); training goes on" in x for x in lines
+    )
+    assert any("own.pth: File too large; training goes on and tries again, make room" in x for x in lines)
+    assert all("noise2noise train: " in line for line in lines if "File too large" in line)
+    assert len((folders / "log.csv").read_text().splitlines()) == 4
+    monkeypatch.setattr(training, "train_step", step)
+    assert here("train", *options, "-o", "whole.pth")[0] == 0
+    states = [checkpoint.load_denoiser(folders / name, "prescribed")["state"] for name in ("own.pth", "whole.pth")]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_disk_full_in_the_end_keeps_what_was_learnt(folders, here, weights, small_disk, monkeypatch):
+    """No room for the last state, but for the weights: status 1, and the weights are there."""
+    step, steps = training.train_step, []
+
+    def train_step(*arguments):
+        steps.append(1)
+        if len(steps) == 2:
+            free = shutil.disk_usage(small_disk).free
+            (small_disk / "ballast").write_bytes(bytes(free - weights.stat().st_size - 12_000))
+        return step(*arguments)
+
+    monkeypatch.setattr(training, "train_step", train_step)
+    options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 2, "--count", 4, "--patch", 16, "--resume"]
+    status, stdout, stderr = here("train", *options, "-o", "disk/own.pth")
+    assert status == 1 and "the checkpoint could not be written (No space left on device)" in stderr
+    assert "Stopped: disk/own.pth holds what was learnt so far." in stdout
+    kept = checkpoint.load_denoiser(small_disk / "own.pth", "prescribed")["state"]
+    (small_disk / "ballast").unlink()
+    assert here("train", *options, "-o", "disk/own.pth")[0] == 0
+    again = checkpoint.load_denoiser(small_disk / "own.pth", "prescribed")["state"]
+    assert all(torch.equal(kept[key], again[key]) for key in kept)
+
+
 def test_resumed_training_ends_as_if_never_interrupted(folders, interrupted, noise2noise, weights):
     options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 30, "--count", 32, "--patch", 32]
     options += ["--csv", "log.csv", "--resume"]
@@ -323,6 +463,38 @@ def test_two_processes_write_one_file(folders, environment, weights, noise2noise
     states = [checkpoint.load_denoiser(folders / name, "prescribed")["state"] for name in ("one.pth", "two.pth")]
     for key, value in states[0].items():
         assert torch.allclose(states[1][key], value, atol=1e-5)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes in /proc")
+def test_interrupted_under_torchrun(folders, environment, weights):
+    """Each process ends with 143, rank 0 keeps what was learnt, and torchrun, whose status is its own, fails."""
+    options = ["--pairs", "a", "b", "--weights", str(weights), "--count", "8", "--patch", "32", "--epochs", "100000"]
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "others",
+    ]
+    with open(folders / "said", "w+") as said:
+        running = subprocess.Popen([*command, "train", "-o", "own.pth", *options], cwd=folders, env=environment,
+                                   stdout=subprocess.PIPE, stderr=said, text=True)  # fmt: skip
+        for line in running.stdout:
+            if line.startswith("epoch 2/"):
+                break
+        with open(f"/proc/{running.pid}/task/{running.pid}/children") as children:
+            for child in children.read().split():
+                os.kill(int(child), signal.SIGTERM)
+        stdout, _ = running.communicate(timeout=120)
+        said.seek(0)
+        stderr = said.read()
+    assert running.returncode != 0 and "exitcode  : 143" in stderr, stderr
+    assert stdout.count("Interrupted: own.pth holds what was learnt so far.") == 1 and "use it with" not in stdout
+    assert checkpoint.load_denoiser(folders / "own.pth", "prescribed")["info"]["processes"] == 2
+    assert not list(folders.glob(".*"))
 
 
 @pytest.mark.parametrize(
