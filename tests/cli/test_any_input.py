@@ -155,7 +155,8 @@ OUTPUTS = st.one_of(st.sampled_from(["out.png", "out", "deep/er/out.tif", "out.p
                                      "out.xyz", "a/0.png", "small.pth", "data/train_data.pkl"]), PATHS)  # fmt: skip
 SMALL = st.sampled_from(["1", "2", "3"])
 NUMBERS = st.one_of(SMALL, SMALL, st.sampled_from(
-    ["0", "-1", "1.5", "nan", "inf", "-inf", "1e400", "x", "", "٣", "1_0", "0x1", "9" * 30, str(2**63 - 1), "1e308", "1e-320"],
+    ["0", "-1", "1.5", "nan", "inf", "-inf", "1e400", "x", "", "٣", "1_0", "0x1", "9" * 30, str(2**63 - 1), "1e308",
+     "1e-320"],
 ))  # fmt: skip
 RANGES = st.tuples(NUMBERS, NUMBERS)
 FIGURES = st.sampled_from(["out.xyz", "out.xyz/", "", "a", "a\0b", "out.pdf"])
@@ -179,7 +180,8 @@ COMMANDS = {
     "export": (st.nothing(), {"--onnx": OUTPUTS, **FORCE, **MODEL}),
     "train": (st.nothing(), {"--pairs": st.tuples(PATHS, PATHS), "--burst": PATHS, "--data": PATHS, "-o": OUTPUTS,
                              "--validate": st.tuples(PATHS, PATHS), "--epochs": COUNTS, "--count": COUNTS,
-                             "--patch": NUMBERS, "--lr": NUMBERS, "--seed": NUMBERS, "--csv": OUTPUTS, "--curve": FIGURES, "--range": RANGES,
+                             "--patch": NUMBERS, "--lr": NUMBERS, "--seed": NUMBERS, "--csv": OUTPUTS,
+                             "--curve": FIGURES, "--range": RANGES,
                              "--from-shipped": FLAG, "--resume": FLAG, "--unchecked": FLAG, **FORCE, **MODEL}),
     "": (PATHS, {}), "nonsense": (PATHS, FORCE),
 }  # fmt: skip
