@@ -196,6 +196,8 @@ def pages(path, ranges=None):
             if lacking(colours):
                 said = "expected a value in every pixel, got NaN, infinity or no data; replace them first"
                 raise PictureError(f"{path}: {said}")
+        if picture.about.get("tiff", [{}])[0].get("photometric") == "miniswhite":
+            colours = 255 - colours
         yield as_batch(upright(colours, picture.about))
 
 
@@ -714,7 +716,7 @@ def outside_tiff(about):
 def page_about(page, planes=0):
     """The arguments with which tifffile's writer says the same about a page; `planes` if it is made of so many."""
     tags = {tag.name: tag.value for tag in page.tags.values()}
-    about = {"photometric": "miniswhite"} if page.photometric == 0 else {}
+    about = {"photometric": "miniswhite"} if page.photometric == 0 and plain(page) else {}  # Pillow makes 0 black
     if planes:
         about |= {"planes": planes, "photometric": page.photometric, "extrasamples": tuple(page.extrasamples)}
     if plain(page) and page.samplesperpixel > 1 and page.planarconfig == 2:

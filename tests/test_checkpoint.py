@@ -3,11 +3,13 @@
 import os
 import pickle
 import re
+import zipfile
 from math import prod
 
 import pytest
 import torch
 
+from Miniproject_2.model import Model
 from others import checkpoint, denoiser, denoiser_bonus
 from others.checkpoint import CheckpointError
 
@@ -270,3 +272,62 @@ def test_size_is_that_of_the_weights(path, networks):
     """Nothing else hides in the file: 4 bytes a parameter and a little for names."""
     numbers = sum(prod(p.shape) for network in networks.values() for p in network.parameters())
     assert path.stat().st_size < 4 * numbers + 1000 * sum(len(n.parameters()) for n in networks.values())
+
+
+def foreign_files():
+    """{what it is: (a function that writes it to a path, what the message says)}"""
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
+    state, old = network.state_dict(), {"_use_new_zipfile_serialization": False}
+
+    def safetensors(path):
+        head = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+        path.write_bytes(len(head).to_bytes(8, "little") + head + bytes(4))
+
+    def numpy_zip(path):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", b"\x93NUMPY")
+
+    def torchscript(path):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in ("x/data.pkl", "x/constants.pkl", "x/code/__torch__.py"):
+                archive.writestr(name, b"")
+
+    return {
+        "state dict": (lambda path: torch.save(state, path), "a state dict, or .*load_state_dict"),
+        "state dict, old": (lambda path: torch.save(state, path, **old), "a state dict, or .*load_state_dict"),
+        "dict": (lambda path: torch.save(dict(state), path), "a plain state dict; load it into"),
+        "parameters": (lambda path: torch.save(dict(network.named_parameters()), path), "a state dict, or "),
+        "within": (lambda path: torch.save({"epoch": 1, "model": dict(state)}, path), "whose 'model' is a plain"),
+        "lightning": (lambda path: torch.save({"epoch": 1, "state_dict": state}, path), "or a checkpoint of another"),
+        "module": (lambda path: torch.save(network, path), "a whole module, which would run code"),
+        "module, old": (lambda path: torch.save(network, path, **old), "a whole module, which would run code"),
+        "TorchScript": (torchscript, "a module of TorchScript"),
+        "safetensors": (safetensors, "safetensors.torch.load_file gives a state dict"),
+        "NumPy": (lambda path: path.write_bytes(b"\x93NUMPY\1\0"), "an array of NumPy"),
+        "NumPy's zip": (numpy_zip, "arrays of NumPy"),
+        "Keras": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)), "HDF5"),
+        "course's data": (lambda path: torch.save((torch.zeros(2, 3, 4, 4),) * 2, path), "a pair of images, .*--data"),
+    }  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("write, said", foreign_files().values(), ids=foreign_files())
+def test_other_files_are_said_to_be_what_they_are(tmp_path, write, said):
+    path = tmp_path / "weights.pth"
+    write(path)
+    with pytest.raises(CheckpointError, match=f"weights.pth: expected weights as `train` writes them, got .*{said}"):
+        checkpoint.load(path)
+
+
+def test_what_is_said_of_a_state_dict_works(tmp_path, small):
+    source = Model("prescribed", device="cpu")
+    torch.save(source.network.state_dict(), tmp_path / "plain.pth")
+    with pytest.raises(CheckpointError, match=r"load_state_dict, and write that with others\.checkpoint\.save"):
+        source.load_pretrained_model(tmp_path / "plain.pth")
+    other = Model("prescribed", device="cpu")
+    other.network.load_state_dict(torch.load(tmp_path / "plain.pth", weights_only=True))
+    checkpoint.save_denoiser(tmp_path / "own.pth", "prescribed", other.network.arguments, other.network, {})
+    third = Model("prescribed", device="cpu")
+    third.load_pretrained_model(tmp_path / "own.pth")
+    for key, value in third.network.state_dict().items():
+        assert torch.equal(value, source.network.state_dict()[key])

@@ -458,3 +458,220 @@ def test_a_missing_library_is_one_sentence(tmp_path, monkeypatch, library, suffi
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ImportError, match=r'pip install "\.\[images\]" in the folder of the project'):
         list(pictures.read(path).pages)
+
+
+# ------------------------------------------------------------------------------------------- as finely as it was read
+
+
+def coloured(path, **options):
+    """A picture whose colours vary from pixel to pixel, with smooth brightness, as Pillow writes it."""
+    colours = torch.rand(48, 64, 3, generator=torch.Generator().manual_seed(0)) * 120 + 60
+    image = Image.frombytes("RGB", (64, 48), pictures.to_bytes(colours.to(torch.uint8)))
+    mode = options.pop("mode", "RGB")
+    image.convert(mode).save(path, **options)
+    return path
+
+
+def sampling(image):
+    return pytest.importorskip("PIL.JpegImagePlugin").get_sampling(image)
+
+
+@pytest.mark.parametrize("quality", [30, 75, 98])
+@pytest.mark.parametrize("subsampling", [0, 1, 2], ids=["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_keeps_subsampling_and_tables(tmp_path, quality, subsampling, progressive):
+    path = coloured(tmp_path / "x.jpg", quality=quality, subsampling=subsampling, progressive=progressive)
+    picture = pictures.read(path)
+    (page,) = picture.pages
+    with Image.open(path) as old, Image.open(written(tmp_path / "y.jpg", page, **picture.about)) as new:
+        assert new.quantization == old.quantization and sampling(new) == sampling(old) == subsampling
+        assert bool(new.info.get("progressive")) == progressive
+
+
+def test_colours_of_a_444_jpeg_survive(tmp_path):
+    """Written 4:2:0 they would be 20 dB off: each varies by itself from pixel to pixel."""
+    picture = pictures.read(coloured(tmp_path / "x.jpg", quality=95, subsampling=0))
+    (page,) = picture.pages
+    (again,) = pictures.read(written(tmp_path / "y.jpg", page, **picture.about)).pages
+    assert (again.float() - page.float()).pow(2).mean() < 5
+    (converted,) = pictures.read(written(tmp_path / "z.jpg", page)).pages  # as from a PNG
+    assert (converted.float() - page.float()).pow(2).mean() < 20
+
+
+def test_grey_rgb_and_cmyk_jpegs_keep_their_tables(tmp_path):
+    kinds = {"grey": {"mode": "L"}, "inks": {"mode": "CMYK"}, "rgb": {"keep_rgb": True, "subsampling": 0}}
+    for name, options in kinds.items():
+        path = coloured(tmp_path / f"{name}.jpg", quality=40, **options)
+        picture = pictures.read(path)
+        (page,) = picture.pages
+        with Image.open(path) as old, Image.open(written(tmp_path / f"{name}-new.jpg", page, **picture.about)) as new:
+            assert new.quantization[0] == old.quantization[0], name
+            assert new.mode == ("L" if name == "grey" else "RGB")
+            assert sampling(new) == (-1 if name == "grey" else 0)
+            assert (new.info.get("adobe_transform") == 0) == (name == "rgb")
+
+
+def test_quality_instead_of_the_files_own(tmp_path):
+    picture = pictures.read(coloured(tmp_path / "x.jpg", quality=30, subsampling=1))
+    (page,) = picture.pages
+    about = pictures.at_quality(picture, 98).about
+    with Image.open(written(tmp_path / "y.jpg", page, **about)) as new:
+        coloured(tmp_path / "z.jpg", quality=98)
+        with Image.open(tmp_path / "z.jpg") as wanted:
+            assert new.quantization == wanted.quantization and sampling(new) == 1
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_lossless_webp_is_lossless_again(tmp_path, channels, frames):
+    pages = [page_of(channels, torch.uint8), page_of(channels, torch.uint8).flip(0)][:frames]
+    images = [pictures.as_image(page, "WEBP", "") for page in pages]
+    images[0].save(
+        tmp_path / "x.webp",
+        lossless=True,
+        exact=True,
+        save_all=frames > 1,
+        append_images=images[1:],
+        minimize_size=False,
+    )
+    picture = pictures.read(tmp_path / "x.webp")
+    found = list(pictures.read(written(tmp_path / "y.webp", *picture.pages, **picture.about)).pages)
+    assert len(found) == frames
+    if frames == 1:  # the library may put frames together
+        assert same(found[0], pages[0])
+    images[0].save(tmp_path / "lossy.webp", quality=60)
+    assert pictures.lossless(tmp_path / "x.webp") and not pictures.lossless(tmp_path / "lossy.webp")
+
+
+def test_metadata_that_do_not_fit_are_one_error(tmp_path):
+    with pytest.raises(pictures.PictureError, match=r"x\.jpg: what the picture says about itself cannot be written"):
+        written(tmp_path / "x.jpg", page_of(3, torch.uint8), exif=b"Exif\0\0" + bytes(70_000))
+    assert list(tmp_path.iterdir()) == []
+
+
+# -------------------------------------------------------------------------------------------- raw files and pyramids
+
+
+def test_raw_files_are_refused_by_content_and_by_name(tmp_path):
+    """A DNG as cameras write it, a preview in front of the sensor's data; others by how they begin; any by its name."""
+    small, mosaic = page_of(3, torch.uint8).numpy()[::2, ::2], page_of(1, torch.uint16).numpy()[..., 0]
+    for name in ("photo.dng", "renamed.tif"):
+        with tifffile.TiffWriter(tmp_path / name) as tiff:
+            tiff.write(small, photometric="rgb", subfiletype=1, subifds=1)
+            tiff.write(mosaic, photometric="cfa")
+    tifffile.imwrite(tmp_path / "linear.tif", small, photometric="rgb", extratags=[(50706, 1, 4, b"\1\4\0\0", True)])
+    tifffile.imwrite(tmp_path / "plain.nef", small, photometric="rgb")
+    starts = {"a.raf": b"FUJIFILMCCD-RAW 0201", "b.cr3": b"\0\0\0\x18ftypcrx \0\0\0\1", "c.orf": b"IIRO\x08\0\0\0",
+              "d.rw2": b"IIU\0\x18\0\0\0", "e.jpg": b"II*\0\x10\0\0\0CR\2\0", "f.x3f": b"FOVb\0\0\3\0",
+              "g.arw": b"of an unknown kind"}  # fmt: skip
+    for name, start in starts.items():
+        (tmp_path / name).write_bytes(start + bytes(100))
+    for path in tmp_path.iterdir():
+        with pytest.raises(pictures.PictureError, match=f"{path.name}: a camera's raw file; develop it .* RawTherapee"):
+            pictures.read(path)
+
+
+def test_other_kinds_say_what_they_are(tmp_path):
+    (tmp_path / "phone.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    (tmp_path / "x.heic").write_bytes(b"unknown" * 9)
+    for name in ("phone.jpg", "x.heic"):
+        with pytest.raises(pictures.PictureError, match=f"{name}: HEIC, which is not read here; convert it first"):
+            pictures.read(tmp_path / name)
+
+
+def test_a_preview_of_a_larger_picture_is_refused(tmp_path):
+    page = page_of(3, torch.uint8).numpy()
+    with tifffile.TiffWriter(tmp_path / "x.tif") as tiff:
+        tiff.write(page[::2, ::2], photometric="rgb", subifds=1)
+        tiff.write(page, photometric="rgb")
+    with pytest.raises(pictures.PictureError, match="got previews of larger ones in SubIFDs"):
+        pictures.read(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize("kind", ["SubIFDs", "pages", "a preview first"])
+def test_smaller_versions_are_no_pages_and_said(tmp_path, kind):
+    """Pyramids of OME-TIFF and of cloud-optimised GeoTIFF, whose masks too are no pictures, and a scanner's preview."""
+    page = page_of(3, torch.uint8)
+    levels = [(page.numpy()[::step, ::step], {"photometric": "rgb", "subfiletype": 1}) for step in (2, 4)]
+    mask = (page.numpy()[..., 0] > 9, {"subfiletype": 4})
+    whole = (page.numpy(), {"photometric": "rgb", "subifds": 2 if kind == "SubIFDs" else 0})
+    order = {"SubIFDs": [whole, *levels], "pages": [whole, *levels, mask], "a preview first": [levels[0], whole]}[kind]
+    with tifffile.TiffWriter(tmp_path / "x.tif") as tiff:
+        for content, options in order:
+            tiff.write(content, metadata=None, **options)
+    picture = pictures.read(tmp_path / "x.tif")
+    (got,) = picture.pages
+    assert same(got, page) and "smaller versions of its pages" in picture.note
+    assert ("masks" in picture.note) == (kind == "pages")
+    assert not pictures.read(written(tmp_path / "y.tif", got, **picture.about)).note
+    assert [pixels.shape[2:] for pixels in pictures.pages(tmp_path / "x.tif")] == [page.shape[:2]]
+
+
+# ------------------------------------------------------------------------------------------------- names, orientation
+
+
+def test_the_suffix_decides_the_format():
+    for name in ("x.jpe", "x.JFIF", "x.jpeg"):
+        assert pictures.format_of(name, "PNG") == "JPEG"
+    assert pictures.format_of("x", "PNG") == pictures.format_of("x.scan", "PNG") == "PNG"
+    for name in ("x.gif", "x.heic", "x.dng", "x.jp2"):
+        with pytest.raises(pictures.PictureError, match=f"{name}: expected a name in .png, "):
+            pictures.format_of(name, "PNG")
+
+
+def test_what_a_folder_leaves_out_has_a_reason(tmp_path):
+    written(tmp_path / "a.png", page_of(3, torch.uint8))
+    (tmp_path / "deep" / ".hidden").mkdir(parents=True)
+    for name in ("b.heic", "c.dng", "d.gif", "notes.txt", "deep/e.cr2", ".hidden.png", "deep/.hidden/x.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "lost.png").symlink_to("nowhere")
+    found = {reason: [path.name for path in files] for reason, files in pictures.left_out(tmp_path).items()}
+    assert [path.name for path in pictures.picture_files(tmp_path)] == ["a.png"]
+    assert found.pop("no picture by its name") == ["notes.txt"] and found.pop(pictures.IS_RAW) == ["c.dng", "e.cr2"]
+    assert sorted(found.values()) == [["b.heic"], ["d.gif"], ["lost.png"]]
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_deflate"])
+def test_a_tiff_is_read_as_it_is_stored_and_shown_upright(tmp_path, compression, number):
+    """Pillow, which reads what tifffile cannot, turns pages upright; the tag stays in the new file."""
+    page = page_of(3, torch.uint8)
+    image = pictures.as_image(page, "TIFF", "")
+    image.save(tmp_path / "x.tif", compression=compression, tiffinfo={pictures.ORIENTATION: number})
+    picture = pictures.read(tmp_path / "x.tif")
+    assert same(next(picture.pages), page)
+    (pixels,) = pictures.pages(tmp_path / "x.tif")
+    assert torch.equal(pixels[0].permute(1, 2, 0), shown(page, number))
+
+
+@DEPTHS
+@pytest.mark.parametrize("compression", ["tiff_lzw", "zlib"])
+def test_white_that_is_stored_as_0_is_white_where_pictures_are_compared(tmp_path, compression, dtype):
+    page, white = page_of(1, dtype), WHITE[dtype]
+    stored = (white - page.to(torch.int32)).to(dtype).numpy()[..., 0]
+    if compression == "tiff_lzw" and dtype == torch.uint8:  # Pillow stores what it shows, 16 bits not so
+        Image.frombytes("L", page.shape[1::-1], pictures.to_bytes(page)).save(
+            tmp_path / "x.tif", compression=compression, tiffinfo={262: 0}
+        )
+    else:
+        tifffile.imwrite(tmp_path / "x.tif", stored, photometric="miniswhite", compression="zlib")
+    picture = pictures.read(tmp_path / "x.tif")
+    (pixels,) = pictures.pages(tmp_path / "x.tif")
+    wanted = page.to(torch.float32)[..., 0] * (255 / white)
+    assert (pixels[0, 0] - wanted).abs().max() < 0.01
+    (again,) = pictures.pages(written(tmp_path / "y.tif", *picture.pages, **picture.about))
+    assert torch.equal(again, pixels)
+
+
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_a_tiff_of_one_bit(tmp_path, photometric):
+    """Uncompressed and deflated, also where 1 is black; the new file shows the same."""
+    bits = page_of(1, torch.uint8)[..., 0] > 127
+    white = bits if photometric == "minisblack" else ~bits
+    for name, compression in (("raw.tif", None), ("packed.tif", "zlib")):
+        tifffile.imwrite(tmp_path / name, bits.numpy(), compression=compression, photometric=photometric)
+        picture = pictures.read(tmp_path / name)
+        (page,) = picture.pages
+        assert torch.equal(page[..., 0] > 0, white) and page.unique().tolist() == [0, 255]
+        with Image.open(written(tmp_path / f"new-{name}", page, **picture.about)) as new:
+            assert new.convert("L").tobytes() == pictures.to_bytes(page)

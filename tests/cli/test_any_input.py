@@ -68,6 +68,7 @@ def world(tmp_path_factory):
         shutil.copy(folder / "photo.png", folder / NO_TEXT)
         (folder / "text.txt").write_text("no picture\n")
         (folder / "nothing").mkdir()
+        (folder / "loop").symlink_to("loop")
         yield folder
 
 
@@ -75,7 +76,8 @@ def world(tmp_path_factory):
 def copied(world):
     """In a copy of the world, two folders deep. Afterwards all of its files must be there as they were."""
     here, place = Path.cwd(), world.parent / f"copy {random.Random().getrandbits(64)}" / "deep" / "world"
-    shutil.copytree(world, place)
+    shutil.copytree(world, place, symlinks=True)
+    os.mkfifo(place / "pipe")
     os.chdir(place)
     try:
         yield place
@@ -145,6 +147,7 @@ NAMES = st.sampled_from([
     "photo.png", "grey.jpg", "deep.tif", "a", "b", "clean", "photos", "data", "data/train_data.pkl", "a/0.png",
     "data/val_data.pkl", "small.pth", "half.png", "empty.png", "text.txt", "nothing", "missing", "missing/x.png",
     "*.png", "a/*", "[", ".", "..", "", "-", "--", "data/train_data.pkl/x", "photo.png/", "x" * 300,
+    "x" * 240 + ".png", "a\0b", "a\nb", "/dev/full", "pipe", "loop",
 ])  # fmt: skip
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0/"), max_size=8)
 PATHS = st.one_of(NAMES, NAMES, TEXT, st.just(NO_TEXT))
@@ -152,20 +155,24 @@ OUTPUTS = st.one_of(st.sampled_from(["out.png", "out", "deep/er/out.tif", "out.p
                                      "out.xyz", "a/0.png", "small.pth", "data/train_data.pkl"]), PATHS)  # fmt: skip
 SMALL = st.sampled_from(["1", "2", "3"])
 NUMBERS = st.one_of(SMALL, SMALL, st.sampled_from(
-    ["0", "-1", "1.5", "nan", "inf", "-inf", "1e400", "x", "", "٣", "1_0", "0x1", "9" * 30, str(2**63 - 1)],
+    ["0", "-1", "1.5", "nan", "inf", "-inf", "1e400", "x", "", "٣", "1_0", "0x1", "9" * 30, str(2**63 - 1), "1e308",
+     "1e-320"],
 ))  # fmt: skip
+RANGES = st.tuples(NUMBERS, NUMBERS)
+FIGURES = st.sampled_from(["out.xyz", "out.xyz/", "", "a", "a\0b", "out.pdf"])
 FLAG = st.just(None)
 MODEL = {"--denoiser": st.sampled_from(["prescribed", "rednet", "other", ""]), "--weights": PATHS,
          "--device": st.sampled_from(["cpu", "cuda", "cpu:7", "meta", "mps", "x", ""]),
          "--precision": st.sampled_from(["fp32", "bf16", "fp64"])}  # fmt: skip
 FORCE = {"--force": FLAG, "--nonsense": FLAG, "-h": FLAG}
-NO_INPUT = ("-o", "--csv", "--json", "--onnx",
+NO_INPUT = ("-o", "--figure", "--curve", "--quality", "--range", "--csv", "--json", "--onnx",
             "--device", "--denoiser", "--precision", "--epochs", "--count", "--patch", "--lr", "--seed")  # fmt: skip
-COUNTS = SMALL | st.sampled_from(["0", "-1", "x", "1.5", ""])  # more of these is more work, as asked for
+COUNTS = SMALL | st.sampled_from(["0", "-1", "x", "1.5", "", "9" * 30])  # more of these is more work, as asked for
 COMMANDS = {
-    "denoise": (PATHS, {"-o": OUTPUTS, "--compare": FLAG, "--self-ensemble": FLAG, **FORCE, **MODEL}),
+    "denoise": (PATHS, {"-o": OUTPUTS, "--compare": FLAG, "--self-ensemble": FLAG, "--skip-existing": FLAG,
+                        "--quality": NUMBERS, "--range": RANGES, **FORCE, **MODEL}),
     "evaluate": (PATHS, {"--csv": OUTPUTS, "--json": OUTPUTS, "--plain": FLAG, "--self-ensemble": FLAG,
-                         **FORCE, **MODEL}),
+                         "--figure": FIGURES, "--range": RANGES, **FORCE, **MODEL}),
     "simulate": (PATHS, {"--noise": st.sampled_from(["gaussian", "poisson", "subsampling", "x"]), "--sigma": NUMBERS,
                          "--photons": NUMBERS, "--pairs": NUMBERS, "--images": NUMBERS, "--seed": NUMBERS,
                          "--cell": COUNTS, **FORCE}),
@@ -174,6 +181,7 @@ COMMANDS = {
     "train": (st.nothing(), {"--pairs": st.tuples(PATHS, PATHS), "--burst": PATHS, "--data": PATHS, "-o": OUTPUTS,
                              "--validate": st.tuples(PATHS, PATHS), "--epochs": COUNTS, "--count": COUNTS,
                              "--patch": NUMBERS, "--lr": NUMBERS, "--seed": NUMBERS, "--csv": OUTPUTS,
+                             "--curve": FIGURES, "--range": RANGES,
                              "--from-shipped": FLAG, "--resume": FLAG, "--unchecked": FLAG, **FORCE, **MODEL}),
     "": (PATHS, {}), "nonsense": (PATHS, FORCE),
 }  # fmt: skip

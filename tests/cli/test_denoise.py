@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from Miniproject_2.model import Model
-from others import noise, pictures, simulation
+from others import cli, noise, pictures, simulation
 from others.picture_range import Range
 
 pytest.importorskip("PIL")
@@ -146,6 +146,134 @@ def test_own_weights_choose_their_denoiser(tmp_path, here, picture, save, weight
     assert torch.equal(page(tmp_path / "x-denoised.png"), wanted)
 
 
+def test_a_jpeg_comes_back_as_finely_as_it_was(tmp_path, here, picture, save, weights):
+    image, sampling = pytest.importorskip("PIL.Image"), pytest.importorskip("PIL.JpegImagePlugin").get_sampling
+    page_bytes = picture(40, 56).numpy().tobytes()
+    image.frombytes("RGB", (56, 40), page_bytes).save(tmp_path / "x.jpg", quality=60, subsampling=0, progressive=True)
+    assert here("denoise", "x.jpg", "--weights", weights)[0] == 0
+    assert here("denoise", "x.jpg", "--weights", weights, "--quality", 98, "-o", "best.jpg")[0] == 0
+    with image.open(tmp_path / "x.jpg") as old, image.open(tmp_path / "x-denoised.jpg") as new:
+        assert new.quantization == old.quantization and sampling(new) == 0 and new.info["progressive"]
+        with image.open(tmp_path / "best.jpg") as best:
+            assert max(best.quantization[0]) < max(old.quantization[0]) / 5 and sampling(best) == 0
+    status, _, stderr = here("denoise", "x.jpg", "-o", "x.png", "--weights", weights, "--quality", 50)
+    assert status == 0 and "note: --quality does nothing where no JPEG or WebP is written" in stderr
+    assert here("denoise", "x.jpg", "--quality", 101)[0] == here("denoise", "x.jpg", "--quality", 0)[0] == 2
+
+
+@pytest.mark.parametrize("content, name", [("JPEG", "x.png"), ("PNG", "x.jpg"), ("WEBP", "x.tif"), ("JPEG", "x.jfif")])
+def test_the_suffix_decides_what_is_written(tmp_path, here, picture, save, weights, content, name):
+    image = pytest.importorskip("PIL.Image")
+    image.frombytes("RGB", (30, 24), picture().numpy().tobytes()).save(tmp_path / name, format=content)
+    status, _, stderr = here("denoise", name, "--weights", weights)
+    result = tmp_path / name.replace("x.", "x-denoised.")
+    with image.open(result) as made:
+        assert status == 0 and made.format == pictures.FORMATS[result.suffix] and made.size == (30, 24)
+    said = f"note: {name}: a {content} by its content, written as {pictures.FORMATS[result.suffix]}"
+    assert (said in stderr) == (name != "x.jfif")
+
+
+def test_a_name_that_is_not_written_is_said(tmp_path, here, picture, save, weights):
+    save(tmp_path / "x.png", picture()).rename(tmp_path / "x.gif")
+    status, _, stderr = here("denoise", "x.gif", "--weights", weights)
+    assert status == 1 and "x-denoised.gif: expected a name in .png" in stderr
+    assert here("denoise", "x.gif", "-o", "x.png", "--weights", weights)[0] == 0
+    for name in ("out.heic", "out.dng", "out.gif"):
+        status, _, stderr = here("denoise", "x.gif", "-o", name)
+        assert status == 2 and "choose one of these suffixes" in stderr and not (tmp_path / name).exists()
+
+
+def test_every_file_that_is_left_out_has_its_reason(tmp_path, here, picture, save, weights):
+    save(tmp_path / "in" / "a.jfif", picture())
+    for name in ("b.heic", "c.gif", "d.dng", "deep.txt"):
+        (tmp_path / "in" / name).write_bytes(b"something")
+    status, stdout, stderr = here("denoise", "in", "--weights", weights)
+    assert status == 0 and "in/a.jfif -> in-denoised/a.jfif" in stdout
+    notes = [line for line in stderr.splitlines() if line.startswith("note: left out: ")]
+    assert [line.split(": ")[2] for line in notes] == ["in/b.heic", "in/c.gif", "in/d.dng", "in/deep.txt"]
+    assert "raw file" in notes[2] and "HEIC" in notes[0] and len(stderr.splitlines()) == 4
+
+
+def test_a_raw_file_and_a_pyramid(tmp_path, here, picture, save, weights):
+    tifffile = pytest.importorskip("tifffile")
+    with tifffile.TiffWriter(tmp_path / "photo.dng") as tiff:
+        tiff.write(picture(8, 8).numpy(), photometric="rgb", subfiletype=1, subifds=1)
+        tiff.write(picture(channels=1, dtype=torch.uint16)[..., 0].numpy(), photometric="cfa")
+    status, _, stderr = here("denoise", "photo.dng", "-o", "photo.tif", "--weights", weights)
+    assert status == 1 and len(stderr.splitlines()) == 1 and "a camera's raw file; develop it first" in stderr
+    assert not (tmp_path / "photo.tif").exists()
+    with tifffile.TiffWriter(tmp_path / "map.tif") as tiff:
+        tiff.write(picture().numpy(), photometric="rgb")
+        tiff.write(picture(12, 15).numpy(), photometric="rgb", subfiletype=1)
+    status, _, stderr = here("denoise", "map.tif", "--weights", weights)
+    assert status == 0 and "note: map.tif: written without the smaller versions of its pages" in stderr
+    assert [made.shape for made in pictures.read(tmp_path / "map-denoised.tif").pages] == [(24, 30, 3)]
+
+
+def test_a_folder_that_was_begun(tmp_path, here, picture, save, weights):
+    for number in range(3):
+        save(tmp_path / "in" / f"{number}.png", picture(seed=number))
+    command = ["denoise", "in", "-o", "out", "--weights", weights]
+    assert here(*command)[0] == 0
+    (tmp_path / "out" / "1.png").unlink()
+    kept = (tmp_path / "out" / "0.png").stat().st_mtime_ns
+    status, _, stderr = here(*command)
+    assert status == 1 and stderr.count("or --skip-existing to keep it") == 2
+    (tmp_path / "out" / "1.png").unlink()
+    status, stdout, stderr = here(*command, "--skip-existing")
+    assert (status, stderr) == (0, "") and "2 of 3 pictures have their results already" in stdout
+    assert (tmp_path / "out" / "0.png").stat().st_mtime_ns == kept and (tmp_path / "out" / "1.png").exists()
+    status, stdout, stderr = here(*command, "--skip-existing")
+    assert (status, stderr) == (0, "") and "3 of 3 pictures have their results already" in stdout
+    status, _, stderr = here(*command, "--skip-existing", "--compare")  # of which nothing is there
+    assert (status, stderr) == (0, "") and len(list((tmp_path / "out").glob("?-compare.png"))) == 3
+    assert (tmp_path / "out" / "0.png").stat().st_mtime_ns == kept
+    assert here(*command, "--skip-existing", "--force")[0] == 2
+
+
+def test_a_pattern_that_fits_results_of_before(tmp_path, here, picture, save, weights):
+    for number in range(2):
+        save(tmp_path / f"{number}.png", picture(seed=number))
+    command = ["denoise", "*.png", "--skip-existing", "--weights", weights]
+    assert [here(*command)[0] for _ in range(2)] == [0, 0]
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        "0-denoised.png",
+        "0.png",
+        "1-denoised.png",
+        "1.png",
+    ]
+
+
+@pytest.mark.parametrize("given, place, made", [
+    (".", "scans", "scans-denoised"), ("..", "scans/deep", "scans-denoised"), ("./", "scans", "scans-denoised"),
+    ("deep/..", "scans", "scans-denoised"), ("../scans", "scans", "scans-denoised"),
+    ("deep", "scans", "scans/deep-denoised"),
+])  # fmt: skip
+def test_a_folders_results_have_its_own_name(tmp_path, here, picture, save, weights, monkeypatch, given, place, made):
+    save(tmp_path / "scans" / "deep" / "x.png", picture())
+    monkeypatch.chdir(tmp_path / place)
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    status = cli.main(["denoise", given, "--weights", str(weights)])
+    new = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    inside = "x.png" if given == "deep" else "deep/x.png"
+    assert status == 0 and new == {tmp_path / made / inside}
+
+
+def test_files_of_a_folder_named_singly_have_their_results_beside_them(tmp_path, here, picture, save, weights):
+    for name in ("a.png", "b.png"):
+        save(tmp_path / "in" / name, picture())
+    assert here("denoise", "in/a.png", "in/b.png", "--weights", weights)[0] == 0
+    assert sorted(os.listdir(tmp_path / "in")) == ["a-denoised.png", "a.png", "b-denoised.png", "b.png"]
+    assert not (tmp_path / "in-denoised").exists()
+
+
+def test_long_names_are_said_before_the_work(tmp_path, here, picture, save, monkeypatch):
+    save(tmp_path / "x.png", picture()).rename(tmp_path / ("x" * 236 + ".png"))
+    monkeypatch.setattr(pictures, "read", lambda *_: pytest.fail("checked too late"))
+    status, _, stderr = here("denoise", "x" * 236 + ".png")
+    assert status == 1 and "File name too long" in stderr and len(stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     "arguments, status, message",
     [
@@ -163,6 +291,9 @@ def test_own_weights_choose_their_denoiser(tmp_path, here, picture, save, weight
         (["x.png", "-o", "pipe.png", "--force"], 1, "expected a file or nothing there, got a folder, device or pipe"),
         (["x.png", "-o", "out.gif"], 2, "choose one of these suffixes"),
         (["x.png", "--denoiser", "other"], 2, "invalid choice"),
+        ([""], 2, "expected the name of a picture or folder, got an empty one"),
+        (["x.png", "-o", ""], 2, "expected the name of a file or folder, got ''"),
+        (["x.png", "--weights", "a\0b"], 2, "expected the name of a file or folder"),
         ([], 2, "INPUT"),
     ],
 )

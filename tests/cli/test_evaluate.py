@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -72,17 +73,23 @@ def test_the_courses_file_and_a_pair_of_pictures(here, course, folders):
 
 
 def test_equal_images(tmp_path, here, folders, save):
-    """PSNR is infinite: null in JSON, which strict readers take, and left out of the figure of gains."""
+    """They have no PSNR: "identical" in every table, counted, and left out of the means and of the figure of gains."""
     pytest.importorskip("matplotlib")
     noisy, clean = folders
     save(tmp_path / "some" / "0.png", clean[0].permute(1, 2, 0))
     save(tmp_path / "some" / "1.png", noisy[1].permute(1, 2, 0))
     for number in range(2):
         save(tmp_path / "two" / f"{number}.png", clean[number].permute(1, 2, 0))
-    options = ["--plain", "--json", "t.json", "--gains", "gains.png"]
-    assert here("evaluate", "some", "two", *options)[0] == 0
+    options = ["--plain", "--json", "t.json", "--csv", "t.csv", "--gains", "gains.png", "--figure", "grid.svg"]
+    status, table, _ = here("evaluate", "some", "two", *options)
+    assert status == 0 and ["identical", "1", "0"] in [line.split() for line in table.splitlines()]
     found = json.loads((tmp_path / "t.json").read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert found["images"][0]["psnr"] is None and found["means"]["noisy"]["psnr_a"] is None
+    assert found["images"][0]["psnr"] == "identical" and found["means"]["noisy"]["identical"] == 1
+    assert found["means"]["noisy"]["psnr_a"] == pytest.approx(psnr(noisy[1:2], clean[1:2])[0], abs=1e-4)
+    rows = list(csv.DictReader((tmp_path / "t.csv").open()))
+    assert rows[0]["psnr_db"] == "identical"
+    said = [table, *((tmp_path / name).read_text() for name in ("t.json", "t.csv", "grid.svg"))]
+    assert not any(re.search(r"\b(inf|infinity|nan)\b", text, re.IGNORECASE) for text in said)
     status, _, stderr = here("evaluate", "two/0.png", "two/0.png", "--plain", "--gains", "other.png")
     assert status == 1 and "differs from the clean" in stderr
 
@@ -138,3 +145,64 @@ def test_two_files_of_one_picture_have_one_range(tmp_path, here):
         (row,) = [line.split(",") for line in (tmp_path / "x.csv").read_text().splitlines() if ",noisy," in line]
         assert status == 0 and float(row[2]) == pytest.approx(wanted + 20 * math.log10(white / 4095), abs=0.01)
         assert ("0 is black, 4095 white (found)" in stderr) == (not given)
+
+
+def test_black_frames(tmp_path, here, save):
+    """All of a table's numbers are numbers, or "identical" where all images are."""
+    save(tmp_path / "black.png", torch.zeros(16, 16, 3, dtype=torch.uint8))
+    status, table, _ = here("evaluate", "black.png", "black.png", "--plain", "--json", "t.json")
+    found = json.loads((tmp_path / "t.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert status == 0 and found["means"]["noisy"]["psnr_a"] == found["means"]["noisy"]["psnr_b"] == "identical"
+    assert "inf" not in table and isinstance(found["means"]["prescribed"]["psnr_b"], (float, str))
+
+
+def turn(path, number, target):
+    """The same picture, stored so that orientation `number` shows it as `path`: 6 is a quarter turn."""
+    image = pytest.importorskip("PIL.Image")
+    back = {3: image.Transpose.ROTATE_180, 6: image.Transpose.ROTATE_90, 8: image.Transpose.ROTATE_270}[number]
+    target.parent.mkdir(exist_ok=True)
+    with image.open(path) as upright:
+        exif = image.Exif()
+        exif[0x0112] = number
+        stored = upright.transpose(back)
+        options = {"tiffinfo": {0x0112: number}} if target.suffix == ".tif" else {"exif": exif}
+        stored.save(target, **options)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("number", [3, 6, 8])
+def test_a_turned_picture_beside_an_upright_one(tmp_path, here, picture, save, number, suffix):
+    """Both are upright when they are compared: the table is that of two upright ones."""
+    save(tmp_path / "noisy.png", picture(40, 56, seed=1))
+    save(tmp_path / "clean.png", picture(40, 56, seed=1) // 2 + 60)
+    turn(tmp_path / "noisy.png", number, tmp_path / f"turned{suffix}")
+    tables = [here("evaluate", name, "clean.png", "--plain") for name in ("noisy.png", f"turned{suffix}")]
+    assert [status for status, *_ in tables] == [0, 0]
+    rows = [table.splitlines()[1].split()[1:] for _, table, _ in tables]
+    assert rows[0] == rows[1] and float(rows[0][0]) < 40
+
+
+@pytest.mark.parametrize("name", ["grid.pdf", "grid.svg", "grid.jpg", "grid.png", "grid"])
+def test_a_figure_is_what_its_name_says(tmp_path, here, course, name):
+    pytest.importorskip("matplotlib")
+    starts = {".pdf": b"%PDF", ".svg": b"<?xml", ".jpg": b"\xff\xd8", ".png": PNG, "": PNG}
+    assert here("evaluate", "val_data.pkl", "--plain", "--figure", name, "--gains", f"gains-{name}")[0] == 0
+    for path in (tmp_path / name, tmp_path / f"gains-{name}"):
+        assert path.read_bytes().startswith(starts[path.suffix])
+
+
+def test_a_figure_that_cannot_be_drawn_is_said_first(here, course, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("others.cli.evaluate.load_pairs", lambda *_: pytest.fail("checked too late"))
+    status, _, stderr = here("evaluate", "val_data.pkl", "--figure", "grid.xyz")
+    assert status == 1 and "grid.xyz: expected the name of a figure, in ." in stderr and ".pdf" in stderr
+    assert len(stderr.splitlines()) == 1
+
+
+def test_what_folders_leave_out_is_said(tmp_path, here, folders):
+    (tmp_path / "noisy" / "9.heic").write_bytes(b"x")
+    (tmp_path / "clean" / "notes.txt").write_bytes(b"x")
+    status, _, stderr = here("evaluate", "noisy", "clean", "--plain")
+    assert status == 0 and "note: left out: noisy/9.heic: HEIC" in stderr
+    assert "note: left out: clean/notes.txt: no picture by its name" in stderr
+    assert "--range does nothing with a .pkl" in here("evaluate", "val_data.pkl", "--plain", "--range", "0", "9")[2]

@@ -68,6 +68,12 @@ def test_the_seed_decides(tmp_path, here, photos):
         (["photos", "out", "--pairs", "0"], 2, "positive int"),
         (["photos", "out", "--sigma", "x"], 2, "positive float"),
         (["photos", "out", "--sigma", "inf"], 2, "positive float"),
+        (["photos", "out", "--sigma", "1e30"], 2, "expected a positive float up to 1,000,000, got 1e30"),
+        (["photos", "out", "--photons", "1e308"], 2, "expected a positive float up to 1,000,000"),
+        (["photos", "out", "--cell", "9" * 30], 2, "expected a positive int up to 418, got 999"),
+        (["photos", "out", "--pairs", "9" * 30], 2, "expected a positive int up to 1,000,000,000"),
+        (["photos", "out", "--seed", "9" * 30], 2, "expected a seed between"),
+        (["photos", ""], 2, "expected the name of a file or folder, got ''"),
         (["photos", "out", "--photons", "nan"], 2, "positive float"),
     ],
 )
@@ -89,3 +95,35 @@ def test_a_full_disk_leaves_nothing(tmp_path, here, photos, monkeypatch):
     monkeypatch.setattr("os.fsync", full)
     status, _, stderr = here("simulate", "photos", "out", "--pairs", 2, "--images", 2)
     assert status == 1 and "No space left" in stderr and os.listdir(tmp_path / "out") == []
+
+
+def test_what_does_not_fit_into_the_memory_is_said_before_the_work(tmp_path, here, photos, monkeypatch):
+    monkeypatch.setattr(data, "load_photo", lambda *_: pytest.fail("checked too late"))
+    empty = torch.empty
+
+    def full(*shape, **options):
+        if shape[0] > 1000:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return empty(*shape, **options)
+
+    monkeypatch.setattr(torch, "empty", full)
+    status, _, stderr = here("simulate", "photos", "out", "--pairs", 10**9)
+    assert status == 1 and "1,000,000,000 images take 5,722 GiB of memory" in stderr and len(stderr.splitlines()) == 1
+
+
+def test_all_kinds_of_photographs_are_taken_and_others_named(tmp_path, here, photos, picture, save):
+    save(tmp_path / "photos" / "deep.tif", picture(40, 40, dtype=torch.uint16))
+    (tmp_path / "photos" / "notes.txt").touch()
+    (tmp_path / "photos" / "folder.png").mkdir()
+    options = ["--pairs", 8, "--images", 2, "--cell", 1]
+    status, stdout, stderr = here("simulate", "photos", "out", *options)
+    assert status == 0 and "from 4 photographs" in stdout
+    assert stderr == "note: left out: photos/folder.png, photos/notes.txt: no photograph by its name, or a folder\n"
+
+
+def test_options_that_do_nothing_are_said(here, photos):
+    for noise, option, said in (("poisson", "--sigma", True), ("gaussian", "--photons", True),
+                                ("gaussian", "--sigma", False), ("subsampling", "--photons", True)):  # fmt: skip
+        options = ["--pairs", 2, "--images", 2, "--noise", noise, option, 20, "--force"]
+        status, _, stderr = here("simulate", "photos", "out", *options)
+        assert status == 0 and (stderr == f"note: {option} does nothing with --noise {noise}\n") == said
