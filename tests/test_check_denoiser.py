@@ -178,7 +178,7 @@ class FloatsAreUnit(Model):
     """Takes floats for values in 0-1."""
 
     def predict(self, test_input):
-        return super().predict(test_input * 255 if test_input.is_floating_point() else test_input)
+        return super().predict((test_input * 255).clamp(0, 255) if test_input.is_floating_point() else test_input)
 
 
 class WritesInput(Model):
@@ -347,7 +347,7 @@ class Overflows(Model):
     def predict(self, test_input):
         if not test_input.is_floating_point() or not test_input.isfinite().all():
             return super().predict(test_input)
-        return super().predict(test_input.clamp(-1e6, 1e6)) + 0 * (test_input.float() * 10)
+        return super().predict(test_input.clamp(0, 255)) + 0 * (test_input.float() * 10)
 
 
 class Hungry(Model):
