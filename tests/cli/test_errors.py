@@ -148,7 +148,7 @@ def test_interrupted(tmp_path, command, picture, save, name, number):
     size = 1800 if name in ("denoise", "evaluate") else 48
     for folder, seed in (("a", 0), ("b", 1)):
         save(tmp_path / folder / "x.png", picture(size, size, seed=seed))
-    more = {"train": ["--epochs", 10_000], "simulate": ["--pairs", 10_000_000], "denoise": ["--denoiser", "rednet"],
+    more = {"train": ["--epochs", 10_000], "simulate": ["--pairs", 300_000], "denoise": ["--denoiser", "rednet"],
             "evaluate": ["--weights", SHIPPED, "--denoiser", "rednet"]}  # fmt: skip
     process = command(name, more=more.get(name, ()))
     begun = {
