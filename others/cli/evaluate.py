@@ -5,10 +5,11 @@ examples:
   noise2noise evaluate noisy_folder clean_folder --csv table.csv --figure grid.png --gains gains.png
   noise2noise evaluate val_data.pkl --denoiser rednet --json result.json
 
-Pictures of two folders belong together by their names, suffixes aside. PSNR A is the mean over images of each image's
-PSNR, PSNR B that of the mean squared error over everything; identical images, which have none, are counted. With
-scikit-image (the extra `eval`) SSIM is measured too, and non-local means, wavelet and total-variation denoising are
-compared (--plain leaves them out)."""
+Pictures of two folders belong together by their names, suffixes aside; of files of several pages page by page. A pair
+that shows two scenes, or is shifted, mirrored or a negative, is refused (--unchecked measures it all the same). PSNR A
+is the mean over images of each image's PSNR, PSNR B that of the mean squared error over everything; identical images,
+which have none, are counted. With scikit-image (the extra `eval`) SSIM is measured too, and non-local means, wavelet
+and total-variation denoising are compared (--plain leaves them out)."""
 
 import csv
 import io
@@ -19,15 +20,15 @@ from typing import NamedTuple
 
 import torch
 
-from .. import baselines, data, figures, metrics, pictures
+from .. import baselines, data, figures, metrics, pairs, pictures
 from ..files import replacing
 from .common import (
     add_model_arguments,
     add_range_argument,
     check_ignored,
     check_outputs,
-    first_page,
     load_model,
+    say,
     say_left_out,
     say_range,
 )
@@ -56,6 +57,7 @@ def add_arguments(parser):
     parser.add_argument("--gains", type=Path, metavar="FILE", help="draw each image's gain")
     parser.add_argument("--plain", action="store_true", help="no comparison with scikit-image's denoisers")
     parser.add_argument("--self-ensemble", action="store_true", help="average over 8 views")
+    parser.add_argument("--unchecked", action="store_true", help="measure although a pair looks wrong")
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
     add_range_argument(parser)
     add_model_arguments(parser)
@@ -63,21 +65,25 @@ def add_arguments(parser):
 
 def run(args):
     check_outputs([args.csv, args.json, args.figure, args.gains], [args.noisy, args.clean, args.weights], args.force)
+    unknown = []
     for path in filter(None, (args.figure, args.gains)):
         figures.kind(path)  # say what is wrong or missing before the work
-    pairs, model = load_pairs(args), load_model(args)
+    found, model = load_pairs(args, unknown), load_model(args)
     methods = {"noisy": torch.Tensor.float, model.module.NAME: lambda pixels: model.predict(pixels, args.self_ensemble)}
     library = baselines.available()
     methods |= {} if args.plain or not library else baselines.METHODS
-    scores, shown = measure(pairs, methods, library)
+    scores, shown = measure(found, methods, library)
     print_table(scores, methods)
+    if unknown:
+        print(f"Cannot tell {pairs.SCENE}: {listed(unknown)}.")
     if not library:
         print(f"Without SSIM and comparison: {baselines.INSTALL}")
     write_results(args, scores, methods, shown)
 
 
-def load_pairs(args):
-    """[(name, read)], where read() gives (noisy, clean) pixels (1, 3, H, W) in 0-255."""
+def load_pairs(args, unknown):
+    """An iterator over (name, noisy, clean), pixels (1, 3, H, W) in 0-255. `unknown` gets the names of the pairs of
+    which it cannot be told whether they belong together."""
     if args.noisy.suffix == ".pkl":
         if args.clean:
             args.parser.error(f"{args.noisy} holds the clean images too; leave {args.clean} out")
@@ -85,20 +91,43 @@ def load_pairs(args):
         noisy, clean = data.load_pairs(args.noisy)
         if not len(noisy):
             raise ValueError(f"{args.noisy}: expected one image or more, got none; choose another file")
-        return [(str(i), lambda i=i: (noisy[i : i + 1], clean[i : i + 1])) for i in range(len(noisy))]
+        return ((str(i), noisy[i : i + 1], clean[i : i + 1]) for i in range(len(noisy)))
     if not args.clean:
         args.parser.error("expected NOISY and CLEAN, or a .pkl")
-    pairs = matched(args.noisy, args.clean)
+    found = matched(args.noisy, args.clean)
     say_left_out(*(folder for folder in (args.noisy, args.clean) if folder.is_dir()))
-    return [(name, lambda files=files: same_size(*files, args.range)) for name, *files in pairs]
+    return (pair for files in found for pair in checked(files, args, unknown))
 
 
-def same_size(noisy, clean, given=None):
-    ranges = pictures.range_of(noisy, clean, given=given)  # one scale for what is compared
-    say_range(noisy, ranges)
-    images = first_page(noisy, ranges), first_page(clean, ranges)
-    data.check_pairs(*images, f"{noisy} and {clean}")
-    return images
+def pages(name, first, second, given=None):
+    """Yield (name, first, second) of each page of two files, upright pixels (1, 3, H, W) in 0-255."""
+    ranges = pictures.range_of(first, second, given=given)  # one scale for what is compared
+    say_range(first, ranges)
+    images = [list(pictures.pages(file, ranges)) for file in (first, second)]
+    if len(images[0]) != len(images[1]):
+        said = f"expected as many pages in both, got {len(images[0])} and {len(images[1])}"
+        raise ValueError(f"{first} and {second}: {said}; split them into files")
+    for number, pair in enumerate(zip(*images), 1):
+        yield (name if len(images[0]) == 1 else f"{name} page {number}"), *pair
+
+
+def checked(files, args, unknown=None):
+    """Pass on the `pages` of (name, first, second). Raises ValueError for a pair that shows no one scene, unless
+    --unchecked; where that cannot be told the name goes into `unknown`; a note says if one is exposed otherwise."""
+    for name, noisy, clean in pages(*files, args.range):
+        data.check_pairs(noisy, clean, f"{files[1]} and {files[2]}")
+        related = pairs.belonging(noisy[0], clean[0])
+        if related.wrong and not args.unchecked:
+            raise ValueError(f"{files[1]} and {files[2]}: {related.wrong}; pair them anew, or --unchecked")
+        if related.uneven > pairs.UNEVEN:
+            say(f"{name}: {pairs.exposed(related)}; PSNR counts that")
+        if unknown is not None and not related.known:
+            unknown.append(name)
+        yield name, noisy, clean
+
+
+def listed(names):
+    return f"{len(names)} ({', '.join(names[:5])}{' ...' if len(names) > 5 else ''})"
 
 
 def matched(first, second):
@@ -124,11 +153,10 @@ def matched(first, second):
     return [(name, file, by_name[1][name]) for name, file in sorted(by_name[0].items())]
 
 
-def measure(pairs, methods, library):
+def measure(found, methods, library):
     """The scores, and the first images as {method or "clean": [pixels]}."""
     scores, shown = [], {}
-    for name, read in pairs:
-        noisy, clean = read()
+    for name, noisy, clean in found:
         for method, run_method in methods.items():
             output = run_method(noisy)
             scores.append(score(name, method, output, clean, library))

@@ -36,7 +36,6 @@ import time
 import warnings
 import zipfile
 from functools import lru_cache, partial
-from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -50,13 +49,12 @@ from .common import (
     add_range_argument,
     check_ignored,
     check_outputs,
-    first_page,
     new_model,
     positive,
     say,
     seed,
 )
-from .evaluate import matched, same_size
+from .evaluate import checked, listed, matched, pages
 from .streams import words
 
 GENERATED = {"pairs": 3000, "images": 100}
@@ -292,26 +290,83 @@ def load_source(args):
         count = min(args.count, GENERATED["pairs"])
         print(f"Generating {count:,} pairs ...", flush=True)
         return data.generated_pairs(count, args.seed), f"{count:,} generated pairs (seed {args.seed})"
-    scenes = load_scenes(scene_files(args), args.unchecked, args.range)
-    patches = pairs.Patches(list(scenes.values()), args.count, args.patch, args.seed)
+    scenes, side = load_scenes(args)
+    patches = pairs.Patches(list(scenes.values()), args.count, side, args.seed)
     shots = sum(map(len, scenes.values()))
     once = lru_cache(maxsize=1)(patches)  # the heading and the training both ask for the first epoch's
     return once, f"{args.count:,} patches of {patches.size} x {patches.size} an epoch from {shots} pictures of " \
                     f"{len(scenes)} scenes"  # fmt: skip
 
 
-def scene_files(args):
-    """{scene: its files}"""
-    if args.pairs:
-        return {name: files for name, *files in matched(*args.pairs)}
-    if not args.burst.is_dir():
-        raise FileNotFoundError(f"no folder {args.burst}")
-    scenes = {}
-    for file in pictures.picture_files(args.burst):
-        inside = file.relative_to(args.burst)
-        prefix = re.sub(r"[-_ ]?\d+$", "", file.stem) or file.stem
-        scenes.setdefault(str(inside.parent) if len(inside.parts) > 1 else prefix, []).append(file)
-    alone = [name for name, files in scenes.items() if len(files) < 2]
+def load_scenes(args):
+    """({scene: pictures (3, H, W) in 0-255}, side of a patch), all found good. Raises ValueError that names the scenes
+    that are not."""
+    scenes, side = without_small(paired_scenes(args) if args.pairs else burst_scenes(args), args.patch)
+    found = {}
+    for name, shots in scenes.items():
+        scenes[name], found[name] = pairs.check_scene(shots)
+    wrong = {name: finding.wrong for name, finding in found.items() if finding.wrong}
+    for name, text in wrong.items():
+        print(f"scene {name}: {text}", flush=True)
+    sizes = [name for name, shots in scenes.items() if len({shot.shape for shot in shots}) > 1]
+    if sizes or (wrong and not args.unchecked):
+        raise ValueError(f"{len(wrong)} of {len(scenes)} scenes cannot teach Noise2Noise ({next(iter(wrong))}: "
+                         f"{next(iter(wrong.values()))}); leave them out, or --unchecked")  # fmt: skip
+    say_found(scenes, found, wrong)
+    return scenes, side
+
+
+def say_found(scenes, found, wrong):
+    """What the checks of scenes found, and what they cannot tell."""
+    for name, finding in found.items():
+        if finding.relation.uneven > pairs.UNEVEN:
+            print(f"scene {name}: {pairs.exposed(finding.relation)}: corrected.")
+    small = [name for name, shots in scenes.items() if min(shots[0].shape[1:]) < pairs.SMALLEST]
+    unknown = {what: [name for name, finding in found.items() if finding.unknown == what and name not in small]
+               for what in (pairs.SCENE, pairs.NOISE)}  # fmt: skip
+    sure = len(scenes) - len(small) - sum(map(len, unknown.values()))
+    if sure:
+        print(f"Checked {sure} scenes: {'as they are' if wrong else 'aligned, different, independent noise'}.")
+    for what, names in unknown.items():
+        if names:
+            print(f"Cannot tell {what}: {listed(names)}.")
+    if small:
+        print(f"{len(small)} too small to check (sides below {pairs.SMALLEST} pixels): cannot tell {pairs.SCENE}.")
+
+
+def without_small(scenes, wanted):
+    """(the scenes that patches can be cut from, their side); those left out are named."""
+    side = pairs.patch_side(scenes.values(), wanted)
+    for name in [name for name, shots in scenes.items() if min(shots[0].shape[1:]) < side]:
+        size = pairs.size_of(scenes.pop(name)[0])
+        print(f"scene {name}: {size} pixels, smaller than a patch of {side} x {side}; left out.", flush=True)
+    return scenes, side
+
+
+def paired_scenes(args):
+    """{name: two pictures}, of files of several pages page by page."""
+    found = (pair for files in matched(*args.pairs) for pair in pages(*files, args.range))
+    return {name: [picture[0] for picture in shots] for name, *shots in found}
+
+
+def burst_scenes(args):
+    """{scene: its shots}, all pages of its files. Of files that belong together by name alone those that show another
+    scene than the one before are a scene of their own."""
+    scenes, alone = {}, []
+    for name, files in burst_files(args.burst).items():
+        ranges = pictures.range_of(*files, given=args.range)  # one scale for a scene
+        shots = [(file, page[0]) for file in files for page in pictures.pages(file, ranges)]
+        named = len(files) > 1 and files[0].parent == args.burst and not args.unchecked
+        parts = pairs.groups([shot for _, shot in shots]) if named else [range(len(shots))]
+        kept, single = [part for part in parts if len(part) > 1], [part[0] for part in parts if len(part) == 1]
+        for part in kept:
+            label = name if len(parts) == 1 else f"{name} from {shots[part[0]][0].name}"
+            scenes[label] = [shots[number][1] for number in part]
+        if not kept:
+            alone.append(name if len(shots) < 2 else f"{name} (its pictures show different scenes)")
+        elif single:
+            names = [shots[number][0].name for number in single]
+            print(f"scene {name}: {listed(names)} show what no other does; left out.", flush=True)
     if alone or not scenes:
         found = ", ".join(alone[:5]) or "no picture at all"
         raise ValueError(f"{args.burst}: expected two shots or more of every scene, in a folder for each or named "
@@ -319,37 +374,26 @@ def scene_files(args):
     return scenes
 
 
-def load_scenes(files, unchecked, given=None):
-    """{scene: pictures (3, H, W) in 0-255}, all found good. Raises ValueError that names the scenes that are not."""
-    ranges = {name: pictures.range_of(*shots, given=given) for name, shots in files.items()}  # one scale for a scene
-    scenes = {name: [first_page(file, ranges[name])[0] for file in shots] for name, shots in files.items()}
-    wrong = {}
-    for name, shots in scenes.items():
-        found = [pairs.problem(*pair) for pair in combinations(shots, 2)]
-        if any(found):
-            wrong[name] = next(filter(None, found))
-    for name, text in wrong.items():
-        print(f"scene {name}: {text}", flush=True)
-    sizes = [name for name, shots in scenes.items() if len({shot.shape for shot in shots}) > 1]
-    if sizes or (wrong and not unchecked):
-        raise ValueError(f"{len(wrong)} of {len(scenes)} scenes cannot teach Noise2Noise ({next(iter(wrong))}: "
-                         f"{next(iter(wrong.values()))}); leave them out, or --unchecked")  # fmt: skip
-    small = sum(min(shots[0].shape[1:]) < pairs.SMALLEST for shots in scenes.values())
-    if small < len(scenes):
-        found = "as they are" if wrong else "aligned, different, independent noise"
-        print(f"Checked {len(scenes) - small} scenes: {found}.")
-    if small:
-        print(f"{small} too small to check (sides below {pairs.SMALLEST} pixels): see that they are aligned.")
+def burst_files(source):
+    """{scene: its files}, by folders in `source` or by names but for a number at the end; `source` may be one file."""
+    if not source.exists():
+        raise FileNotFoundError(f"no folder {source}")
+    scenes = {}
+    for file in pictures.picture_files(source) if source.is_dir() else [source]:
+        inside = file.parent != source and source.is_dir()
+        prefix = re.sub(r"[-_ ]?\d+$", "", file.stem) or file.stem
+        scenes.setdefault(str(file.parent.relative_to(source)) if inside else prefix, []).append(file)
     return scenes
 
 
 def load_validation(args):
     """(noisy, clean) pixels of one size, or None."""
     if args.validate:
-        images = [same_size(*files, args.range) for _, *files in matched(*args.validate)]
-        side = [min(n) for n in zip(*(image.shape[2:] for pair in images for image in pair))]
-        cut = [[image[:, :, : side[0], : side[1]].float() for image in pair] for pair in images]
-        return tuple(torch.cat(versions) for versions in zip(*cut))
+        found = (pair for files in matched(*args.validate) for pair in checked(files, args))
+        images, _ = without_small({name: [image[0] for image in pair] for name, *pair in found}, args.patch)
+        side = [min(n) for n in zip(*(pair[0].shape[1:] for pair in images.values()))]
+        cut = [[image[:, : side[0], : side[1]].float() for image in pair] for pair in images.values()]
+        return tuple(torch.stack(versions) for versions in zip(*cut))
     if args.data and (args.data / "val_data.pkl").is_file():
         return data.load_pairs(args.data / "val_data.pkl")
     if not (args.data or args.pairs or args.burst):
