@@ -141,8 +141,3 @@ def check_place(path):
     finally:
         with suppress(OSError):
             os.unlink(temporary)
-
-
-def first_page(path, ranges=None):
-    """The first of `pictures.pages`."""
-    return next(pictures.pages(path, ranges))
