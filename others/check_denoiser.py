@@ -9,7 +9,7 @@ check_estimator.
 
 The interface: `Model()`, `load_pretrained_model()`, `train(train_input, train_target, num_epochs)` and
 `predict(test_input)`, images (N, 3, H, W), uint8 or float in 0-255. A refusal is a TypeError or ValueError whose
-message names what came.
+message names what came. The loaded weights must gain a decibel on generated images.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import contextlib
 import copy
 import inspect
 import io
+import math
 import os
 import pickle
 import random
@@ -88,7 +89,7 @@ def pairs(count, size=16):
 
 @cache
 def scenes():
-    """(noisy, another noisy version, clean) of 24 generated images in their eight orientations, uint8 (192, 3, 32, 32)."""
+    """(noisy, another noisy version, clean) of 24 generated images, eight orientations each: uint8 (192, 3, 32, 32)."""
     return [torch.cat([transform(version, turns, mirror) for turns in range(4) for mirror in (False, True)])
             for version in data.generated(24, 2, True)]  # fmt: skip
 
@@ -378,7 +379,7 @@ def predict_takes_constant_images(Model):
 
 @check
 def predict_depends_on_no_earlier_call(Model):
-    """Whatever was predicted or refused in between, the same image has the same result, and no result is overwritten."""
+    """Whatever was predicted or refused in between, an image has the same result, and no result is overwritten."""
     model, (pixels, _) = loaded(Model), natural(4)
     result = model.predict(pixels)
     kept = result.clone()
@@ -415,9 +416,9 @@ def an_image_is_denoised_alike_alone_and_among_many(Model):
 def expect_each_same(what, together, alone):
     expect_same(f"{what}, together and in parts", together[:0], alone[:0])
     worst = (together.double() - alone.double()).abs().flatten(1).amax(1)
-    wrong = (worst > TOLERANCE).nonzero().flatten()
-    expect(not len(wrong), f"{what}, together and in parts: {len(wrong)} of them differ, the first is image "
-                           f"{int(wrong.min()) + 1 if len(wrong) else 0}, by up to {float(worst.max()):.3g} of 255")  # fmt: skip
+    wrong = (worst > TOLERANCE).nonzero().flatten().tolist()
+    expect(not wrong, f"{what}, together and in parts: {len(wrong)} of them differ, the first is image "
+                      f"{wrong[0] + 1 if wrong else 0}, by up to {float(worst.max()):.3g} of 255")  # fmt: skip
 
 
 SHAPES = (150, 32, 32), (150, 31, 29), (8, 40, 130), (8, 130, 40), (1, 300, 450)  # many, odd, wide, tall, large
@@ -466,10 +467,8 @@ def loaded_weights_leave_everything_in_its_place(Model):
         for name, profile in (("rows", errors.mean(2)), ("columns", errors.mean(1))):
             for start, strip in zip(range(1, 10**6, 16), profile.unfold(1, min(32, profile.shape[1]), 16).mean(2).T):
                 down, right = places[int(strip.argmin())]
-                expect(
-                    (down, right) == (0, 0),
-                    f"{what}, {name} from {start + 1}: the result fits better moved by {down} down and {right} right",
-                )
+                expect(down == right == 0, f"{what}, {name} from {start + 1}: the result lies {down} pixels below and "
+                                           f"{right} to the right of the image")  # fmt: skip
     for light in ((1, 0.7, 0.4), (0.4, 0.7, 1)):
         noisy, clean = ((version * torch.tensor(light).view(3, 1, 1)).to(torch.uint8) for version in natural(24))
         output = loaded(Model).predict(noisy)
@@ -489,15 +488,15 @@ def overlap(output, clean, down, right):
 def large_images_have_no_seams(Model):
     """Far from the borders an image's result is that of the same image cut off at the upper left, unless something
     happens at fixed places. What depends on the whole image changes everywhere, a seam in few rows or columns."""
-    model, (noisy, _), cut, far = loaded(Model), natural(1, 350, 1100), 80, 100
+    model, (noisy, _), cut, far = loaded(Model), natural(1, 300, 700), 80, 100
     whole, part = model.predict(noisy), model.predict(noisy[:, :, cut:, cut:])
     difference = (whole[:, :, cut + far :, cut + far :] - part[:, :, far:, far:]).abs()
     for name, others in (("row", (0, 1, 3)), ("column", (0, 1, 2))):
         profile = difference.mean(others)
         usual, worst = float(profile.median()), float(profile.max())
         expect(worst < 0.25 + 4 * usual,
-               f"350 x 1100, {name} {int(profile.argmax()) + cut + far + 1} depends on where the image begins: it differs "
-               f"by {worst:.2g} of 255 on average, most {name}s by {usual:.2g}: a seam")  # fmt: skip
+               f"300 x 700, {name} {int(profile.argmax()) + cut + far + 1} depends on where the image begins: it "
+               f"differs by {worst:.2g} of 255 on average, most {name}s by {usual:.2g}: a seam")  # fmt: skip
 
 
 @check
@@ -643,12 +642,18 @@ def train_learns_from_both_versions_of_every_pair(Model):
     model, (first, second) = Model(), pairs(64)
     other = images(64, 3, 16, 16, seed=3)
     trained = after_training(model, first, second)
-    for what, part in (("other targets", ...), ("another last target", slice(63, None)), ("another last quarter of rows", (..., slice(12, None), slice(None))),
-                       ("another last quarter of columns", (..., slice(12, None))), ("another blue", (slice(None), 2))):  # fmt: skip
+    quarter, everything = slice(12, None), slice(None)
+    for what, part in (
+        ("set of targets", ...),
+        ("last target", slice(63, None)),
+        ("last quarter of rows", (..., quarter, everything)),
+        ("last quarter of columns", (..., quarter)),
+        ("blue", (everything, 2)),
+    ):
         targets = second.clone()
         targets[part] = other[part]
         same = torch.equal(after_training(model, first, targets), trained)
-        expect(not same, f"training on {what} gave the same")
+        expect(not same, f"training on pairs with another {what} gave the same")
 
 
 @check
@@ -665,7 +670,8 @@ def train_uses_all_pairs(Model):
 
 @check
 def train_keeps_the_versions_of_a_pair_and_their_channels_together(Model):
-    """Red and blue images: with targets of their own colour, what sets them apart stays; with exchanged ones it falls."""
+    """Red and blue images: with targets of their own colour, what sets them apart stays; with exchanged ones it
+    falls."""
     model = loaded(Model)
     red = images(64, 1, 1, 1) % 2 == 1
     noise = images(64, 3, 16, 16, seed=1) // 8
@@ -824,7 +830,7 @@ def loaded_weights_denoise_and_training_does_not_spoil_them(Model):
 
     before = psnr(model.predict(noisy.clone()))
     expect(before > psnr(noisy) + 1, f"loaded weights: {before:.2f} dB from noisy images of {psnr(noisy):.2f} dB")
-    model.train(noisy.clone(), another.clone(), 1)
+    model.train(noisy.clone(), another.clone(), 2)
     after = psnr(model.predict(noisy.clone()))
     # half of the gain: an optimiser's first steps may cost more than so few pairs give back
     expect(after > (before + psnr(noisy)) / 2, f"load, train, predict: PSNR A fell from {before:.2f} to {after:.2f} dB")
@@ -871,17 +877,21 @@ def one_thread():
 
 @check
 def an_epoch_takes_no_longer_than_allowed(Model):
-    """50,000 pairs in 300 s on a modest processor of four cores, from the faster of two times 128 pairs on one thread.
-    The time counts less by as much as that thread is slower, in the measure of matrix products timed just before."""
-    model, few, matrix, seconds = Model(), pairs(128, 32), torch.ones(1024, 1024), []
+    """50,000 pairs in 300 s on a modest processor of four cores, from the fastest of up to four times 128 pairs on one
+    thread. The time counts less by as much as that thread is slower, in the measure of matrix products timed just
+    before."""
+    model, few, matrix, fastest = Model(), pairs(128, 32), torch.ones(1024, 1024), math.inf
     with one_thread():
         model.train(*(version[:32] for version in few), 1)
-        for _ in range(2):
+        for _ in range(4):
             product = seconds_of(lambda: [matrix @ matrix for _ in range(10)]) / 10
             slower = max(1.0, product * FLOPS / (2 * 1024**3))
-            seconds.append(seconds_of(lambda: model.train(*few, 1)) / slower * 50_000 / 128)
-    expect(min(seconds) < EPOCH_SECONDS, f"an epoch of 50,000 pairs would take {min(seconds):.0f} s on a processor of "
-                                         f"four cores, allowed {EPOCH_SECONDS} s")  # fmt: skip
+            fastest = min(fastest, seconds_of(lambda: model.train(*few, 1)) / slower * 50_000 / 128)
+            if fastest < EPOCH_SECONDS:
+                return
+    raise AssertionError(
+        f"an epoch of 50,000 pairs would take {fastest:.0f} s on a processor of four cores, allowed {EPOCH_SECONDS} s"
+    )
 
 
 @check

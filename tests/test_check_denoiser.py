@@ -19,11 +19,18 @@ from others import data, inference
 from others.check_denoiser import CHECKS, check_denoiser, failures, main
 
 ROOT = Path(__file__).resolve().parents[1]
-ALL = pytest.mark.parametrize("number", range(len(CHECKS)), ids=[check.__name__ for check in CHECKS])
 
 
-@ALL
-@pytest.mark.parametrize("name", ["prescribed", "rednet"])
+def ours():
+    """Each network with each check; those that work with the shipped weights, which are not small, with one of them."""
+    for name in ("prescribed", "rednet"):
+        for number, check in enumerate(CHECKS):
+            large = {"loaded", "denoised"} & {*check.__code__.co_names} and not check.__name__.endswith("spoil_them")
+            if name == "prescribed" or not large:
+                yield pytest.param(name, number, id=f"{name}-{check.__name__}")
+
+
+@pytest.mark.parametrize("name, number", list(ours()))
 def test_our_model_passes(small, name, number):
     check_denoiser(partial(Model, name))[number]()
 
@@ -35,7 +42,7 @@ class Plain:
     """The interface on torch.nn and Adam: a network that adds what it computes to the image."""
 
     multiple, rate, epochs = 1, 1e-3, 15
-    side = None  # of random crops in training
+    batch, side = 16, None  # side: of random crops in training
     kind = property(type)
 
     def __init__(self):
@@ -69,7 +76,7 @@ class Plain:
             optimizer = torch.optim.Adam(self.network.parameters(), self.rate)
             self.network.train()
             for _ in range(num_epochs):
-                for index in torch.randperm(len(pair[0]), generator=generator).split(16):
+                for index in torch.randperm(len(pair[0]), generator=generator).split(self.batch):
                     noisy, other = self.cropped([version[index] for version in pair], generator)
                     optimizer.zero_grad()
                     (self.forward(noisy) - other).square().mean().backward()
@@ -95,14 +102,10 @@ def weights(kind):
     return model.network.state_dict()
 
 
-class Crops(Plain):
-    side = 12
-
-
 class BatchNorm(Plain):
     """A small DnCNN: zeros around the image, statistics of batches in training."""
 
-    epochs = 40
+    epochs = 30
 
     def layers(self):
         middle = nn.Sequential(nn.Conv2d(12, 12, 3, 1, 1, bias=False), nn.BatchNorm2d(12), nn.ReLU())
@@ -110,7 +113,9 @@ class BatchNorm(Plain):
 
 
 class UNet(Plain):
-    multiple = 4
+    """Trained on random crops."""
+
+    multiple, side = 4, 12
 
     def layers(self):
         def twice(inside, outside):
@@ -131,7 +136,7 @@ class UNet(Plain):
         return net["last"](net["top"](torch.cat((first, double(up)), 1)))
 
 
-@pytest.mark.parametrize("right", [Plain, Crops, BatchNorm, UNet])
+@pytest.mark.parametrize("right", [Plain, BatchNorm, UNet])
 def test_a_right_model_passes(right, monkeypatch):
     monkeypatch.setattr(suite, "CHECKS", [check for check in CHECKS if not check.__name__.startswith("importing")])
     assert [(name, reason) for name, reason in failures(right) if reason] == []
@@ -305,7 +310,7 @@ class HighRate(Model):
 class Slow(Model):
     def train(self, train_input, train_target, num_epochs):
         started = time.process_time()
-        while time.process_time() < started + 0.013 * len(train_input):
+        while time.process_time() < started + 0.006 * len(train_input):
             pass
         super().train(train_input, train_target, num_epochs, progress=False)
 
@@ -372,8 +377,8 @@ BROKEN = [
     (PassesNaN, "predict_treats_or_refuses_values_that_are_no_pixels", "image with nan: got NaN"),
     (Overflows, "predict_treats_or_refuses_values_that_are_no_pixels", "an image with 3e+38: got NaN"),
     (WholeFloats, "predict_keeps_the_fractions_of_floats", "0.4 more in every pixel changed nothing"),
-    (FloatsAreUnitInTraining, "train_takes_uint8_and_float_alike", "training on uint8 against float: results differ"),
-    (LearnsTheIdentity, "train_learns_from_both_versions_of_every_pair", "training on other targets gave the same"),
+    (FloatsAreUnitInTraining, "train_takes_uint8_and_float_alike", "training on uint8 against torch.float32: results"),
+    (LearnsTheIdentity, "train_learns_from_both_versions_of_every_pair", "with another set of targets gave the same"),
     (FirstBatchOnly, "train_learns_from_both_versions_of_every_pair", "with another last target gave the same"),
     (OneEpoch, "train_takes_seven_epochs", "7 epochs gave what 1 gives"),
     (SharedBuffer, "predict_from_two_threads_at_once", "results differ by"),
@@ -586,12 +591,20 @@ class StaysInTraining(Mutant):
 
 
 MUTANTS = [
-    (Seams, "large_images_have_no_seams", "row 257 depends on where the image begins"),
+    (Seams, "large_images_have_no_seams", "300 x 700, row 256 depends on where the image begins"),
     (After100, "an_image_is_denoised_alike_alone_and_among_many", "50 of them differ, the first is image 101"),
     (Only1000Pairs, "train_uses_all_pairs", "on 1101 pairs: other targets after the first 1000 gave the same"),
     (WholeBatches, "train_uses_all_pairs", "on 37 pairs: other targets after the first 36 gave the same"),
-    (ShiftedWhenWide, "loaded_weights_leave_everything_in_its_place", "40 x 130, rows from 2: the result fits better"),
-    (ShiftedOddSizes, "loaded_weights_leave_everything_in_its_place", "31 x 29, rows from 2: the result fits better"),
+    (
+        ShiftedWhenWide,
+        "loaded_weights_leave_everything_in_its_place",
+        "40 x 130, rows from 2: the result lies 0 pixels below and 1",
+    ),
+    (
+        ShiftedOddSizes,
+        "loaded_weights_leave_everything_in_its_place",
+        "31 x 29, rows from 2: the result lies 0 pixels below and 1",
+    ),
     (RedAndBlueSwapped, "loaded_weights_leave_everything_in_its_place", "the red of the result is nearest to the"),
     (LeakOfTheMean, "an_image_is_denoised_alike_alone_and_among_many", "150 of them differ, the first is image 1"),
     (RawLastRowAndColumn, "loaded_weights_denoise_every_row_column_and_channel", "as it came: row 32"),
@@ -602,7 +615,7 @@ MUTANTS = [
     (AutoContrast, "exposure_is_kept", "dark floats, 0 to 12.8: the mean changes by"),
     (EightLevels, "results_use_the_whole_range", "the result has only 8 different values"),
     (Clipped, "results_use_the_whole_range", "of the result are 250: clipped"),
-    (RemembersTheLast, "predict_depends_on_no_earlier_call", "before and after that of a larger image: results differ"),
+    (RemembersTheLast, "predict_depends_on_no_earlier_call", "before and after that of other images of this shape:"),
     (OneBuffer, "predict_depends_on_no_earlier_call", "predict of other images of this shape overwrote an earlier"),
     (TallTransposed, "loaded_weights_denoise_every_row_column_and_channel", "31 x 29, channel 1: mean squared error"),
     (LargeFlipped, "loaded_weights_denoise_every_row_column_and_channel", "1 of 300 x 450, channel 1: mean squared"),
@@ -612,7 +625,7 @@ MUTANTS = [
     (
         LeavesOutTheEdge,
         "train_learns_from_both_versions_of_every_pair",
-        "on another last quarter of rows gave the same",
+        "with another last quarter of rows gave the same",
     ),
     (ReadsMemoryInOrder, "train_takes_any_memory_layout", "training on transposed against contiguous images"),
     (StartsAgain, "train_goes_on_after_a_prediction", "training after a prediction changed nothing"),
@@ -635,7 +648,7 @@ def test_a_broken_model_is_caught(small, monkeypatch, broken, name, reason):
     if broken is Hungry:
         monkeypatch.setattr(suite, "MEMORY", 300 * 2**20)
     if broken is Slow:
-        monkeypatch.setattr(suite, "EPOCH_SECONDS", 30)
+        monkeypatch.setattr(suite, "EPOCH_SECONDS", 10)
     ((found, line),) = failures(broken)
     assert found == name
     assert line is not None and reason in line and "\n" not in line
