@@ -7,7 +7,7 @@ deconv_layer.)
 
 from torch import arange, empty
 
-from . import init, reference
+from . import choice, init, reference
 from .geometry import Geometry, correlation_size, pair, scatter_size, span
 from .kernels import correlate, correlate_and_gradient, scatter, weight_gradient
 from .module import Module
@@ -160,7 +160,7 @@ class Conv2d(Convolution):
         input, x, _, size, geometry, _ = self.recall()
         self.check_output(grad_output, input, size)
         grad_output = nhwc(grad_output)
-        plain = reference.is_plain(x, x.shape[1:], grad_output.shape[1:], geometry)
+        plain = choice.is_plain(x, x.shape[1:], grad_output.shape[1:], geometry)
         self.add_gradients(weight_gradient(x, grad_output, geometry), grad_output, plain, self.dilation != (1, 1))
 
 
@@ -232,7 +232,7 @@ class TransposeConv2d(Convolution):
         weight, _ = self.operands(grad_output.dtype)
         x, grad_output = nhwc(input), nhwc(grad_output)
         grad_input, weight_grad = correlate_and_gradient(grad_output, weight, x, geometry)
-        plain = reference.is_plain(x, grad_output.shape[1:], x.shape[1:], geometry)
+        plain = choice.is_plain(x, grad_output.shape[1:], x.shape[1:], geometry)
         self.add_gradients(weight_grad, grad_output, plain)
         return nchw(grad_input, like=input)
 
@@ -240,7 +240,7 @@ class TransposeConv2d(Convolution):
         input, size, geometry, _ = self.recall()
         self.check_output(grad_output, input, size)
         x, grad_output = nhwc(input), nhwc(grad_output)
-        plain = reference.is_plain(x, grad_output.shape[1:], x.shape[1:], geometry)
+        plain = choice.is_plain(x, grad_output.shape[1:], x.shape[1:], geometry)
         self.add_gradients(weight_gradient(grad_output, x, geometry), grad_output, plain)
 
 

@@ -59,10 +59,11 @@ class Geometry(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """The part of one image axis that a transposed convolution of some stride computes with the same taps.
+    """Every stride-th position of one axis of the large image: those that one set of taps connects with the small one.
 
-    Positions first, first + stride, ... (`count` of them) are a stride-1 correlation of the small image with the
-    slice `taps` of the flipped kernel, `kernel_size` of them, at `padding` and `dilation`.
+    Positions first, first + stride, ... (`count` of them). `scatter` writes them, as a stride-1 correlation of the
+    small image with the slice `taps` of the flipped kernel, `kernel_size` of them, at `padding` and `dilation`;
+    `adjoint` is how `correlate` and `weight_gradient` read them.
     """
 
     first: int
@@ -109,7 +110,14 @@ def phases(size, kernel_size, stride, padding, dilation):
     return tuple(found)
 
 
-def window(axis):
+def image_phases(size, geometry):
+    """The phases of both axes of a large image of this size, (vertical, horizontal)."""
+    axes = zip(size, geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation)
+    vertical, horizontal = (phases(*axis) for axis in axes)
+    return vertical, horizontal
+
+
+def covering(axis):
     """(taps, padding) of the smallest window without dilation that covers those of all `phases` of an axis."""
     used = [phase for phase in axis if phase.kernel_size]
     padding = max((phase.padding for phase in used), default=0)

@@ -7,7 +7,8 @@ For each image, with X = unfold(x) its columns (C_in * kh * kw, H' * W') and W t
     weight_gradient(x, y)   sum over images of y X^T    its adjoint in w
 
 Arguments and results are those of `kernels`, which holds the fast ways. torch computes a convolution like this where it
-does without oneDNN; there (`is_plain`) the layers go this way too, and results and gradients equal torch's bit for bit.
+does without oneDNN; there (`choice.is_plain`) the layers go this way too, and results and gradients equal torch's bit
+for bit.
 (Chellapilla et al. 2006; ATen/native: Convolution.cpp, ConvolutionMM2d.cpp, NaiveConvolutionTranspose2d.cpp)
 """
 
@@ -16,11 +17,8 @@ from math import prod
 from torch import cat
 from torch.nn.functional import fold, unfold
 
-from .geometry import scatter_size, span
+from .geometry import span
 from .windows import crop_or_pad
-
-PLAIN = True  # False: `is_plain` never holds, so that the fast ways can be checked in 64 bits
-SMALL = 20_480  # numbers of an image in 32 bits, up to which torch does without oneDNN
 
 
 def correlate(x, weight, size, geometry, bias=None):
@@ -68,23 +66,6 @@ def bias_gradient(y, groups=1, by_image=False):
     or image by image."""
     parts = [part.contiguous() for part in y.permute(0, 3, 1, 2).chunk(groups, 1)]
     return cat([sum(image.sum((1, 2)) for image in part) if by_image else part.sum((0, 2, 3)) for part in parts])
-
-
-def is_plain(images, large, small, geometry):
-    """Whether torch does without oneDNN for these images, where `large` and `small` are the shapes (H, W, C) at the two
-    ends of the geometry: on a CPU in 64 bits; in 32 bits for one small image, without groups and with a side of the
-    kernel up to 3; and for an `output_padding` of a stride or more.
-
-    torch asks for the size of a layer's input, which is either end: what is small at one of them may take this way.
-    """
-    bits = 8 * images.element_size()
-    if not PLAIN or images.device.type != "cpu" or bits < 32:
-        return False
-    axes = zip(small, geometry.kernel_size, geometry.stride, (2 * p for p in geometry.padding), geometry.dilation)
-    behind = [n - scatter_size(*axis) for n, axis in zip(large, axes)]
-    one = len(images) == 1 and min(prod(large), prod(small)) <= SMALL
-    plain = one and geometry.groups == 1 and min(geometry.kernel_size) <= 3
-    return bits == 64 or plain or any(n >= s for n, s in zip(behind, geometry.stride))
 
 
 def extent(size, geometry):

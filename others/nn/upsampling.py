@@ -7,7 +7,7 @@ from torch import arange
 
 from .convolution import Convolution, nchw, nhwc
 from .geometry import Geometry, correlation_size, pair, span
-from .kernels import correlate_and_gradient, scatter, transpose, weight_gradient
+from .kernels import correlate_and_gradient, scatter, swap_channels, weight_gradient
 from .module import Module
 
 
@@ -169,7 +169,7 @@ class UpsamplingConv2d(Convolution):
 
     def fold(self, weight):
         """(out, in / groups, kh, kw) -> the transposed convolution's kernel (in, out / groups, Kh, Kw)."""
-        weight = transpose(weight.flip(2, 3), self.groups)
+        weight = swap_channels(weight.flip(2, 3), self.groups)
         kernel = weight.new_zeros(*weight.shape[:2], *self.folded_geometry().kernel_size)
         for place in self.places(kernel):
             place.add_(weight)
@@ -177,7 +177,7 @@ class UpsamplingConv2d(Convolution):
 
     def fold_adjoint(self, kernel):
         """The adjoint of `fold`."""
-        return transpose(sum(self.places(kernel)), self.groups).flip(2, 3)
+        return swap_channels(sum(self.places(kernel)), self.groups).flip(2, 3)
 
     def forward(self, input):
         self.check(input)
@@ -192,9 +192,9 @@ class UpsamplingConv2d(Convolution):
         self.check_output(grad_output, input, size)
         kernel = self.fold(self.operands(grad_output.dtype)[0])
         grad_output = nhwc(grad_output)
-        both = correlate_and_gradient(grad_output, kernel, nhwc(input), self.folded_geometry())
-        self.add_gradients(self.fold_adjoint(both[1]), grad_output)
-        return nchw(both[0], like=input)
+        grad_input, kernel_grad = correlate_and_gradient(grad_output, kernel, nhwc(input), self.folded_geometry())
+        self.add_gradients(self.fold_adjoint(kernel_grad), grad_output)
+        return nchw(grad_input, like=input)
 
     def accumulate(self, grad_output):
         input, size, _ = self.recall()

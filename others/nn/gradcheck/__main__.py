@@ -4,7 +4,7 @@ from random import Random
 
 from torch import empty
 
-from .. import activations, containers, convolution, linear, losses, pooling, reference, upsampling
+from .. import activations, choice, containers, convolution, linear, losses, pooling, upsampling
 from ..module import Module
 from . import gradcheck, noise
 
@@ -61,10 +61,10 @@ def largest_error(module, *inputs):
     target = {"target": inputs[-1]} if isinstance(module, losses.Loss) else {}
     checks = []
     try:
-        for reference.PLAIN in (False, True):
+        for choice.PLAIN in (False, True):
             checks += gradcheck(module, *inputs[: len(inputs) - len(target)], **target)
     finally:
-        reference.PLAIN = True
+        choice.PLAIN = True
     return max(check.error for check in checks)
 
 
