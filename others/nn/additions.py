@@ -6,6 +6,7 @@ do not. Results are planar in memory. Without groups. (Vasudevan et al. 2017, ar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import empty
@@ -15,8 +16,6 @@ from .geometry import Geometry, overlap, span
 from .windows import blocks, workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
 

@@ -7,6 +7,7 @@ measured with the networks of benchmarks/speed.py on one and two AVX-512 cores.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from functools import lru_cache
 from math import prod
@@ -18,8 +19,6 @@ from .geometry import Geometry, covering, image_phases, scatter_size
 from .winograd import tiling
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
 PLAIN = True  # False: `is_plain` never holds, so that the fast ways can be checked in 64 bits

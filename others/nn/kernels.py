@@ -20,6 +20,7 @@ result; and both maps of images may be shifted `additions` to a few channels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,6 @@ from .windows import workspace
 from .winograd import Tiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from torch import Tensor
 
 
@@ -86,15 +85,9 @@ def correlate_and_gradient(x: Tensor, weight: Tensor, y: Tensor, geometry: Geome
 
 
 def sweep(
-    way: Way,
-    x: Tensor,
-    geometry: Geometry,
-    weight: Tensor | None = None,
-    result: Tensor | None = None,
-    bias: Tensor | None = None,
-    add: bool = False,
-    y: Tensor | None = None,
-) -> Tensor | None:
+    way: Way, x: Tensor, geometry: Geometry, weight: Tensor | None = None, result: Tensor | None = None,
+    bias: Tensor | None = None, add: bool = False, y: Tensor | None = None,
+) -> Tensor | None:  # fmt: skip
     """One pass over the windows of x, block by block, for whichever is given of
 
     result  (N, H', W', C_out), contiguous: set to `correlate` of x and weight, plus bias, or with `add` increased by it

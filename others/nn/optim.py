@@ -4,10 +4,21 @@ An optimiser takes a Module, its `param()` or `parameters()`, or parameter group
 "params" and options of their own. Updates are written into the parameters in place.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 from math import cos, pi, sqrt
+from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 from .module import Module
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Params = Module | Iterable[Any]  # as the docstring above says
+Group = dict[str, Any]
+Coefficients = tuple[float, float, float]
 
 
 class Optimizer:
@@ -16,7 +27,7 @@ class Optimizer:
     Each group's `state` holds (parameter, its state) under the parameter's id, so that parameters may come and go.
     """
 
-    def __init__(self, params, defaults):
+    def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.param_groups = []
         groups = [{"params": params}] if isinstance(params, Module) else list(getattr(params, "pairs", params))
@@ -25,7 +36,7 @@ class Optimizer:
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
             self.add_param_group(group)
 
-    def add_param_group(self, group):
+    def add_param_group(self, group: Group) -> None:
         """Add parameters with options of their own; options not given are the optimiser's."""
         group = {**self.defaults, **group}
         if not isinstance(group["params"], Module):
@@ -40,7 +51,7 @@ class Optimizer:
         self.check_duplicates(pairs)
         self.param_groups.append({**group, "state": {}})
 
-    def check_duplicates(self, pairs):
+    def check_duplicates(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
         """A parameter in two groups is an error, twice in one group it is updated twice: a warning, as in torch."""
         new = [id(parameter) for parameter, _ in pairs]
         known = {id(parameter) for group in self.param_groups for parameter, _ in self.pairs(group)}
@@ -48,34 +59,34 @@ class Optimizer:
         if len(set(new)) < len(new):
             warn(f"{type(self).__name__}: a parameter group with duplicate parameters", stacklevel=4)
 
-    def pairs(self, group):
+    def pairs(self, group: Group) -> list[tuple[Tensor, Tensor]]:
         """The group's (parameter, gradient) pairs; a Module is asked anew each time."""
         return group["params"].param() if isinstance(group["params"], Module) else group["params"]
 
-    def step(self):
+    def step(self) -> None:
         """Update every parameter once from its gradient."""
         for group in self.param_groups:
             for parameter, gradient in self.pairs(group):
                 state, gradient = self.state_of(parameter, group), gradient.detach()
                 self.update(parameter.detach(), -gradient if group.get("maximize") else gradient, state, group)
 
-    def zero_grad(self, set_to_none=False):
+    def zero_grad(self, set_to_none: bool = False) -> None:
         """Set all gradients to zero, in place. They are never None: set_to_none is there for torch's scripts."""
         for group in self.param_groups:
             for _, gradient in self.pairs(group):
                 gradient.detach().zero_()
 
-    def state_of(self, parameter, group):
+    def state_of(self, parameter: Tensor, group: Group) -> dict[str, Any]:
         """What the optimiser remembers about one parameter."""
         return group["state"].setdefault(id(parameter), (parameter, {}))[1]
 
-    def __setstate__(self, attributes):
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
         """Copies and pickles hold other parameters than the original: theirs have other ids."""
         self.__dict__.update(attributes)
         for group in self.param_groups:
             group["state"] = {id(parameter): (parameter, state) for parameter, state in group["state"].values()}
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Everything but the parameters: options of each group, and the state of its parameters in order."""
         return {
             "param_groups": [
@@ -85,7 +96,7 @@ class Optimizer:
             ]
         }  # fmt: skip
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over options and state. Raises ValueError if the groups do not match."""
         saved = state_dict["param_groups"]
         parameters = [[parameter for parameter, _ in self.pairs(group)] for group in self.param_groups]
@@ -95,12 +106,12 @@ class Optimizer:
             state = {id(owner): (owner, copied(known)) for owner, known in zip(owners, options["state"])}
             group.update({**options, "state": state})
 
-    def require(self, condition, message):
+    def require(self, condition: object, message: str) -> None:
         if not condition:
             raise ValueError(f"{type(self).__name__}: {message}")
 
 
-def copied(state):
+def copied(state: dict[str, Any]) -> dict[str, Any]:
     """A state with tensors of its own."""
     return {key: value.clone() if hasattr(value, "clone") else value for key, value in state.items()}
 
@@ -114,18 +125,21 @@ class SGD(Optimizer):
     Raises ValueError for negative lr, momentum or weight_decay, and for nesterov without momentum or with dampening.
     """
 
-    def __init__(self, params, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False, *, maximize=False):
+    def __init__(
+        self, params: Params, lr: float | Tensor = 1e-3, momentum: float = 0, dampening: float = 0,
+        weight_decay: float = 0, nesterov: bool = False, *, maximize: bool = False,
+    ) -> None:  # fmt: skip
         options = locals()
         names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
         super().__init__(params, {name: options[name] for name in names})
 
-    def check(self, group):
+    def check(self, group: Group) -> None:
         for name in ("lr", "momentum", "weight_decay"):
             self.require(group[name] >= 0, f"expected {name} >= 0, got {group[name]}")
         momentum = group["momentum"] > 0 and group["dampening"] == 0
         self.require(momentum or not group["nesterov"], "nesterov needs a momentum and zero dampening")
 
-    def update(self, parameter, gradient, state, group):
+    def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: Group) -> None:
         momentum = group["momentum"]
         if group["weight_decay"]:
             gradient = gradient.add(parameter, alpha=group["weight_decay"])
@@ -148,19 +162,22 @@ class Adam(Optimizer):
     Raises ValueError for negative lr, eps or weight_decay and betas that are no numbers in [0, 1).
     """
 
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, amsgrad=False, *, maximize=False):
+    def __init__(
+        self, params: Params, lr: float | Tensor = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8, weight_decay: float = 0, amsgrad: bool = False, *, maximize: bool = False,
+    ) -> None:  # fmt: skip
         options = locals()
         names = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
         super().__init__(params, {name: options[name] for name in names})
 
-    def check(self, group):
+    def check(self, group: Group) -> None:
         for name in ("lr", "eps", "weight_decay"):
             self.require(group[name] >= 0, f"expected {name} >= 0, got {group[name]}")
         for i, beta in enumerate(group["betas"]):
             number = isinstance(beta, (int, float))
             self.require(number and 0 <= beta < 1, f"expected betas[{i}] to be a number in [0, 1), got {beta!r}")
 
-    def update(self, parameter, gradient, state, group):
+    def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: Group) -> None:
         if group["weight_decay"]:
             gradient = gradient.add(parameter, alpha=group["weight_decay"])
         if not state:
@@ -193,13 +210,16 @@ class Muon(Optimizer):
     hundred steps or more.
     """
 
-    def __init__(self, params, lr=1e-3, weight_decay=0.1, momentum=0.95, nesterov=True,
-                 ns_coefficients=(3.4445, -4.7750, 2.0315), eps=1e-7, ns_steps=5, adjust_lr_fn=None):  # fmt: skip
+    def __init__(
+        self, params: Params, lr: float | Tensor = 1e-3, weight_decay: float = 0.1, momentum: float = 0.95,
+        nesterov: bool = True, ns_coefficients: Coefficients = (3.4445, -4.7750, 2.0315), eps: float = 1e-7,
+        ns_steps: int = 5, adjust_lr_fn: str | None = None,
+    ) -> None:  # fmt: skip
         options = locals()
         names = ("lr", "weight_decay", "momentum", "nesterov", "ns_coefficients", "eps", "ns_steps", "adjust_lr_fn")
         super().__init__(params, {name: options[name] for name in names})
 
-    def check(self, group):
+    def check(self, group: Group) -> None:
         for name in ("lr", "momentum", "weight_decay"):
             self.require(group[name] >= 0, f"expected {name} >= 0, got {group[name]}")
         known = (None, "original", "match_rms_adamw")
@@ -208,7 +228,7 @@ class Muon(Optimizer):
         self.require(len(coefficients) == 3, f"expected three ns_coefficients, got {coefficients}")
         self.require(0 <= steps < 100, f"expected ns_steps in [0, 100), got {steps}")
 
-    def update(self, parameter, gradient, state, group):
+    def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: Group) -> None:
         lr, momentum = float(group["lr"]), group["momentum"]
         if not state:
             state["velocity"] = parameter.new_zeros(parameter.shape)
@@ -222,7 +242,7 @@ class Muon(Optimizer):
         parameter.mul_(1 - lr * group["weight_decay"]).sub_(step.view(parameter.shape), alpha=lr * scale)
 
 
-def orthogonal(matrix, coefficients, steps, eps):
+def orthogonal(matrix: Tensor, coefficients: Coefficients, steps: int, eps: float) -> Tensor:
     """The matrix divided by its norm, then `steps` times X -> a X + b X X^T X + c X X^T X X^T X: the singular values
     s -> a s + b s^3 + c s^5, which brings those that are not tiny to about one. (Newton and Schulz's iteration)
 
@@ -251,28 +271,28 @@ def orthogonal(matrix, coefficients, steps, eps):
 class Schedule:
     """Sets the rate of an optimiser's groups to `factor(step)` times what they start from; `step()` advances it."""
 
-    def __init__(self, optimizer):
+    def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer, self.count = optimizer, 0
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.apply()
 
-    def apply(self):
+    def apply(self) -> None:
         for group, rate in zip(self.optimizer.param_groups, self.rates):
             group["lr"] = self.rate(rate, self.count)
 
-    def step(self):
+    def step(self) -> None:
         """Advance by one step and set the rates."""
         self.count += 1
         self.apply()
 
-    def get_last_lr(self):
+    def get_last_lr(self) -> list[float]:
         """The current rate of each group."""
         return [group["lr"] for group in self.optimizer.param_groups]
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         return {"count": self.count, "rates": list(self.rates)}
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.count, self.rates = state_dict["count"], list(state_dict["rates"])
         self.apply()
 
@@ -280,22 +300,22 @@ class Schedule:
 class StepLR(Schedule):
     """lr * gamma^(step // step_size). (torch.optim.lr_scheduler.StepLR)"""
 
-    def __init__(self, optimizer, step_size, gamma=0.1):
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer)
 
-    def rate(self, lr, step):
+    def rate(self, lr: float, step: int) -> float:
         return lr * self.gamma ** (step // self.step_size)
 
 
 class CosineAnnealingLR(Schedule):
     """From lr down to eta_min in T_max steps along half a cosine. (Loshchilov & Hutter 2017, arXiv:1608.03983)"""
 
-    def __init__(self, optimizer, T_max, eta_min=0.0):
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer)
 
-    def rate(self, lr, step):
+    def rate(self, lr: float, step: int) -> float:
         return self.eta_min + (lr - self.eta_min) * (1 + cos(pi * step / self.T_max)) / 2
 
 
@@ -307,7 +327,10 @@ class OneCycleLR(Schedule):
     Raises ValueError when stepped more than total_steps times.
     """
 
-    def __init__(self, optimizer, max_lr, total_steps, *, pct_start=0.3, div_factor=25.0, final_div_factor=1e4):
+    def __init__(
+        self, optimizer: Optimizer, max_lr: float, total_steps: int, *, pct_start: float = 0.3,
+        div_factor: float = 25.0, final_div_factor: float = 1e4,
+    ) -> None:  # fmt: skip
         if total_steps < 1 or not 0 <= pct_start <= 1:
             raise ValueError(f"OneCycleLR: expected total_steps >= 1 and pct_start in [0, 1], got {total_steps} "
                              f"and {pct_start}")  # fmt: skip
@@ -316,7 +339,7 @@ class OneCycleLR(Schedule):
         self.start, self.end = max_lr / div_factor, max_lr / div_factor / final_div_factor
         super().__init__(optimizer)
 
-    def rate(self, lr, step):
+    def rate(self, lr: float, step: int) -> float:
         if step > self.total_steps:
             raise ValueError(f"OneCycleLR: stepped {step} times, but total_steps is {self.total_steps}")
         if step <= self.peak:

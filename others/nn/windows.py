@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import cache
 from math import prod
 from threading import local
@@ -10,8 +11,6 @@ from typing import TYPE_CHECKING
 from torch import empty
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from torch import Tensor
 
     from .geometry import Geometry

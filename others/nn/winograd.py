@@ -21,6 +21,7 @@ over its whole tile.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from math import prod
@@ -28,12 +29,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import empty
 
-from .geometry import Geometry
+from .geometry import Geometry, Pair
 from .windows import blocks, crop_or_pad, workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from torch import Tensor, device, dtype
 
     from .windows import Block
@@ -48,11 +47,11 @@ BLOCK_TILES = 128  # but at least so many tiles: they are the rows of each matri
 class Tiling(NamedTuple):
     """How a result is cut into tiles. Pairs are (vertical, horizontal)."""
 
-    taps: tuple[int, int]  # of each phase of the stride, which divides the kernel
-    tile: tuple[int, int]  # outputs
-    points: tuple[int, int]  # inputs of a tile, and numbers to multiply
+    taps: Pair  # of each phase of the stride, which divides the kernel
+    tile: Pair  # outputs
+    points: Pair  # inputs of a tile, and numbers to multiply
 
-    def count(self, size: Sequence[int]) -> tuple[int, ...]:
+    def count(self, size: Sequence[int]) -> Pair:
         """How many tiles cover a result of this size (H', W')."""
         return tuple(-(-n // m) for n, m in zip(size, self.tile))
 
@@ -134,9 +133,6 @@ class Tiles:
         phases = transforms(self.tiling, gradient).weight.t().mm(gradient.view(len(gradient), -1))
         phases = phases.view(ty, tx, sy, sx, channels // (sy * sx), out_channels).permute(5, 4, 0, 2, 1, 3)
         return phases.reshape(out_channels, -1, ty * sy, tx * sx)
-
-
-Pair = tuple[int, ...]
 
 
 def in_tiles(x: Tensor, count: Pair, tile: Pair, extent: Pair, stride: Pair = (1, 1)) -> Tensor:
