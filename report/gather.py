@@ -12,7 +12,7 @@ from statistics import mean, stdev
 from experiments.declarations import declared
 from experiments.show import apart, checkerboard, choose, side_by_side, spread
 from others import checkpoint, denoiser, denoiser_bonus, nn, simulation
-from others.nn import kernels, winograd
+from others.nn import windows, winograd
 from others.nn.summary import calls, count, receptive_field
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -205,7 +205,7 @@ def arithmetic():
     points = len(winograd.axis_matrices(tile, taps)[0])
     multiplications = {"plain": str((tile * taps) ** 2), "points": str(points**2)}
     found["winograd"] = {"tile": str(tile), "taps": str(taps), **multiplications}
-    found["block"] = str(kernels.BLOCK_BYTES // 2**20)
+    found["block"] = str(windows.BLOCK_BYTES // 2**20)
     return found
 
 

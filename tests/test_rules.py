@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from others import denoiser, denoiser_bonus, nn
-from others.nn import reference, winograd
+from others.nn import choice, winograd
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMEWORK = ROOT / "others" / "nn"
@@ -28,9 +28,16 @@ FORBIDDEN_ATTRIBUTES = {"autograd", "grad", "grad_fn", "requires_grad", "require
                         "register_hook", "enable_grad", "no_grad", "set_grad_enabled", "import_module"}  # fmt: skip
 
 
+def running(tree):
+    """All nodes but the imports under `if TYPE_CHECKING`, which never run."""
+    types = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    imports = {id(line) for node in types for line in node.body if isinstance(line, (ast.Import, ast.ImportFrom))}
+    return [node for node in ast.walk(tree) if id(node) not in imports]
+
+
 def forbidden(source, depth=1):
     """Everything in a file, `depth` packages below `others`, that the rules do not allow."""
-    for node in ast.walk(ast.parse(source)):
+    for node in running(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names if a.name.split(".")[0] not in sys.stdlib_module_names)
         elif isinstance(node, ast.ImportFrom) and node.level:
@@ -38,6 +45,8 @@ def forbidden(source, depth=1):
         elif isinstance(node, ast.ImportFrom) and node.module.split(".")[0] not in sys.stdlib_module_names:
             allowed = ALLOWED.get(node.module, set())
             yield from (f"{node.module}.{a.name}" for a in node.names if a.name not in allowed)
+        elif isinstance(node, ast.Name) and node.id == "TYPE_CHECKING" and isinstance(node.ctx, ast.Store):
+            yield "TYPE_CHECKING set, under which imports are not looked at"
         elif isinstance(node, ast.Name) and node.id in FORBIDDEN_NAMES:
             yield node.id
         elif isinstance(node, ast.Attribute) and node.attr in FORBIDDEN_ATTRIBUTES:
@@ -76,6 +85,10 @@ def test_a_denoiser_is_built_from_the_framework_alone(path):
         "y = x.sum().grad_fn",
         "exec('import torch')",
         "t = __import__('torch')",
+        "if TYPE_CHECKING:\n    t = exec('import torch')",
+        "if TYPE_CHECKING:\n    from torch import Tensor\nelse:\n    from torch import Tensor",
+        "TYPE_CHECKING = True",
+        "if not TYPE_CHECKING:\n    from torch import Tensor",
     ],
 )
 def test_the_audit_finds_what_is_forbidden(source):
@@ -84,6 +97,7 @@ def test_the_audit_finds_what_is_forbidden(source):
 
 def test_the_audit_passes_what_is_allowed():
     allowed = """
+        if TYPE_CHECKING: from torch import Tensor
         import math, threading
         from collections import OrderedDict
         from torch import empty, cat, arange
@@ -189,7 +203,7 @@ def test_every_block_is_here():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @ALL
 def test_only_tensor_methods_run(name, dtype, plain, monkeypatch):
-    monkeypatch.setattr(reference, "PLAIN", plain)
+    monkeypatch.setattr(choice, "PLAIN", plain)
     block, inputs = make(name, dtype=dtype)
     with Recorder() as recorder:
         life(block, inputs)
@@ -199,8 +213,8 @@ def test_only_tensor_methods_run(name, dtype, plain, monkeypatch):
 
 @pytest.mark.parametrize("name", ["Conv2d", "Conv2d of many channels", "TransposeConv2d", "UpsamplingConv2d"])
 def test_only_tensor_methods_run_in_winograds_way(name, monkeypatch):
-    monkeypatch.setattr(winograd, "WORTH", float("inf"))
-    monkeypatch.setattr(reference, "PLAIN", False)
+    monkeypatch.setattr(choice, "TILES_BELOW", float("inf"))
+    monkeypatch.setattr(choice, "PLAIN", False)
     winograd.transforms_of.cache_clear()
     block, inputs = make(name)
     with Recorder() as recorder:

@@ -32,14 +32,20 @@ block nothing is written. The active tape is a context variable, each thread has
 automatic derivative evaluation program"; Baydin et al. 2018, arXiv:1502.05767, section 3.2)
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from inspect import signature
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import empty
 
 from .module import LAST, RECORDER, Module, restored, states, using, versions
 
-Tensor = type(empty(0))
+if TYPE_CHECKING:
+    from torch import Tensor
+else:
+    Tensor = type(empty(0))
 
 
 class Call(NamedTuple):
@@ -57,7 +63,7 @@ class Recorded(Tensor):
     what torch makes without a gradient (detach(), y > 0, zeros_like) is a plain tensor, as is all made later."""
 
     @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
+    def __torch_function__(cls, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         result = Tensor.__torch_function__(function, (), args, kwargs)
         name = getattr(function.__self__, "__name__", "") if function.__name__ == "__get__" else function.__name__
         constant = name in ("detach", "data") or name.startswith("new_") or name.endswith("_like")
@@ -67,17 +73,17 @@ class Recorded(Tensor):
         what = f"{name.strip('_')}(), which is no call of a module; use Add, Concat, or detach() what it is applied to"
         return tape.barrier(what, tuple(leaves((args, kwargs))), result)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return repr(self.detach())
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict) -> Tensor:
         return self.detach().clone()
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self, protocol: Any) -> Any:
         return self.detach().__reduce_ex__(protocol)
 
 
-def leaves(value):
+def leaves(value: Any) -> Iterator[Tensor]:
     """All tensors in nested tuples, lists and dicts."""
     if hasattr(value, "detach"):
         yield value
@@ -86,13 +92,13 @@ def leaves(value):
             yield from leaves(part)
 
 
-def recorded(tensor):
+def recorded(tensor: Tensor) -> Tensor:
     """The same numbers as an object of its own. (Tensors of other classes, such as torch's fake ones, stay theirs.)"""
     tensor = tensor.detach()
     return tensor.as_subclass(Recorded) if type(tensor) is Tensor else tensor
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """What a module computes with."""
     return value.detach() if isinstance(value, Recorded) else value
 
@@ -100,20 +106,20 @@ def plain(value):
 class Tape:
     """Records the module calls of a `with` block; `backward` differentiates them. The module docstring explains."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.calls = []
         self.known = {}  # {id of a tensor on the tape: how often it had been written to when it came there}
 
-    def __enter__(self):
+    def __enter__(self) -> Tape:
         if self.calls:
             raise RuntimeError("Tape: this one has been recorded on and not read; use a new one")
         self.token = RECORDER.set(self)
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         RECORDER.reset(self.token)
 
-    def record(self, module, inputs, options):
+    def record(self, module: Module, inputs: tuple, options: dict[str, Any]) -> Any:
         """forward of `module`, written down; `Module.__call__` comes here while the tape is active."""
         if module.training and type(module).backward is Module.backward:
             return module.forward(*inputs, **options)
@@ -135,7 +141,7 @@ class Tape:
         self.known.update({**before, id(output): versions([output])})
         return output
 
-    def barrier(self, what, inputs, result):
+    def barrier(self, what: str, inputs: tuple, result: Any) -> Any:
         """`result`, with a line that no gradient passes for each tensor of it that could have one."""
         if isinstance(result, (tuple, list)) and any(hasattr(part, "detach") for part in result):
             return type(result)([self.barrier(what, inputs, part) for part in result])
@@ -145,7 +151,7 @@ class Tape:
         self.calls.append(Call(None, inputs, result, [], what))
         return result
 
-    def unchanged(self, values, what):
+    def unchanged(self, values: Iterable[Any], what: str) -> dict[int, list]:
         """{id of each tensor among `values`: how often it has been written to}. Raises RuntimeError if that has changed
         since a call first read or made it."""
         now = {id(value): versions([value]) for value in values if hasattr(value, "detach")}
@@ -154,7 +160,12 @@ class Tape:
                                "use what the in-place layer returned")  # fmt: skip
         return now
 
-    def backward(self, outputs, grad_outputs=None, inputs=()):
+    def backward(
+        self,
+        outputs: Tensor | Sequence[Tensor],
+        grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+        inputs: Tensor | Sequence[Tensor] = (),
+    ) -> list[Tensor | None]:
         """Add to all parameters' gradients; return those of the tensors `inputs`, None where outputs do not depend.
 
         `outputs`, `grad_outputs` and `inputs` are a tensor each or lists of them; a missing gradient of a single number
@@ -184,7 +195,7 @@ class Tape:
                     differentiate(call, gradient, needed, gradients)
         return [gradients.get(id(tensor)) for tensor in inputs]
 
-    def needed(self, inputs):
+    def needed(self, inputs: Sequence[Tensor]) -> set[int]:
         """The ids of all tensors whose gradient leads to a parameter or to one of `inputs`."""
         needed = {id(tensor) for tensor in inputs}
         for call in self.calls:
@@ -192,7 +203,7 @@ class Tape:
                 needed.add(id(call.output))
         return needed
 
-    def check_barriers(self, outputs, needed):
+    def check_barriers(self, outputs: Iterable[int], needed: set[int]) -> None:
         """Raises RuntimeError where a gradient would have to pass a line that is no call in training mode."""
         reached = set(outputs)
         for call in reversed(self.calls):
@@ -202,7 +213,7 @@ class Tape:
             reached.update(through)
 
 
-def differentiate(call, gradient, needed, gradients):
+def differentiate(call: Call, gradient: Tensor, needed: set[int], gradients: dict[int, Tensor]) -> None:
     """The chain rule for one call: from the gradient of its output to those of its inputs and parameters."""
     with restored(call.states):
         if needed.isdisjoint(map(id, call.inputs)):
@@ -217,13 +228,13 @@ def differentiate(call, gradient, needed, gradients):
             add(gradients, tensor, part)
 
 
-def add(gradients, tensor, part):
+def add(gradients: dict[int, Tensor], tensor: Tensor, part: Tensor) -> None:
     """Add to the gradient of a tensor, without writing into what a module returned."""
     known = gradients.get(id(tensor))
     gradients[id(tensor)] = part.detach() if known is None else known + part.detach()
 
 
-def one(output):
+def one(output: Tensor) -> Tensor:
     """The gradient of a single number with respect to itself."""
     if output.numel() != 1:
         raise RuntimeError(f"Tape: expected grad_outputs for an output of shape {tuple(output.shape)}")

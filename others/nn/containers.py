@@ -4,12 +4,19 @@ Sequential, Skip and Concatenate save what the modules below them saved (`module
 stand in several places, at any depth. The next forward begins by dropping it all.
 """
 
+from __future__ import annotations
+
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from itertools import count
+from typing import TYPE_CHECKING, Any
 
 from torch import cat
 
 from .module import Module, restored, states, versions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Sequential(Module):
@@ -19,11 +26,11 @@ class Sequential(Module):
     calls saved is kept with the place. An error in a child names the child's position.
     """
 
-    def __init__(self, *modules):
+    def __init__(self, *modules: Module | dict[str, Module]) -> None:
         self.names = []
         self.add_modules(*modules)
 
-    def add_modules(self, *modules):
+    def add_modules(self, *modules: Module | dict[str, Module]) -> Sequential:
         """Append modules, or the named modules of a dict.
 
         Raises TypeError for anything else, KeyError for a name that is taken or has a dot, as torch does.
@@ -42,25 +49,25 @@ class Sequential(Module):
             setattr(self, name, module)
         return self
 
-    def append(self, module):
+    def append(self, module: Module) -> Sequential:
         """Add one module at the end."""
         return self.add_modules(module)
 
-    def children(self):
+    def children(self) -> list[tuple[str, Module]]:
         return [(name, getattr(self, name)) for name in self.names]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.names)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Module]:
         return iter([child for _, child in self.children()])
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return Sequential(OrderedDict(self.children()[index]))
         return getattr(self, self.names[index])
 
-    def forward(self, input):
+    def forward(self, input: Tensor) -> Tensor:
         begin(self)
         input, calls = input.detach(), []
         for position, child in enumerate(self):
@@ -69,14 +76,14 @@ class Sequential(Module):
         self.save(calls)
         return input
 
-    def backward(self, grad_output):
+    def backward(self, grad_output: Tensor) -> Tensor:
         (calls,) = self.recall()
         for position, child, below in reversed(calls):
             with restored(below):
                 grad_output = located(self, position, child.backward, grad_output)
         return grad_output
 
-    def accumulate(self, grad_output):
+    def accumulate(self, grad_output: Tensor) -> None:
         (calls,) = self.recall()
         for position, child, below in reversed(calls):
             step = child.backward if position else child.accumulate
@@ -84,13 +91,13 @@ class Sequential(Module):
                 grad_output = located(self, position, step, grad_output)
 
 
-def begin(container):
+def begin(container: Module) -> None:
     """Before a forward: drop what the last one saved, else both would be held."""
     if container.saved is not None:
         container.release()
 
 
-def located(container, position, step, value):
+def located(container: Module, position: int, step: Callable[[Tensor], Any], value: Tensor) -> Any:
     """step(value); an error gets the position of the failing child in front."""
     try:
         return step(value)
@@ -100,7 +107,7 @@ def located(container, position, step, value):
         raise
 
 
-def through(container, input):
+def through(container: Skip | Concatenate, input: Tensor) -> Tensor:
     """body(input). Raises RuntimeError if the body wrote into its input, which the container needs again."""
     begin(container)
     before = versions([input])
@@ -114,10 +121,10 @@ def through(container, input):
 class Skip(Module):
     """x + body(x): the shape of body's output is that of its input. (He et al. 2016; Mao et al. 2016)"""
 
-    def __init__(self, body):
+    def __init__(self, body: Module) -> None:
         self.body = body
 
-    def forward(self, input):
+    def forward(self, input: Tensor) -> Tensor:
         input = input.detach()
         output = through(self, input)
         if output.shape != input.shape:
@@ -125,12 +132,12 @@ class Skip(Module):
         self.save(states(self.body))
         return output + input
 
-    def backward(self, grad_output):
+    def backward(self, grad_output: Tensor) -> Tensor:
         (below,) = self.recall()
         with restored(below):
             return self.body.backward(grad_output) + grad_output.detach()
 
-    def accumulate(self, grad_output):
+    def accumulate(self, grad_output: Tensor) -> None:
         (below,) = self.recall()
         with restored(below):
             self.body.accumulate(grad_output)
@@ -140,10 +147,10 @@ class Concatenate(Module):
     """[body(x), x] along the channels: (N, C, H, W) -> (N, C_body + C, H, W), or the same without N.
     (Ronneberger et al. 2015)"""
 
-    def __init__(self, body):
+    def __init__(self, body: Module) -> None:
         self.body = body
 
-    def forward(self, input):
+    def forward(self, input: Tensor) -> Tensor:
         input = input.detach()
         output = through(self, input)
         if output.shape[-2:] != input.shape[-2:]:
@@ -152,14 +159,14 @@ class Concatenate(Module):
         self.save(states(self.body), output.shape[-3])
         return cat((output, input), -3)
 
-    def backward(self, grad_output):
+    def backward(self, grad_output: Tensor) -> Tensor:
         below, channels = self.recall()
         grad_output = grad_output.detach()
         own, passed = grad_output[..., :channels, :, :], grad_output[..., channels:, :, :]
         with restored(below):
             return self.body.backward(own) + passed
 
-    def accumulate(self, grad_output):
+    def accumulate(self, grad_output: Tensor) -> None:
         below, channels = self.recall()
         with restored(below):
             self.body.accumulate(grad_output[..., :channels, :, :])
@@ -168,14 +175,14 @@ class Concatenate(Module):
 class Identity(Module):
     """Returns its input. Takes and ignores any arguments, as torch.nn.Identity."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def forward(self, input):
+    def forward(self, input: Tensor) -> Tensor:
         self.save()
         return input.detach()
 
-    def backward(self, grad_output):
+    def backward(self, grad_output: Tensor) -> Tensor:
         self.recall()
         return grad_output.detach()
 
@@ -183,14 +190,14 @@ class Identity(Module):
 class Flatten(Module):
     """Joins the dimensions start_dim .. end_dim: (N, C, H, W) -> (N, C * H * W) by default. (torch.nn.Flatten)"""
 
-    def __init__(self, start_dim=1, end_dim=-1):
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         self.start_dim, self.end_dim = start_dim, end_dim
 
-    def forward(self, input):
+    def forward(self, input: Tensor) -> Tensor:
         self.save(input.shape)
         return input.detach().flatten(self.start_dim, self.end_dim)
 
-    def backward(self, grad_output):
+    def backward(self, grad_output: Tensor) -> Tensor:
         (shape,) = self.recall()
         return grad_output.detach().reshape(shape)
 
@@ -198,14 +205,14 @@ class Flatten(Module):
 class Add(Module):
     """The sum of its inputs, which have one shape: several paths of a graph meet. Any shape -> same shape."""
 
-    def forward(self, *inputs):
+    def forward(self, *inputs: Tensor) -> Tensor:
         if len({input.shape for input in inputs}) != 1:
             raise RuntimeError(f"Add: expected inputs of one shape, got {[tuple(input.shape) for input in inputs]}")
         self.save(len(inputs))
         first, *others = (input.detach() for input in inputs)
         return sum(others, first)
 
-    def backward(self, grad_output):
+    def backward(self, grad_output: Tensor) -> tuple[Tensor, ...]:
         """A tuple, one gradient for each input."""
         (count,) = self.recall()
         return (grad_output.detach(),) * count
@@ -214,14 +221,14 @@ class Add(Module):
 class Concat(Module):
     """Its inputs one after the other along dimension `dim`: (N, C1, H, W), (N, C2, H, W) -> (N, C1 + C2, H, W)."""
 
-    def __init__(self, dim=1):
+    def __init__(self, dim: int = 1) -> None:
         self.dim = dim
 
-    def forward(self, *inputs):
+    def forward(self, *inputs: Tensor) -> Tensor:
         self.save([input.shape[self.dim] for input in inputs])
         return cat([input.detach() for input in inputs], self.dim)
 
-    def backward(self, grad_output):
+    def backward(self, grad_output: Tensor) -> tuple[Tensor, ...]:
         """A tuple, one gradient for each input."""
         (lengths,) = self.recall()
         return tuple(grad_output.detach().split(lengths, self.dim))

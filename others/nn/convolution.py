@@ -5,12 +5,20 @@ Each step is one call of `kernels`; neither creates the other or guesses a size.
 deconv_layer.)
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from torch import arange, empty
 
-from . import init, reference
-from .geometry import Geometry, correlation_size, pair, scatter_size, span
+from . import choice, init, reference
+from .geometry import Geometry, Pair, correlation_size, pair, scatter_size, span
 from .kernels import correlate, correlate_and_gradient, scatter, weight_gradient
 from .module import Module
+
+if TYPE_CHECKING:
+    from torch import Tensor, device, dtype
 
 
 class Convolution(Module):
@@ -24,7 +32,10 @@ class Convolution(Module):
 
     enlarges = "more padding or a smaller kernel"  # the output
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int | Pair, stride: int | Pair,
+        padding: int | Pair | str, dilation: int | Pair, groups: int,
+    ) -> None:  # fmt: skip
         if min(in_channels, out_channels, groups) < 1:
             raise ValueError(f"{type(self).__name__}: expected in_channels, out_channels and groups >= 1, "
                              f"got {in_channels}, {out_channels} and {groups}")  # fmt: skip
@@ -37,37 +48,41 @@ class Convolution(Module):
         self.padding = padding if isinstance(padding, str) else pair(padding, "padding")
         self.dilation = pair(dilation, "dilation", minimum=1)
 
-    def make_parameters(self, channels, bias, device, dtype):
+    def make_parameters(
+        self, channels: Pair, bias: bool, device: device | str | int | None, dtype: dtype | None
+    ) -> None:
         """weight (*channels, kh, kw) and bias (out_channels,) with torch's initial distribution."""
         self.register("weight", empty(*channels, *self.kernel_size, device=device, dtype=dtype))
         self.register("bias", empty(self.out_channels, device=device, dtype=dtype) if bias else None)
         init.default_(self.weight, self.bias)
 
-    def geometry(self, padding):
+    def geometry(self, padding: Pair) -> Geometry:
         return Geometry(self.kernel_size, self.stride, padding, self.dilation, self.groups)
 
-    def check(self, input):
+    def check(self, input: Tensor) -> None:
         """Raise RuntimeError, as torch does, for an input this layer cannot take."""
         if input.dim() not in (3, 4) or input.shape[-3] != self.in_channels or 0 in input.shape[-2:]:
             raise RuntimeError(f"{self.name()}: expected input {self.expected()}, got {tuple(input.shape)}")
         self.check_parameters(input, self.out_channels)
 
-    def expected(self):
+    def expected(self) -> str:
         return f"(N, {self.in_channels}, H, W) or ({self.in_channels}, H, W)"
 
-    def check_size(self, size, input):
+    def check_size(self, size: Sequence[int], input: Tensor) -> None:
         if min(size) < 1:
             raise RuntimeError(f"{self.name()}: the output for input {tuple(input.shape)} would be {tuple(size)}; "
                                f"use a larger input, {self.enlarges}")  # fmt: skip
 
-    def check_output(self, grad_output, input, size):
+    def check_output(self, grad_output: Tensor, input: Tensor, size: Sequence[int]) -> None:
         self.check_gradient(grad_output, (*input.shape[:-3], self.out_channels, *size), input.dtype)
 
-    def operands(self, dtype):
+    def operands(self, dtype: dtype) -> tuple[Tensor, Tensor | None]:
         """weight and bias without autograd, in the dtype of the computation."""
         return self.weight.detach().to(dtype), None if self.bias is None else self.bias.detach().to(dtype)
 
-    def add_gradients(self, weight_grad, grad_output, plain=False, by_image=False):
+    def add_gradients(
+        self, weight_grad: Tensor, grad_output: Tensor, plain: bool = False, by_image: bool = False
+    ) -> None:
         """Add to both gradients; grad_output is NHWC. An image's sum may be rounded to 16 bits, that of all is not.
         plain: the bias's as in `reference`."""
         self.weight_grad.add_(weight_grad)
@@ -76,7 +91,7 @@ class Convolution(Module):
         elif self.bias is not None:
             self.bias_grad.add_(grad_output.sum((1, 2)).to(self.bias_grad.dtype).sum(0))
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         kernel = "x".join(map(str, self.kernel_size))
         settings = (("stride", (1, 1)), ("padding", (0, 0)), ("output_padding", (0, 0)), ("dilation", (1, 1)),
                     ("groups", 1), ("padding_mode", "zeros"))  # fmt: skip
@@ -98,19 +113,10 @@ class Conv2d(Convolution):
     """
 
     def __init__(
-        self,
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride=1,
-        padding=0,
-        dilation=1,
-        groups=1,
-        bias=True,
-        padding_mode="zeros",
-        device=None,
-        dtype=None,
-    ):
+        self, in_channels: int, out_channels: int, kernel_size: int | Pair, stride: int | Pair = 1,
+        padding: int | Pair | str = 0, dilation: int | Pair = 1, groups: int = 1, bias: bool = True,
+        padding_mode: str = "zeros", device: device | str | int | None = None, dtype: dtype | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
         if padding_mode not in BORDERS:
             raise ValueError(f"Conv2d: padding_mode must be one of {', '.join(BORDERS)}, got {padding_mode!r}")
@@ -121,7 +127,7 @@ class Conv2d(Convolution):
         self.padding_mode = padding_mode
         self.make_parameters((out_channels, in_channels // groups), bias, device, dtype)
 
-    def margins(self):
+    def margins(self) -> tuple[Pair, Pair]:
         """((top, bottom), (left, right)); an odd total of 'same' padding has the larger part behind, as in torch."""
         if self.padding == "valid":
             return (0, 0), (0, 0)
@@ -130,7 +136,7 @@ class Conv2d(Convolution):
             return tuple((total // 2, total - total // 2) for total in totals)
         return tuple((p, p) for p in self.padding)
 
-    def forward(self, input):
+    def forward(self, input: Tensor) -> Tensor:
         self.check(input)
         margins = self.margins()
         sizes = zip(input.shape[-2:], self.kernel_size, self.stride, map(sum, margins), self.dilation)
@@ -145,7 +151,7 @@ class Conv2d(Convolution):
         self.save(input.detach(), x, borders, size, geometry, self.weight)
         return nchw(correlate(x, weight, size, geometry, bias), like=input)
 
-    def backward(self, grad_output):
+    def backward(self, grad_output: Tensor) -> Tensor:
         self.accumulate(grad_output)
         input, x, borders, _, geometry, _ = self.recall()
         weight, _ = self.operands(grad_output.dtype)
@@ -156,11 +162,11 @@ class Conv2d(Convolution):
             grad_input = reduce_borders(grad_input, borders, input.shape[-2:])
         return nchw(grad_input, like=input)
 
-    def accumulate(self, grad_output):
+    def accumulate(self, grad_output: Tensor) -> None:
         input, x, _, size, geometry, _ = self.recall()
         self.check_output(grad_output, input, size)
         grad_output = nhwc(grad_output)
-        plain = reference.is_plain(x, x.shape[1:], grad_output.shape[1:], geometry)
+        plain = choice.is_plain(x, x.shape[1:], grad_output.shape[1:], geometry)
         self.add_gradients(weight_gradient(x, grad_output, geometry), grad_output, plain, self.dilation != (1, 1))
 
 
@@ -179,20 +185,11 @@ class TransposeConv2d(Convolution):
     enlarges = "less padding or a larger kernel"
 
     def __init__(
-        self,
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride=1,
-        padding=0,
-        output_padding=0,
-        groups=1,
-        bias=True,
-        dilation=1,
-        padding_mode="zeros",
-        device=None,
-        dtype=None,
-    ):
+        self, in_channels: int, out_channels: int, kernel_size: int | Pair, stride: int | Pair = 1,
+        padding: int | Pair = 0, output_padding: int | Pair = 0, groups: int = 1, bias: bool = True,
+        dilation: int | Pair = 1, padding_mode: str = "zeros", device: device | str | int | None = None,
+        dtype: dtype | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
         if padding_mode != "zeros":
             raise ValueError(f"TransposeConv2d: only padding_mode 'zeros' exists, got {padding_mode!r}")
@@ -201,7 +198,7 @@ class TransposeConv2d(Convolution):
         self.output_padding = pair(output_padding, "output_padding")
         self.make_parameters((in_channels, out_channels // groups), bias, device, dtype)
 
-    def size(self, input, output_size):
+    def size(self, input: Tensor, output_size: Sequence[int] | None) -> list[int]:
         """(H', W') for an input; output_size chooses among the sizes that this stride maps to the input's."""
         axes = zip(input.shape[-2:], self.kernel_size, self.stride, (2 * p for p in self.padding), self.dilation)
         smallest = [scatter_size(*axis) for axis in axes]
@@ -218,7 +215,7 @@ class TransposeConv2d(Convolution):
             raise ValueError(f"{self.name()}: output_size must be between {smallest} and {largest}, got {output_size}")
         return wanted
 
-    def forward(self, input, output_size=None):
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         self.check(input)
         size, geometry = self.size(input, output_size), self.geometry(self.padding)
         self.check_size(size, input)
@@ -226,21 +223,21 @@ class TransposeConv2d(Convolution):
         weight, bias = self.operands(input.dtype)
         return nchw(scatter(nhwc(input), weight, size, geometry, bias), like=input)
 
-    def backward(self, grad_output):
+    def backward(self, grad_output: Tensor) -> Tensor:
         input, size, geometry, _ = self.recall()
         self.check_output(grad_output, input, size)
         weight, _ = self.operands(grad_output.dtype)
         x, grad_output = nhwc(input), nhwc(grad_output)
         grad_input, weight_grad = correlate_and_gradient(grad_output, weight, x, geometry)
-        plain = reference.is_plain(x, grad_output.shape[1:], x.shape[1:], geometry)
+        plain = choice.is_plain(x, grad_output.shape[1:], x.shape[1:], geometry)
         self.add_gradients(weight_grad, grad_output, plain)
         return nchw(grad_input, like=input)
 
-    def accumulate(self, grad_output):
+    def accumulate(self, grad_output: Tensor) -> None:
         input, size, geometry, _ = self.recall()
         self.check_output(grad_output, input, size)
         x, grad_output = nhwc(input), nhwc(grad_output)
-        plain = reference.is_plain(x, grad_output.shape[1:], x.shape[1:], geometry)
+        plain = choice.is_plain(x, grad_output.shape[1:], x.shape[1:], geometry)
         self.add_gradients(weight_gradient(grad_output, x, geometry), grad_output, plain)
 
 
@@ -250,13 +247,13 @@ ConvTranspose2d = TransposeConv2d
 # ------------------------------------------------------------------------------------------------------- layout
 
 
-def nhwc(image):
+def nhwc(image: Tensor) -> Tensor:
     """(N, C, H, W) or (C, H, W) -> (N, H, W, C), a view without autograd."""
     image = image.detach()
     return (image if image.dim() == 4 else image.unsqueeze(0)).permute(0, 2, 3, 1)
 
 
-def nchw(image, like):
+def nchw(image: Tensor, like: Tensor) -> Tensor:
     """(N, H, W, C) -> the rank and the memory format of `like`: what comes channels last stays so, without a copy."""
     channels_last = nhwc(like).is_contiguous() and not like.is_contiguous()
     image = image.permute(0, 3, 1, 2)
@@ -267,7 +264,7 @@ def nchw(image, like):
 # ------------------------------------------------------------------------------------------------------ borders
 
 
-def reflect(size, before, after, device):
+def reflect(size: int, before: int, after: int, device: device) -> Tensor:
     """2 1 | 0 1 2 3 | 2 1: indices that mirror an axis without repeating its ends."""
     if max(before, after) >= size:
         raise RuntimeError(f"padding_mode='reflect': padding {max(before, after)} must be smaller than the size {size}")
@@ -275,12 +272,12 @@ def reflect(size, before, after, device):
     return index.minimum(2 * (size - 1) - index)
 
 
-def replicate(size, before, after, device):
+def replicate(size: int, before: int, after: int, device: device) -> Tensor:
     """0 0 | 0 1 2 3 | 3 3: indices that repeat the ends of an axis."""
     return arange(-before, size + after, device=device).clamp(0, size - 1)
 
 
-def circular(size, before, after, device):
+def circular(size: int, before: int, after: int, device: device) -> Tensor:
     """2 3 | 0 1 2 3 | 0 1: indices that continue an axis on its other side."""
     if max(before, after) > size:
         raise RuntimeError(f"padding_mode='circular': padding {max(before, after)} must not exceed the size {size}")
@@ -290,13 +287,13 @@ def circular(size, before, after, device):
 BORDERS = {"zeros": None, "reflect": reflect, "replicate": replicate, "circular": circular}
 
 
-def extend(x, borders):
+def extend(x: Tensor, borders: Sequence[Tensor]) -> Tensor:
     """(N, H, W, C) -> the rows and columns of x that the two index vectors name."""
     rows, columns = borders
     return x.index_select(1, rows).index_select(2, columns)
 
 
-def reduce_borders(gradient, borders, size):
+def reduce_borders(gradient: Tensor, borders: Sequence[Tensor], size: Sequence[int]) -> Tensor:
     """The adjoint of `extend`: every pixel is added to where it was taken from, in torch's order for reflect and
     replicate, row by row."""
     rows, columns = borders
@@ -305,7 +302,7 @@ def reduce_borders(gradient, borders, size):
     return summed.index_add_(1, places, gradient.flatten(1, 2)).view(len(gradient), *size, -1)
 
 
-def reduce_wrapped(gradient, margins, size):
+def reduce_wrapped(gradient: Tensor, margins: Sequence[Pair], size: Sequence[int]) -> Tensor:
     """`reduce_borders` of circular ones in torch's order: axis by axis, inside, then behind, then before it."""
     for axis, ((before, after), n) in enumerate(zip(margins, size), start=1):
         inside = gradient.narrow(axis, before, n).clone()

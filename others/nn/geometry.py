@@ -4,13 +4,18 @@ Pairs are (vertical, horizontal) as everywhere in torch. `Geometry` is all that 
 know besides the tensors and the size of what they are to make.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from functools import lru_cache
 from math import gcd
 from operator import index
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+Pair = tuple[int, int]
 
 
-def pair(value, name, minimum=0):
+def pair(value: Any, name: str, minimum: int = 0) -> Pair:
     """int or pair of ints -> (vertical, horizontal), each at least `minimum`.
 
     Raises TypeError for anything that is not one or two integers and RuntimeError, as torch does, for one that is
@@ -27,17 +32,17 @@ def pair(value, name, minimum=0):
     return values
 
 
-def span(kernel_size, dilation):
+def span(kernel_size: int, dilation: int) -> int:
     """The effective kernel size: pixels from the first to the last tap of a dilated kernel, both included."""
     return dilation * (kernel_size - 1) + 1
 
 
-def correlation_size(size, kernel_size, stride=1, total_padding=0, dilation=1):
+def correlation_size(size: int, kernel_size: int, stride: int = 1, total_padding: int = 0, dilation: int = 1) -> int:
     """Length of a convolution's output; `total_padding` counts both ends. (torch.nn.Conv2d, "Shape")"""
     return (size + total_padding - span(kernel_size, dilation)) // stride + 1
 
 
-def scatter_size(size, kernel_size, stride=1, total_padding=0, dilation=1):
+def scatter_size(size: int, kernel_size: int, stride: int = 1, total_padding: int = 0, dilation: int = 1) -> int:
     """The smallest length whose `correlation_size` is `size`; `stride - 1` longer ones share it.
     (torch.nn.ConvTranspose2d, "Shape")"""
     return (size - 1) * stride - total_padding + span(kernel_size, dilation)
@@ -51,18 +56,19 @@ class Geometry(NamedTuple):
     the geometry.
     """
 
-    kernel_size: tuple
-    stride: tuple = (1, 1)
-    padding: tuple = (0, 0)
-    dilation: tuple = (1, 1)
+    kernel_size: Pair
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
     groups: int = 1
 
 
 class Phase(NamedTuple):
-    """The part of one image axis that a transposed convolution of some stride computes with the same taps.
+    """Every stride-th position of one axis of the large image: those that one set of taps connects with the small one.
 
-    Positions first, first + stride, ... (`count` of them) are a stride-1 correlation of the small image with the
-    slice `taps` of the flipped kernel, `kernel_size` of them, at `padding` and `dilation`.
+    Positions first, first + stride, ... (`count` of them). `scatter` writes them, as a stride-1 correlation of the
+    small image with the slice `taps` of the flipped kernel, `kernel_size` of them, at `padding` and `dilation`;
+    `adjoint` is how `correlate` and `weight_gradient` read them.
     """
 
     first: int
@@ -72,12 +78,12 @@ class Phase(NamedTuple):
     padding: int
     dilation: int
 
-    def place(self, padding):
+    def place(self, padding: int) -> slice:
         """Its taps among those of a window with this padding."""
         start = padding - self.padding
         return slice(start, start + span(self.kernel_size, self.dilation), self.dilation)
 
-    def adjoint(self):
+    def adjoint(self) -> Phase:
         """The same positions as a convolution reads them: with the slice `taps` of its kernel, not flipped, as a
         stride-1 correlation of them at `padding`. Only for a phase that has taps."""
         last = self.taps.stop - 1 - self.taps.start
@@ -87,7 +93,7 @@ class Phase(NamedTuple):
 
 
 @lru_cache(1024)
-def phases(size, kernel_size, stride, padding, dilation):
+def phases(size: int, kernel_size: int, stride: int, padding: int, dilation: int) -> tuple[Phase, ...]:
     """Split an axis of `size` positions into the `stride` sub-pixel phases of a transposed convolution.
 
     Position h receives y[o] through tap i where h + padding = o * stride + i * dilation. Writing h + padding as
@@ -109,14 +115,23 @@ def phases(size, kernel_size, stride, padding, dilation):
     return tuple(found)
 
 
-def window(axis):
+def image_phases(size: Sequence[int], geometry: Geometry) -> list[tuple[Phase, ...]]:
+    """The phases of both axes of a large image of this size, (vertical, horizontal)."""
+    axes = zip(size, geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation)
+    vertical, horizontal = (phases(*axis) for axis in axes)
+    return vertical, horizontal
+
+
+def covering(axis: Sequence[Phase]) -> Pair:
     """(taps, padding) of the smallest window without dilation that covers those of all `phases` of an axis."""
     used = [phase for phase in axis if phase.kernel_size]
     padding = max((phase.padding for phase in used), default=0)
     return max((span(p.kernel_size, p.dilation) - p.padding for p in used), default=1) + padding, padding
 
 
-def overlap(tap, size, other_size, stride, padding, dilation, adjoint):
+def overlap(
+    tap: int, size: int, other_size: int, stride: int, padding: int, dilation: int, adjoint: bool
+) -> tuple[slice, slice]:
     """(slice of the result, slice of the operand) that one tap of a correlation connects, along one axis.
 
     In a correlation result[o] takes operand[o * stride - padding + tap * dilation]; in its adjoint the two places
@@ -132,7 +147,9 @@ def overlap(tap, size, other_size, stride, padding, dilation, adjoint):
     return (strided, dense) if adjoint else (dense, strided)
 
 
-def pooled_size(size, kernel_size, stride=1, total_padding=0, dilation=1, ceil_mode=False):
+def pooled_size(
+    size: int, kernel_size: int, stride: int = 1, total_padding: int = 0, dilation: int = 1, ceil_mode: bool = False
+) -> int:
     """Length of a pooling's output; `total_padding` counts both ends, equally long. With ceil_mode a last, partial
     window counts too if it starts inside the image or the padding before it. (torch.nn.MaxPool2d, "Shape")"""
     if not ceil_mode:

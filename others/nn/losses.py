@@ -1,6 +1,13 @@
 """Losses: forward(input, target) gives the loss, backward() its gradient with respect to the input."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from .module import Module
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -13,14 +20,14 @@ class Loss(Module):
     RuntimeError when the shapes differ: broadcasting a target is nearly always a mistake.
     """
 
-    def __init__(self, size_average=None, reduce=None, reduction="mean"):
+    def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> None:
         if size_average is not None or reduce is not None:
             reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
         if reduction not in REDUCTIONS:
             raise ValueError(f"{type(self).__name__}: expected reduction to be one of {REDUCTIONS}, got {reduction!r}")
         self.reduction = reduction
 
-    def forward(self, input, target):
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         if input.shape != target.shape:
             raise RuntimeError(f"{self.name()}: expected input and target of one shape, got {tuple(input.shape)} "
                                f"and {tuple(target.shape)}")  # fmt: skip
@@ -29,7 +36,7 @@ class Loss(Module):
         loss = self.distance(difference)
         return {"mean": loss.mean, "sum": loss.sum, "none": lambda: loss}[self.reduction]()
 
-    def backward(self, grad_output=None):
+    def backward(self, grad_output: Tensor | float | None = None) -> Tensor:
         """d loss / d input, times grad_output if there is one (a number, or a tensor of the loss's shape)."""
         difference, dtype = self.recall()
         if hasattr(grad_output, "detach"):
@@ -42,27 +49,27 @@ class Loss(Module):
             gradient.div_(difference.numel())
         return gradient if grad_output is None else gradient.mul_(grad_output)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return "" if self.reduction == "mean" else f"reduction={self.reduction!r}"
 
 
 class MSE(Loss):
     """Squared error (input - target)^2; its mean over all elements by default. (torch.nn.MSELoss)"""
 
-    def distance(self, difference):
+    def distance(self, difference: Tensor) -> Tensor:
         return difference * difference
 
-    def slope(self, difference):
+    def slope(self, difference: Tensor) -> Tensor:
         return difference * 2
 
 
 class L1Loss(Loss):
     """Absolute error |input - target|, slope 0 at 0; its mean over all elements by default. (torch.nn.L1Loss)"""
 
-    def distance(self, difference):
+    def distance(self, difference: Tensor) -> Tensor:
         return difference.abs()
 
-    def slope(self, difference):
+    def slope(self, difference: Tensor) -> Tensor:
         return difference.sign()
 
 

@@ -14,8 +14,16 @@ Nothing here builds an autograd graph, whatever the global gradient mode: inputs
 forward, backward and accumulation is Torch7's (updateOutput, updateGradInput, accGradParameters).
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, dtype, memory_format
+    from typing_extensions import Self
 
 #: The `autograd.Tape` that records module calls in this thread or task, or None.
 RECORDER = ContextVar("RECORDER", default=None)
@@ -24,7 +32,7 @@ LAST = ContextVar("LAST", default=False)
 
 
 @contextmanager
-def using(variable, value):
+def using(variable: ContextVar, value: Any) -> Iterator[None]:
     """A context variable has this value inside."""
     token = variable.set(value)
     try:
@@ -33,40 +41,40 @@ def using(variable, value):
         variable.reset(token)
 
 
-def versions(values):
+def versions(values: Iterable[Any]) -> list[int | None]:
     """How often each tensor among `values` has been written to. (Tensors of inference mode do not count.)"""
     return [v._version if hasattr(v, "is_inference") and not v.is_inference() else None for v in values]
 
 
-def states(module):
+def states(module: Module) -> list[tuple[Module, Any]]:
     """What the module and all below it have saved: (module, saved) pairs, which `restored` puts back."""
     return [(below, below.saved) for below in module.modules()]
 
 
 @contextmanager
-def restored(states):
-    """Inside, the modules are in these `states`; afterwards in those they were in before. The last time (`LAST`) the
+def restored(kept: list[tuple[Module, Any]]) -> Iterator[None]:
+    """Inside, the modules are in the states `kept`; afterwards in those they were in before. The last time (`LAST`) the
     list is emptied and the modules end with nothing, so that whatever has been used is freed."""
     last = LAST.get()
-    found = [(module, None if last else module.saved) for module, _ in states]
-    put(states)
+    before = [(module, None if last else module.saved) for module, _ in kept]
+    put(kept)
     if last:
-        states.clear()
+        kept.clear()
     try:
         yield
     finally:
-        put(found)
+        put(before)
 
 
-def put(states):
-    for module, saved in states:
+def put(kept: Iterable[tuple[Module, Any]]) -> None:
+    for module, saved in kept:
         module.saved = saved
 
 
 class Parameters(list):
     """Tensors, as torch's parameters() gives them, with their (parameter, gradient) `pairs` for an optimiser."""
 
-    def __init__(self, pairs):
+    def __init__(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
         super().__init__(parameter for parameter, _ in pairs)
         self.pairs = pairs
 
@@ -86,31 +94,31 @@ class Module:
 
     # ------------------------------------------------------------------------------------------------ computing
 
-    def __call__(self, *inputs, **options):
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
         tape = RECORDER.get()
         return self.forward(*inputs, **options) if tape is None else tape.record(self, inputs, options)
 
-    def forward(self, input):
+    def forward(self, input: Tensor) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
-    def backward(self, grad_output):
+    def backward(self, grad_output: Tensor) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
-    def accumulate(self, grad_output):
+    def accumulate(self, grad_output: Tensor) -> None:
         """Add to the parameters' gradients; the input's gradient is not computed where that saves work."""
         self.backward(grad_output)
 
-    def accumulate_and_release(self, grad_output):
+    def accumulate_and_release(self, grad_output: Tensor) -> None:
         """`accumulate`, for the last time after this forward: what it saved is dropped as soon as it has been used."""
         with using(LAST, True):
             self.accumulate(grad_output)
         self.release()
 
-    def save(self, *values):
+    def save(self, *values: Any) -> None:
         """Keep what backward needs; in eval mode keep nothing."""
         self.saved = (values, versions(values)) if self.training else None
 
-    def recall(self):
+    def recall(self) -> tuple:
         """What the last forward saved. Raises RuntimeError when there is nothing, or something wrote into it since."""
         if self.saved is None and not self.training:
             raise RuntimeError(f"{self.name()}: backward called in eval mode, in which forward saves nothing; call "
@@ -126,12 +134,12 @@ class Module:
                                "in-place layer may follow, no weight change between forward and backward")  # fmt: skip
         return values
 
-    def release(self):
+    def release(self) -> None:
         """Drop what forward saved, here and below: memory, for whoever needs no further backward."""
         for module in self.modules():
             module.saved = None
 
-    def check_parameters(self, input, outputs):
+    def check_parameters(self, input: Tensor, outputs: int) -> None:
         """For layers with a weight, a bias of `outputs` numbers or None, and a description of the `expected` input: the
         shapes are those the layer was made with, and all have the weight's dtype, but an input may be of 16-bit floats
         for a 32-bit weight. Raises RuntimeError, as torch."""
@@ -144,7 +152,7 @@ class Module:
             raise RuntimeError(f"{self.name()}: expected input {self.expected()} of {self.weight.dtype} like the weight"
                                f", got {input.dtype}; convert the input or the layer with .to(dtype)")  # fmt: skip
 
-    def check_gradient(self, grad_output, shape, dtype=None):
+    def check_gradient(self, grad_output: Tensor, shape: Sequence[int], dtype: dtype | None = None) -> None:
         """Raises RuntimeError unless grad_output has the output's shape, and its dtype where one is given."""
         found = tuple(grad_output.shape), grad_output.dtype
         expected = tuple(shape), dtype or grad_output.dtype
@@ -154,7 +162,7 @@ class Module:
 
     # ----------------------------------------------------------------------------------------------- parameters
 
-    def register(self, name, tensor):
+    def register(self, name: str, tensor: Tensor | None) -> None:
         """Make `tensor` (or None) the parameter `name`, with a gradient of zeros beside it."""
         self.__dict__[name] = tensor
         gradient = None if tensor is None else tensor.new_zeros(tensor.shape)
@@ -165,14 +173,14 @@ class Module:
         if name not in self.parameter_names:
             self.parameter_names = (*self.parameter_names, name)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         """`weight_grad`: the gradient of the parameter `weight`, which backward asks for, so `weight.grad` shows it."""
         parameter = name.removesuffix("_grad")
         if parameter != name and parameter in self.__dict__.get("_gradients", ()):
             return self.gradient(parameter, show=True)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def gradient(self, name, show=False):
+    def gradient(self, name: str, show: bool = False) -> Tensor | None:
         """The gradient of a parameter, always the same tensor: it follows the parameter to other dtypes and devices,
         and once shown as `parameter.grad` what is done to that: None, from torch's zero_grad, means zero."""
         parameter, gradient = self.__dict__[name], self._gradients[name]
@@ -196,24 +204,30 @@ class Module:
                 parameter.grad = gradient
         return gradient
 
-    def check_shape(self, name):
+    def check_shape(self, name: str) -> None:
         """Raises RuntimeError for a parameter that `.data` gave another shape than it was made with."""
         parameter, gradient = self.__dict__[name], self._gradients[name]
         if parameter is not None and parameter.shape != gradient.shape:
             raise RuntimeError(f"{self.name()}: expected {name} {tuple(gradient.shape)}, got {tuple(parameter.shape)}; "
                                "another shape needs a new layer")  # fmt: skip
 
-    def __setattr__(self, name, value):
-        """Assigning to a parameter or its gradient copies into it: who holds it (an optimiser) sees the new values."""
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A parameter or its gradient takes the values and stays the same tensor: who holds it (an optimiser) sees them
+        (`assign`, `assign_gradient`). Anything else is an attribute like any other."""
         if name in self.parameter_names:
             self.assign(name, value)
-        elif name.removesuffix("_grad") in self.parameter_names:
-            if value is not (gradient := getattr(self, name)):
-                gradient.zero_() if value is None else gradient.copy_(value.detach())
+        elif (parameter := name.removesuffix("_grad")) in self.parameter_names:
+            self.assign_gradient(parameter, value)
         else:
             object.__setattr__(self, name, value)
 
-    def assign(self, name, value):
+    def assign_gradient(self, name: str, value: Tensor | None) -> None:
+        """Copy `value` into the gradient of a parameter; None means zero, as for torch's optimisers."""
+        gradient = self.gradient(name, show=True)
+        if value is not gradient:
+            gradient.zero_() if value is None else gradient.copy_(value.detach())
+
+    def assign(self, name: str, value: Tensor | None) -> None:
         """Copy `value` into a parameter; None takes a bias away. Raises TypeError for what is no tensor, ValueError for
         another shape."""
         if not hasattr(value, "detach") and (value is not None or name == "weight"):
@@ -230,19 +244,19 @@ class Module:
             parameter.data = value.clone()
             self.gradient(name)
 
-    def set_weight(self, weight):
+    def set_weight(self, weight: Tensor) -> None:
         """Copy `weight` into the layer's weight."""
         self.weight = weight
 
-    def set_bias(self, bias):
+    def set_bias(self, bias: Tensor | None) -> None:
         """Copy `bias` into the layer's bias."""
         self.bias = bias
 
-    def children(self):
+    def children(self) -> list[tuple[str, Module]]:
         """(name, module) of the direct children."""
         return [(name, value) for name, value in vars(self).items() if isinstance(value, Module)]
 
-    def named_modules(self, prefix=""):
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """(dotted name, module) of this module and everything below it, each module once."""
         seen, stack = set(), [(prefix, self)]
         while stack:
@@ -252,17 +266,17 @@ class Module:
                 yield name, module
                 stack += [(f"{name}.{child}".lstrip("."), below) for child, below in reversed(module.children())]
 
-    def modules(self):
+    def modules(self) -> list[Module]:
         """This module and everything below it."""
         return [module for _, module in self.named_modules()]
 
-    def named_parameters(self):
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """(dotted name, tensor) of all parameters, names as in torch: "0.weight"."""
         for prefix, module in self.named_modules():
             for name, parameter in module.own_parameters().items():
                 yield f"{prefix}.{name}".lstrip("."), parameter
 
-    def own_parameters(self):
+    def own_parameters(self) -> dict[str, Tensor]:
         """{name: parameter} of this module without those below: what is registered, and what only a `param` of the
         class's own lists, by the name of its attribute, or its number in that list."""
         own = {name: getattr(self, name) for name in self.parameter_names if getattr(self, name) is not None}
@@ -273,25 +287,25 @@ class Module:
             own |= {names.get(id(tensor), str(i)): tensor for i, tensor in listed if id(tensor) not in known}
         return own
 
-    def parameters(self):
+    def parameters(self) -> Parameters:
         """All parameters, each once: a list of tensors that optimisers take, torch's too."""
         return Parameters(self.param())
 
-    def param(self):
+    def param(self) -> list[tuple[Tensor, Tensor]]:
         """The (parameter, gradient) pairs of this module and of its children's `param`, each once; [] without any."""
         names = [name for name in self.parameter_names if getattr(self, name) is not None]
         pairs = [(getattr(self, name), self.gradient(name)) for name in names]
         pairs += [pair for _, child in self.children() for pair in child.param()]
         return list({(id(parameter), id(gradient)): (parameter, gradient) for parameter, gradient in pairs}.values())
 
-    def zero_grad(self, set_to_none=False):
+    def zero_grad(self, set_to_none: bool = False) -> None:
         """Set all gradients to zero, in place. They are never None: set_to_none is there for torch's scripts."""
         for _, gradient in self.param():
             gradient.zero_()
 
     # ---------------------------------------------------------------------------------------------------- state
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> Self:
         """Training mode: forward saves what backward needs. Any other drops what it had saved."""
         for module in self.modules():
             module.training = mode
@@ -299,23 +313,23 @@ class Module:
             self.release()
         return self
 
-    def eval(self):
+    def eval(self) -> Self:
         """Evaluation mode: forward saves nothing."""
         return self.train(False)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles take along: not what the last forward saved."""
         gradients = {name: self.gradient(name) for name in self.parameter_names}
         return {**self.__dict__, "saved": None, "_gradients": gradients}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         """Show gradients as `grad` again: pickled tensors come without."""
         self.__dict__.update(state)
         shown, self.__dict__["_shown"] = state.get("_shown", ()), set()
         for name in shown:
             self.gradient(name, show=True)
 
-    def to(self, *args, memory_format=None, **kwargs):
+    def to(self, *args: Any, memory_format: memory_format | None = None, **kwargs: Any) -> Self:
         """Move and convert parameters and gradients, as `Tensor.to`. The tensors stay the same objects.
 
         A memory_format is for tensors of four dimensions, as in torch.nn. Raises TypeError for a dtype that is not
@@ -332,7 +346,7 @@ class Module:
             tensor.data = new
         return self
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Tensor]:
         """{dotted name: tensor}, keys and layouts as in torch, so that state moves between torch.nn and us. What is
         shared stands under each of its names."""
         own = {name: parameter.detach() for name, parameter in self.own_parameters().items()}
@@ -340,7 +354,7 @@ class Module:
             own |= {f"{prefix}.{name}": tensor for name, tensor in child.state_dict().items()}
         return own
 
-    def load_state_dict(self, state_dict, strict=True):
+    def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True) -> Self:
         """Copy values into the parameters, in place.
 
         Raises TypeError for what is no dict, RuntimeError, naming everything that does not fit, before anything is
@@ -365,21 +379,21 @@ class Module:
 
     # --------------------------------------------------------------------------------------------------- people
 
-    def name(self):
+    def name(self) -> str:
         """How errors call this module."""
         return repr(self) if not self.children() else type(self).__name__
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The constructor's arguments, for repr."""
         return ""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children()]
         inside = "\n  " + "\n  ".join(lines) + "\n" if lines else self.extra_repr()
         return f"{type(self).__name__}({inside})"
 
 
-def misfit(name, value, parameter):
+def misfit(name: str, value: Any, parameter: Tensor) -> str:
     """What is wrong with a value for a parameter, "" if nothing."""
     if not hasattr(value, "detach"):
         return f"{name} is a {type(value).__name__}, expected a tensor"

@@ -1,12 +1,19 @@
 """Maximum pooling."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from math import inf
+from typing import TYPE_CHECKING, Any
 
 from torch import arange
 
 from .convolution import nchw, nhwc
-from .geometry import overlap, pair, pooled_size
+from .geometry import Pair, overlap, pair, pooled_size
 from .module import Module
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class MaxPool2d(Module):
@@ -24,7 +31,15 @@ class MaxPool2d(Module):
     when made), and for an input that does not fit. (torch.nn.MaxPool2d)
     """
 
-    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, return_indices=False, ceil_mode=False):
+    def __init__(
+        self,
+        kernel_size: int | Pair,
+        stride: int | Pair | None = None,
+        padding: int | Pair = 0,
+        dilation: int | Pair = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None:
         self.kernel_size = pair(kernel_size, "kernel_size", minimum=1)
         self.stride = self.kernel_size if stride in (None, ()) else pair(stride, "stride", minimum=1)
         self.padding = pair(padding, "padding")
@@ -34,7 +49,7 @@ class MaxPool2d(Module):
                                f"got {self.padding}")  # fmt: skip
         self.return_indices, self.ceil_mode = return_indices, ceil_mode
 
-    def size(self, input):
+    def size(self, input: Tensor) -> list[int]:
         """(H', W'); raises RuntimeError for an input without pixels or too few of them."""
         if input.dim() not in (3, 4) or 0 in input.shape[-3:]:
             raise RuntimeError(f"{self.name()}: expected input (N, C, H, W) or (C, H, W), C, H, W > 0, "
@@ -46,7 +61,7 @@ class MaxPool2d(Module):
                                "use a larger input or a smaller kernel")  # fmt: skip
         return size
 
-    def taps(self, x, y):
+    def taps(self, x: Tensor, y: Tensor) -> Iterator[tuple[int, tuple[slice, ...], tuple[slice, ...]]]:
         """For each tap, row by row: (its number, where in y (N, H', W', C) it arrives, where in x it reads)."""
         axes = zip(self.kernel_size, y.shape[1:3], x.shape[1:3], self.stride, self.padding, self.dilation)
         vertical, horizontal = ([overlap(i, *axis, adjoint=False) for i in range(k)] for k, *axis in axes)
@@ -54,7 +69,7 @@ class MaxPool2d(Module):
             for j, (to_x, from_x) in enumerate(horizontal):
                 yield i * len(horizontal) + j, (slice(None), to_y, to_x), (slice(None), from_y, from_x)
 
-    def forward(self, input):
+    def forward(self, input: Tensor) -> Any:
         size = self.size(input)
         x = nhwc(input)
         y = x.new_full((len(x), *size, x.shape[3]), -inf if x.is_floating_point() else 0)
@@ -68,7 +83,7 @@ class MaxPool2d(Module):
         output = nchw(y, like=input)
         return (output, nchw(self.indices(winner, x), like=input)) if self.return_indices else output
 
-    def indices(self, winner, x):
+    def indices(self, winner: Tensor, x: Tensor) -> Tensor:
         """(N, H', W', C) numbers of taps -> places h * W + w in x (N, H, W, C)."""
         tap_y, tap_x = winner // self.kernel_size[1], winner % self.kernel_size[1]
         rows, columns = (
@@ -77,7 +92,7 @@ class MaxPool2d(Module):
         h = rows.view(-1, 1, 1) + tap_y * self.dilation[0]
         return h * x.shape[2] + columns.view(-1, 1) + tap_x * self.dilation[1]
 
-    def backward(self, grad_output):
+    def backward(self, grad_output: Tensor) -> Tensor:
         input, winner = self.recall()
         self.check_gradient(grad_output, (*input.shape[:-2], *winner.shape[1:3]))
         gradient, x = nhwc(grad_output).to(input.dtype), nhwc(input)
@@ -86,7 +101,7 @@ class MaxPool2d(Module):
             grad_input[source].add_(gradient[to].masked_fill(winner[to] != tap, 0))
         return nchw(grad_input, like=input)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         settings = (("stride", self.kernel_size), ("padding", (0, 0)), ("dilation", (1, 1)), ("ceil_mode", False))
         changed = [f", {k}={getattr(self, k)}" for k, usual in settings if getattr(self, k) != usual]
         return "x".join(map(str, self.kernel_size)) + "".join(changed)

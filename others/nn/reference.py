@@ -7,23 +7,28 @@ For each image, with X = unfold(x) its columns (C_in * kh * kw, H' * W') and W t
     weight_gradient(x, y)   sum over images of y X^T    its adjoint in w
 
 Arguments and results are those of `kernels`, which holds the fast ways. torch computes a convolution like this where it
-does without oneDNN; there (`is_plain`) the layers go this way too, and results and gradients equal torch's bit for bit.
+does without oneDNN; there (`choice.is_plain`) the layers go this way too, and results and gradients equal torch's bit
+for bit.
 (Chellapilla et al. 2006; ATen/native: Convolution.cpp, ConvolutionMM2d.cpp, NaiveConvolutionTranspose2d.cpp)
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from math import prod
+from typing import TYPE_CHECKING
 
 from torch import cat
 from torch.nn.functional import fold, unfold
 
-from .geometry import scatter_size, span
+from .geometry import Geometry, span
 from .windows import crop_or_pad
 
-PLAIN = True  # False: `is_plain` never holds, so that the fast ways can be checked in 64 bits
-SMALL = 20_480  # numbers of an image in 32 bits, up to which torch does without oneDNN
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def correlate(x, weight, size, geometry, bias=None):
+def correlate(x: Tensor, weight: Tensor, size: Sequence[int], geometry: Geometry, bias: Tensor | None = None) -> Tensor:
     """(N, H, W, C_in), (C_out, C_in / groups, kh, kw) -> (N, *size, C_out), plus bias (C_out,) if there is one."""
     if geometry.groups > 1:
         biases = [None] * geometry.groups if bias is None else bias.chunk(geometry.groups)
@@ -37,7 +42,7 @@ def correlate(x, weight, size, geometry, bias=None):
     return y.view(len(x), len(weight), *size).permute(0, 2, 3, 1)
 
 
-def scatter(y, weight, size, geometry, bias=None):
+def scatter(y: Tensor, weight: Tensor, size: Sequence[int], geometry: Geometry, bias: Tensor | None = None) -> Tensor:
     """(N, H', W', C_out), (C_out, C_in / groups, kh, kw) -> (N, *size, C_in), plus bias (C_in,) if there is one."""
     if geometry.groups > 1:
         parts = zip(*in_groups(geometry, y, 3, weight, 0))
@@ -52,7 +57,7 @@ def scatter(y, weight, size, geometry, bias=None):
     return x if bias is None else x.add_(bias)
 
 
-def weight_gradient(x, y, geometry):
+def weight_gradient(x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
     """(N, H, W, C_in), (N, H', W', C_out) -> (C_out, C_in / groups, kh, kw), summed over the batch."""
     if geometry.groups > 1:
         parts = zip(*in_groups(geometry, x, 3, y, 3))
@@ -63,51 +68,36 @@ def weight_gradient(x, y, geometry):
     return gradient.view(y.shape[3], x.shape[3], *geometry.kernel_size)
 
 
-def bias_gradient(y, groups=1, by_image=False):
+def bias_gradient(y: Tensor, groups: int = 1, by_image: bool = False) -> Tensor:
     """(N, H', W', C_out) -> (C_out,): the sum over places and images, in torch's order: group by group, each together
     or image by image."""
     parts = [part.contiguous() for part in y.permute(0, 3, 1, 2).chunk(groups, 1)]
     return cat([sum(image.sum((1, 2)) for image in part) if by_image else part.sum((0, 2, 3)) for part in parts])
 
 
-def is_plain(images, large, small, geometry):
-    """Whether torch does without oneDNN for these images, where `large` and `small` are the shapes (H, W, C) at the two
-    ends of the geometry: on a CPU in 64 bits; in 32 bits for one small image, without groups and with a side of the
-    kernel up to 3; and for an `output_padding` of a stride or more.
-
-    torch asks for the size of a layer's input, which is either end: what is small at one of them may take this way.
-    """
-    bits = 8 * images.element_size()
-    if not PLAIN or images.device.type != "cpu" or bits < 32:
-        return False
-    axes = zip(small, geometry.kernel_size, geometry.stride, (2 * p for p in geometry.padding), geometry.dilation)
-    behind = [n - scatter_size(*axis) for n, axis in zip(large, axes)]
-    one = len(images) == 1 and min(prod(large), prod(small)) <= SMALL
-    plain = one and geometry.groups == 1 and min(geometry.kernel_size) <= 3
-    return bits == 64 or plain or any(n >= s for n, s in zip(behind, geometry.stride))
-
-
-def extent(size, geometry):
+def extent(size: Sequence[int], geometry: Geometry) -> list[int]:
     """The rows and columns that a result of this size reads."""
     axes = zip(size, geometry.kernel_size, geometry.stride, geometry.dilation)
     return [(n - 1) * s + span(k, d) for n, k, s, d in axes]
 
 
-def as_columns(image, size, geometry):
+def as_columns(image: Tensor, size: Sequence[int], geometry: Geometry) -> Tensor:
     """(H, W, C_in) -> (C_in * kh * kw, H' * W'): what the kernel sees at each place."""
     padded = crop_or_pad(image[None], [-p for p in geometry.padding], extent(size, geometry)).permute(0, 3, 1, 2)
     return unfold(padded, geometry.kernel_size, geometry.dilation, 0, geometry.stride)[0]
 
 
-def as_rows(image):
+def as_rows(image: Tensor) -> Tensor:
     """(H', W', C_out) -> (C_out, H' * W')."""
     return image.permute(2, 0, 1).reshape(image.shape[2], -1)
 
 
-def in_groups(geometry, a, axis_a, b, axis_b):
+def in_groups(
+    geometry: Geometry, a: Tensor, axis_a: int, b: Tensor, axis_b: int
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Two tensors, each cut into the groups along its axis of channels."""
     return a.chunk(geometry.groups, axis_a), b.chunk(geometry.groups, axis_b)
 
 
-def one_group(geometry):
+def one_group(geometry: Geometry) -> Geometry:
     return geometry._replace(groups=1)

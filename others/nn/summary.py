@@ -1,28 +1,34 @@
 """What a network is made of and what an output pixel can see: `summary`, `receptive_field`, `alignment`."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from fractions import Fraction
 from functools import singledispatch
 from itertools import accumulate
 from math import lcm, prod
 from operator import mul
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import empty
 
 from .activations import ELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from .containers import Concatenate, Identity, Sequential, Skip
 from .convolution import Conv2d, TransposeConv2d
+from .geometry import Pair
 from .linear import Linear
 from .module import RECORDER, Module, using
 from .pooling import MaxPool2d
 from .upsampling import NearestUpsampling, UpsamplingConv2d
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 # ---------------------------------------------------------------------------------------------- receptive field
 
 
-def receptive_field(module):
+def receptive_field(module: Module) -> tuple[Pair, Pair]:
     """((before, after) vertical, (before, after) horizontal): input pixels around its own an output pixel can see.
 
     An output pixel o stands on the input pixel floor(o / scale), `scale` being output pixels per input pixel, and
@@ -35,7 +41,7 @@ def receptive_field(module):
     return tuple(margins(along(module, axis)) for axis in (0, 1))
 
 
-def alignment(module):
+def alignment(module: Module) -> Pair:
     """(vertical, horizontal) period in input pixels: shifting the input by it shifts the output, and changes nothing
     else. The least common multiple of the strides that are in force somewhere in the network."""
     return tuple(period(along(module, axis)) for axis in (0, 1))
@@ -48,11 +54,11 @@ class Axis(NamedTuple):
     scales: tuple = ()  # output pixels per input pixel, for each part of the chain
 
 
-def period(axis):
+def period(axis: Axis) -> int:
     return lcm(*(scale.denominator for scale in accumulate(axis.scales, mul)))
 
 
-def margins(axis):
+def margins(axis: Axis) -> Pair:
     scale = prod(axis.scales, start=Fraction(1))
     outputs = range(int(period(axis) * scale))
     offsets = [position - output // scale for output in outputs for position in axis.reads({output})]
@@ -60,7 +66,7 @@ def margins(axis):
 
 
 @singledispatch
-def along(module, axis):
+def along(module: Module, axis: int) -> Axis:
     """The `Axis` of a module, 0 vertical or 1 horizontal. Classes of one's own: `along.register`."""
     raise NotImplementedError(f"receptive_field: {type(module).__name__} sees the whole image, or is not known")
 
@@ -82,7 +88,7 @@ def _(module, axis):
     return window(module.kernel_size[axis], module.stride[axis], padding, module.dilation[axis])
 
 
-def window(kernel_size, stride, padding, dilation):
+def window(kernel_size: int, stride: int, padding: int, dilation: int) -> Axis:
     """Output o reads o * stride - padding + i * dilation."""
     taps = [i * dilation - padding for i in range(kernel_size)]
     return Axis(lambda outputs: {o * stride + tap for o in outputs for tap in taps}, (Fraction(1, stride),))
@@ -106,7 +112,7 @@ def _(module: NearestUpsampling, axis):
     return enlarged(int(module.scale_factor[axis]))
 
 
-def enlarged(scale):
+def enlarged(scale: int) -> Axis:
     """Output o reads floor(o / scale)."""
     return Axis(lambda outputs: {o // scale for o in outputs}, (Fraction(scale),))
 
@@ -122,7 +128,7 @@ def _(module: Sequential, axis):
     return chain([along(child, axis) for child in module])
 
 
-def chain(parts):
+def chain(parts: Sequence[Axis]) -> Axis:
     def reads(outputs):
         for part in reversed(parts):
             outputs = part.reads(outputs)
@@ -151,7 +157,7 @@ class Row(NamedTuple):
     multiplications: int
 
 
-def summary(module, input_shape):
+def summary(module: Module, input_shape: Sequence[int]) -> str:
     """A table of the calls of all layers for an input of `input_shape`, such as (1, 3, 32, 32), with their totals.
 
     Output shapes, parameters (the total counts shared ones once), multiplications (of convolutions and Linear, in
@@ -168,7 +174,7 @@ def summary(module, input_shape):
     return "\n".join([*lines, describe_field(module)])
 
 
-def calls(module, input_shape):
+def calls(module: Module, input_shape: Sequence[int]) -> list[Row]:
     """A `Row` for each call of a layer (a module without children), in order."""
     module, rows = deepcopy(module).eval(), []
     for name, layer in module.named_modules():
@@ -180,7 +186,7 @@ def calls(module, input_shape):
     return rows
 
 
-def observed(name, layer, rows):
+def observed(name: str, layer: Module, rows: list[Row]) -> Callable:
     """The layer's forward, which also appends a `Row`."""
     forward = layer.forward
 
@@ -193,12 +199,12 @@ def observed(name, layer, rows):
     return observing
 
 
-def count(module):
+def count(module: Module) -> int:
     """Numbers in all parameters, shared ones once."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def multiplications(layer, input, output):
+def multiplications(layer: Module, input: Tensor, output: Tensor) -> int:
     """Each output of a Conv2d or Linear is one product with a filter; so is, adjointly, each input of a transposed
     convolution, and an upsampling convolution is one with a larger filter."""
     if isinstance(layer, (Conv2d, Linear)):
@@ -209,7 +215,7 @@ def multiplications(layer, input, output):
     return input.numel() * layer.weight[0].numel() if isinstance(layer, TransposeConv2d) else 0
 
 
-def describe_field(module):
+def describe_field(module: Module) -> str:
     try:
         (top, bottom), (left, right) = receptive_field(module)
     except NotImplementedError:

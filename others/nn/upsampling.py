@@ -1,14 +1,22 @@
 """Nearest-neighbour upsampling, alone and folded into the convolution that follows it."""
 
+from __future__ import annotations
+
 from math import floor, inf
 from numbers import Real
+from typing import TYPE_CHECKING
 
 from torch import arange
 
 from .convolution import Convolution, nchw, nhwc
-from .geometry import Geometry, correlation_size, pair, span
-from .kernels import correlate_and_gradient, scatter, transpose, weight_gradient
+from .geometry import Geometry, Pair, correlation_size, pair, span
+from .kernels import correlate_and_gradient, scatter, swap_channels, weight_gradient
 from .module import Module
+
+if TYPE_CHECKING:
+    from torch import Tensor, device, dtype
+
+Scale = float | tuple[float, float]
 
 
 class NearestUpsampling(Module):
@@ -25,7 +33,9 @@ class NearestUpsampling(Module):
 
     recompute_scale_factor = None
 
-    def __init__(self, *factor, scale_factor=None, size=None, mode="nearest"):
+    def __init__(
+        self, *factor: float, scale_factor: Scale | None = None, size: int | Pair | None = None, mode: str = "nearest"
+    ) -> None:
         who = type(self).__name__
         if factor and (len(factor) > 1 or scale_factor is not None or isinstance(factor[0], (tuple, list))):
             given = ", ".join(map(repr, factor))
@@ -40,7 +50,7 @@ class NearestUpsampling(Module):
         self.size = None if size is None else pair(size, "size", minimum=1)
         self.scale_factor = None if scale_factor is None else self.scales(scale_factor)
 
-    def scales(self, scale_factor):
+    def scales(self, scale_factor: Scale) -> tuple[float, float]:
         """Number or pair -> (vertical, horizontal)."""
         scales = tuple(scale_factor) if isinstance(scale_factor, (tuple, list)) else (scale_factor, scale_factor)
         who = type(self).__name__
@@ -52,7 +62,7 @@ class NearestUpsampling(Module):
             raise RuntimeError(f"{who}: expected a scale_factor that is positive and finite, got {scale_factor!r}")
         return scales
 
-    def forward(self, input):
+    def forward(self, input: Tensor) -> Tensor:
         if input.dim() not in (3, 4):
             raise ValueError(f"{self.name()}: expected input (N, C, H, W) or (C, H, W), got {tuple(input.shape)}")
         input = input.detach()
@@ -66,14 +76,14 @@ class NearestUpsampling(Module):
         self.save(input.shape, input.dtype, rows, columns)
         return input.index_select(-2, rows).index_select(-1, columns)
 
-    def backward(self, grad_output):
+    def backward(self, grad_output: Tensor) -> Tensor:
         shape, dtype, rows, columns = self.recall()
         self.check_gradient(grad_output, (*shape[:-2], len(rows), len(columns)))
         grad_output = grad_output.detach().to(dtype)
         narrow = grad_output.new_zeros((*grad_output.shape[:-1], shape[-1])).index_add_(-1, columns, grad_output)
         return grad_output.new_zeros(shape).index_add_(-2, rows, narrow)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"scale_factor={self.scale_factor}" if self.size is None else f"size={self.size}"
 
 
@@ -81,7 +91,10 @@ class Upsample(NearestUpsampling):
     """`NearestUpsampling` under torch's name and with torch's arguments. With recompute_scale_factor the scale is used
     for the size of the output only; what is copied where then follows from the two sizes. (torch.nn.Upsample)"""
 
-    def __init__(self, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None):
+    def __init__(
+        self, size: int | Pair | None = None, scale_factor: Scale | None = None, mode: str = "nearest",
+        align_corners: bool | None = None, recompute_scale_factor: bool | None = None,
+    ) -> None:  # fmt: skip
         if mode != "nearest":
             raise NotImplementedError(f"Upsample: only mode 'nearest' exists, got {mode!r}")
         if align_corners is not None or (recompute_scale_factor and size is not None):
@@ -91,7 +104,7 @@ class Upsample(NearestUpsampling):
         self.recompute_scale_factor = recompute_scale_factor
 
 
-def sources(size, output_size, scale, double):
+def sources(size: int, output_size: int, scale: float | None, double: bool) -> Tensor:
     """For each output index the input index it copies, floor(index / scale), the same for small and large images.
 
     torch has two kernels and changes over where the output's height and width add up to more than 128. One multiplies
@@ -109,7 +122,7 @@ def sources(size, output_size, scale, double):
     return exact.clamp(first.minimum(second), first.maximum(second)).clamp_max_(size - 1)
 
 
-def quotient(index, scale):
+def quotient(index: Tensor, scale: float) -> Tensor:
     """floor(index / scale) without rounding: remainders of floats are exact, so what is divided is a multiple."""
     index = index.double()
     return ((index - index.fmod(scale)) / scale).round().long()
@@ -130,18 +143,10 @@ class UpsamplingConv2d(Convolution):
     """
 
     def __init__(
-        self,
-        in_channels,
-        out_channels,
-        kernel_size=3,
-        scale_factor=2,
-        padding=None,
-        dilation=1,
-        groups=1,
-        bias=True,
-        device=None,
-        dtype=None,
-    ):
+        self, in_channels: int, out_channels: int, kernel_size: int | Pair = 3, scale_factor: int | Pair = 2,
+        padding: int | Pair | None = None, dilation: int | Pair = 1, groups: int = 1, bias: bool = True,
+        device: device | str | int | None = None, dtype: dtype | None = None,
+    ) -> None:  # fmt: skip
         kernel_size, dilation = pair(kernel_size, "kernel_size", 1), pair(dilation, "dilation", 1)
         if padding is None:
             padding = tuple(span(k, d) // 2 for k, d in zip(kernel_size, dilation))
@@ -149,37 +154,37 @@ class UpsamplingConv2d(Convolution):
         super().__init__(in_channels, out_channels, kernel_size, scale_factor, padding, dilation, groups)
         self.make_parameters((out_channels, in_channels // groups), bias, device, dtype)
 
-    def size(self, input):
+    def size(self, input: Tensor) -> list[int]:
         enlarged = [n * s for n, s in zip(input.shape[-2:], self.stride)]
         axes = zip(enlarged, self.kernel_size, (1, 1), (2 * p for p in self.padding), self.dilation)
         return [correlation_size(*axis) for axis in axes]
 
-    def folded_geometry(self):
+    def folded_geometry(self) -> Geometry:
         """The transposed convolution's: its kernel covers the taps from any place in a small pixel."""
         spans = [span(k, d) for k, d in zip(self.kernel_size, self.dilation)]
         kernel = tuple(n + s - 1 for n, s in zip(spans, self.stride))
         padding = tuple(n - 1 - p for n, p in zip(spans, self.padding))
         return Geometry(kernel, self.stride, padding, groups=self.groups)
 
-    def places(self, kernel):
+    def places(self, kernel: Tensor) -> list[Tensor]:
         """The scale_factor^2 places of the dilated weight within the folded kernel, as views."""
         (sy, sx), (dy, dx) = self.stride, self.dilation
         height, width = (span(k, d) for k, d in zip(self.kernel_size, self.dilation))
         return [kernel[:, :, y : y + height : dy, x : x + width : dx] for y in range(sy) for x in range(sx)]
 
-    def fold(self, weight):
+    def fold(self, weight: Tensor) -> Tensor:
         """(out, in / groups, kh, kw) -> the transposed convolution's kernel (in, out / groups, Kh, Kw)."""
-        weight = transpose(weight.flip(2, 3), self.groups)
+        weight = swap_channels(weight.flip(2, 3), self.groups)
         kernel = weight.new_zeros(*weight.shape[:2], *self.folded_geometry().kernel_size)
         for place in self.places(kernel):
             place.add_(weight)
         return kernel
 
-    def fold_adjoint(self, kernel):
+    def fold_adjoint(self, kernel: Tensor) -> Tensor:
         """The adjoint of `fold`."""
-        return transpose(sum(self.places(kernel)), self.groups).flip(2, 3)
+        return swap_channels(sum(self.places(kernel)), self.groups).flip(2, 3)
 
-    def forward(self, input):
+    def forward(self, input: Tensor) -> Tensor:
         self.check(input)
         size = self.size(input)
         self.check_size(size, input)
@@ -187,21 +192,21 @@ class UpsamplingConv2d(Convolution):
         weight, bias = self.operands(input.dtype)
         return nchw(scatter(nhwc(input), self.fold(weight), size, self.folded_geometry(), bias), like=input)
 
-    def backward(self, grad_output):
+    def backward(self, grad_output: Tensor) -> Tensor:
         input, size, _ = self.recall()
         self.check_output(grad_output, input, size)
         kernel = self.fold(self.operands(grad_output.dtype)[0])
         grad_output = nhwc(grad_output)
-        both = correlate_and_gradient(grad_output, kernel, nhwc(input), self.folded_geometry())
-        self.add_gradients(self.fold_adjoint(both[1]), grad_output)
-        return nchw(both[0], like=input)
+        grad_input, kernel_grad = correlate_and_gradient(grad_output, kernel, nhwc(input), self.folded_geometry())
+        self.add_gradients(self.fold_adjoint(kernel_grad), grad_output)
+        return nchw(grad_input, like=input)
 
-    def accumulate(self, grad_output):
+    def accumulate(self, grad_output: Tensor) -> None:
         input, size, _ = self.recall()
         self.check_output(grad_output, input, size)
         grad_output = nhwc(grad_output)
         kernel_grad = weight_gradient(grad_output, nhwc(input), self.folded_geometry())
         self.add_gradients(self.fold_adjoint(kernel_grad), grad_output)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return super().extra_repr().replace("stride=", "scale_factor=")

@@ -1,13 +1,26 @@
 """What the ways of computing a convolution share: views of an image, blocks of work, and memory to work in."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 from functools import cache
 from math import prod
 from threading import local
+from typing import TYPE_CHECKING
 
 from torch import empty
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def crop_or_pad(x, start, size):
+    from .geometry import Geometry
+
+    Block = tuple[Tensor, Sequence[Tensor], Geometry]
+
+BLOCK_BYTES = 2**22  # of columns or planes at a time, or one row of one image: they stay in the cache
+
+
+def crop_or_pad(x: Tensor, start: Sequence[int], size: Sequence[int]) -> Tensor:
     """(N, H, W, C) -> (N, *size, C): rows and columns from `start` on, zero where x has none.
 
     A view of x if it lies inside, else a workspace, valid until the next call.
@@ -29,30 +42,47 @@ def crop_or_pad(x, start, size):
     return padded
 
 
-def blocks(x, outputs, geometry, row_bytes, block_bytes, step=1):
+def blocks(
+    whole: Tensor, cut: Sequence[Tensor], geometry: Geometry, row_bytes: int, block_bytes: int, step: int = 1
+) -> Iterator[Block]:
     """Split the work into blocks of about `block_bytes`: some images, or some rows (a multiple of `step`) of one.
 
-    row_bytes: what one row of one image's output needs. Yields (the block's images of x, with all their rows; its
-    slice of each of `outputs` (N, H', W', C); the geometry with its padding moved to the block's first row).
+    row_bytes: what one row of one image of `cut` needs. Yields (the block's images of `whole`, with all their rows; its
+    slice of each of `cut` (N, H', W', C); the geometry with its padding moved to the block's first row).
     """
-    n, height = outputs[0].shape[:2]
+    n, height = cut[0].shape[:2]
     rows = min(height, max(1, block_bytes // (step * max(1, row_bytes))) * step)
     images = max(1, block_bytes // max(1, row_bytes * height))
     images = -(-n // -(-n // images)) if n else 1  # no more than so many blocks need
     if 0 < n <= images and rows == height:
-        yield x, outputs, geometry
+        yield whole, cut, geometry
         return
     (stride, _), (padding, side) = geometry.stride, geometry.padding
     for i in range(0, n, images):
         for row in range(0, height, rows):
-            slices = [output[i : i + images, row : row + rows] for output in outputs]
-            yield x[i : i + images], slices, geometry._replace(padding=(padding - row * stride, side))
+            slices = [tensor[i : i + images, row : row + rows] for tensor in cut]
+            yield whole[i : i + images], slices, geometry._replace(padding=(padding - row * stride, side))
+
+
+def keeps_sizes(operand: Tensor) -> bool:
+    """Whether torch keeps what it prepared for products of such an operand: 0.3 MiB for each of the last 1,024 sizes,
+    strides included, which images of many sizes would fill."""
+    return operand.element_size() == 2 and not operand.is_cuda
+
+
+def row_blocks(matrix: Tensor) -> Iterator[slice]:
+    """Slices of a product's rows: all, or powers of two where torch `keeps_sizes`."""
+    count, first = len(matrix), 0
+    while first < count:
+        rows = 1 << ((count - first).bit_length() - 1) if keeps_sizes(matrix) else count
+        yield slice(first, first + rows)
+        first += rows
 
 
 _buffers = local()
 
 
-def workspace(name, shape, like):
+def workspace(name: str, shape: Sequence[int], like: Tensor) -> Tensor:
     """An uninitialised tensor of this shape, of the dtype and device of `like`, that this thread uses again and again.
 
     Freshly mapped memory costs a page fault for every 4 KiB, more than the copy into it. What is in a workspace is
@@ -69,7 +99,7 @@ def workspace(name, shape, like):
 
 
 @cache
-def keep_freed_memory():
+def keep_freed_memory() -> None:
     """Let the C library keep what is freed for the next allocation, once in a process, for all of it: layers' outputs
     and gradients come and go with every step, and mapped afresh they cost a page fault for every 4 KiB.
 
@@ -79,6 +109,6 @@ def keep_freed_memory():
     empty((2**25 - 2**16) // empty(0).element_size(), device="cpu")
 
 
-def free_workspaces():
+def free_workspaces() -> None:
     """Give the memory of this thread's workspaces back; they are made again when needed."""
     _buffers.__dict__.clear()

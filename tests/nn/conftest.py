@@ -3,12 +3,12 @@
 
 import pytest
 
-from others.nn import reference
+from others.nn import choice
 
 
 @pytest.fixture(autouse=True, scope="module")
 def fast_ways(request):
     with pytest.MonkeyPatch.context() as patch:
         if request.module.__name__.rpartition(".")[2] != "test_reference":
-            patch.setattr(reference, "PLAIN", False)
+            patch.setattr(choice, "PLAIN", False)
         yield

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from others.nn import kernels, windows, winograd
+from others.nn import choice, kernels, windows, winograd
+from others.nn.choice import Way, way_to_read
 from others.nn.geometry import Geometry, correlation_size, span
 from others.nn.kernels import correlate, correlate_and_gradient, scatter, weight_gradient
 
@@ -56,17 +57,17 @@ def check(geometry, size, batch, channels, behind=None):
         close(both, one)
 
 
-PATHS = {  # FIRST and winograd.WORTH: every way of computing, and what the shipped thresholds choose
+PATHS = {  # ADDITIONS_BELOW and TILES_BELOW of choice: every way of computing, and what the shipped thresholds choose
     "columns": (0, 0),
     "few channels": (float("inf"), 0),
     "winograd": (0, float("inf")),
-    "as shipped": (kernels.FIRST, winograd.WORTH),
+    "as shipped": (choice.ADDITIONS_BELOW, choice.TILES_BELOW),
 }
 
 
 def take(path, monkeypatch):
-    monkeypatch.setattr(kernels, "FIRST", PATHS[path][0])
-    monkeypatch.setattr(winograd, "WORTH", PATHS[path][1])
+    monkeypatch.setattr(choice, "ADDITIONS_BELOW", PATHS[path][0])
+    monkeypatch.setattr(choice, "TILES_BELOW", PATHS[path][1])
 
 
 @pytest.fixture(params=PATHS)
@@ -103,7 +104,7 @@ def test_usual_layers_with_many_channels(path, kernel_size, size, stride):
     "kernel_size, padding, size", [(2, 0, (8, 6)), (3, 1, (7, 10)), (4, 1, (8, 6)), (5, 2, (9, 9))]
 )
 def test_phases_of_a_stride(path, kernel_size, padding, size, channels, monkeypatch):
-    monkeypatch.setattr(kernels, "BLOCK_BYTES", 10_000)  # some images at a time
+    monkeypatch.setattr(windows, "BLOCK_BYTES", 10_000)  # some images at a time
     check(Geometry((kernel_size,) * 2, (2, 2), (padding,) * 2), size, 5, channels)
 
 
@@ -131,7 +132,7 @@ def test_a_strided_correlation_is_the_sum_over_phases_of_the_image(case):
     geometry, size, batch, channels, behind = case
     x, w, y = operands(geometry, size, batch, channels, behind)
     total = torch.zeros_like(y)
-    for phase, taps, around in kernels.image_phases(x, geometry):
+    for phase, taps, around in kernels.phases_read(x, geometry):
         assert around.stride == (1, 1)
         total += correlate(phase, w[(..., *taps)], y.shape[1:3], around)
     close(total, correlate(x, w, y.shape[1:3], geometry))
@@ -148,7 +149,7 @@ def test_adding_a_bias_to_what_is_there(path):
     geometry = Geometry((3, 3), padding=(1, 1))
     x, w, y = operands(geometry, (6, 9), 2, (9, 12), behind=(1, 1))
     bias, found = torch.randn(12, dtype=torch.float64), y.clone()
-    kernels.correlate_into(found, x, w, geometry, bias, add=True)
+    kernels.sweep(way_to_read(x, y.shape[1:], geometry), x, geometry, w, found, bias, add=True)
     close(found, y + bias + correlate(x, w, (6, 9), geometry))
 
 
@@ -167,8 +168,8 @@ def test_adding_a_bias_to_what_is_there(path):
 )
 def test_which_wide_layers_are_taken_phase_by_phase(geometry, dtype, expected):
     x = torch.empty(32, 16, 16, 192, dtype=dtype)
-    assert winograd.pays_in_phases(x, (8, 8, 384), geometry) is expected
-    assert not winograd.pays_in_phases(x[..., :16], (8, 8, 16), geometry)  # narrow ones never
+    assert (way_to_read(x, (8, 8, 384), geometry) is Way.PHASES) is expected
+    assert way_to_read(x[..., :16], (8, 8, 16), geometry) is not Way.PHASES  # narrow ones never
 
 
 class Work(TorchDispatchMode):
@@ -183,14 +184,14 @@ class Work(TorchDispatchMode):
         if not function.is_view and "empty" not in function.__name__:
             a = [value for value in args if isinstance(value, torch.Tensor)]
             product = any(name in function.__name__ for name in ("mm", "bmm"))
-            self.cost += kernels.CALL + result.numel() * (a[-2].shape[-1] if product else winograd.MOVE)
+            self.cost += choice.CALL + result.numel() * (a[-2].shape[-1] if product else choice.MOVE)
         return result
 
 
 def work(way, monkeypatch, call):
     """The work of a call without Winograd's way."""
     take(way, monkeypatch)
-    monkeypatch.setattr(winograd, "WORTH", 0)
+    monkeypatch.setattr(choice, "TILES_BELOW", 0)
     with Work() as counted:
         call()
     return counted.cost
@@ -209,7 +210,7 @@ def test_the_way_taken_is_never_half_as_much_work_again_as_the_better_one(kernel
             (inputs, lambda y=y, w=w: scatter(y, w, (size, size), geometry)),
         ):
             planes = 2 * out**2 * kernel_size**2 * channels * 4
-            ways = ["columns"] + ["few channels"] * (planes < 8 * kernels.BLOCK_BYTES and kernel_size < 20)
+            ways = ["columns"] + ["few channels"] * (planes < 8 * windows.BLOCK_BYTES and kernel_size < 20)
             best = min(work(way, monkeypatch, call) for way in ways)
             assert work("as shipped", monkeypatch, call) <= 1.5 * best, (inputs, outputs, channels)
 
@@ -238,7 +239,7 @@ def test_each_map_is_linear_in_both_arguments(case, a, b):
 
 @pytest.mark.parametrize("block_bytes", [1, 15_000])
 def test_columns_made_block_by_block(monkeypatch, block_bytes):
-    monkeypatch.setattr(kernels, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(windows, "BLOCK_BYTES", block_bytes)
     for geometry in GRID[::5]:
         check(geometry, (7, 9), 5, (3, 10))
 
@@ -246,7 +247,7 @@ def test_columns_made_block_by_block(monkeypatch, block_bytes):
 @pytest.mark.parametrize("block_bytes, block_tiles", [(1, 1), (20_000, 2)])
 def test_winograd_block_by_block(monkeypatch, block_bytes, block_tiles):
     take("winograd", monkeypatch)
-    monkeypatch.setattr(winograd, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(winograd, "TILES_BYTES", block_bytes)
     monkeypatch.setattr(winograd, "BLOCK_TILES", block_tiles)
     for geometry in (Geometry((3, 3), padding=(1, 1)), Geometry((5, 4), (2, 2), (2, 1)), Geometry((1, 3))):
         check(geometry, (13, 18), 5, (9, 11))
@@ -255,7 +256,7 @@ def test_winograd_block_by_block(monkeypatch, block_bytes, block_tiles):
 @pytest.mark.parametrize("block_bytes", [1, 4_000])
 def test_few_channels_by_rows_of_an_image(monkeypatch, block_bytes):
     take("few channels", monkeypatch)
-    monkeypatch.setattr(kernels, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(windows, "BLOCK_BYTES", block_bytes)
     for geometry in GRID[::5]:
         check(geometry, (7, 9), 5, (3, 10))
 

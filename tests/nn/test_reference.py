@@ -7,7 +7,7 @@ import pytest
 import torch
 from comparison import close
 
-from others.nn import Conv2d, Sequential, Sigmoid, TransposeConv2d, kernels, reference
+from others.nn import Conv2d, Sequential, Sigmoid, TransposeConv2d, choice, kernels, reference
 from others.nn.geometry import Geometry
 
 KERNELS = [1, 2, 3, (3, 2), (3, 4), (5, 3), (1, 7), 4, 5]
@@ -41,7 +41,7 @@ def drawn(rng, transposed, dtype):
         ours, theirs = Conv2d, torch.nn.Conv2d
     ours, theirs = (make(*channels, kernel_size, **options, dtype=dtype) for make in (ours, theirs))
     ours.load_state_dict(theirs.state_dict())
-    side = 20 if channels[0] * 40 * 40 > reference.SMALL else 36
+    side = 20 if channels[0] * 40 * 40 > choice.SMALL else 36
     x = torch.randn(batch, channels[0], rng.randint(14, side) // (2 if channels[0] == 64 else 1), rng.randint(9, side))
     return ours, theirs, x.to(dtype)
 
@@ -112,8 +112,8 @@ def test_gradients_of_two_backwards_add_up_to_torchs_bits(layer, module):
     ],
 )
 def test_borders_of_the_plain_way(images, large, small, geometry, dtype, expected):
-    assert reference.is_plain(torch.empty(images, 1, 1, 1, dtype=dtype), large, small, geometry) is expected
-    assert not reference.is_plain(torch.empty(images, 1, 1, 1, dtype=dtype, device="meta"), large, small, geometry)
+    assert choice.is_plain(torch.empty(images, 1, 1, 1, dtype=dtype), large, small, geometry) is expected
+    assert not choice.is_plain(torch.empty(images, 1, 1, 1, dtype=dtype, device="meta"), large, small, geometry)
 
 
 GRID = itertools.product(
@@ -133,7 +133,7 @@ def test_identity_of_the_three_maps_and_the_fast_ways(geometry, monkeypatch):
     products = [(found[0] * y).sum(), (found[1] * x).sum(), (found[2] * w).sum()]
     close(products[0], products[1])
     close(products[0], products[2])
-    monkeypatch.setattr(reference, "PLAIN", False)
+    monkeypatch.setattr(choice, "PLAIN", False)
     expected = kernels.correlate(x, w, size, geometry), kernels.scatter(y, w, (12, 11), geometry)
     expected = [*expected, kernels.weight_gradient(x, y, geometry), *kernels.correlate_and_gradient(x, w, y, geometry)]
     for ours, theirs in zip(found, expected, strict=True):
@@ -161,7 +161,7 @@ def test_identity_of_the_three_maps_and_the_fast_ways(geometry, monkeypatch):
 )
 def test_error_in_32_bits_is_at_most_twice_that_of_onednn(layer, arguments, size, monkeypatch):
     """Winograd's, which loses digits for speed, has a bound of its own."""
-    monkeypatch.setattr("others.nn.winograd.WORTH", 0)
+    monkeypatch.setattr("others.nn.choice.TILES_BELOW", 0)
     torch.manual_seed(0)
     theirs = (torch.nn.Conv2d if layer is Conv2d else torch.nn.ConvTranspose2d)(*arguments)
     ours, x = layer(*arguments), torch.randn(8, arguments[0], size, size)

@@ -1,10 +1,17 @@
 """Gradients against central differences, one number each. `python -m others.nn.gradcheck` checks all blocks."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from random import Random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..autograd import Tape
+from ..module import Module
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STEP = 1e-5  # of the differences: in float64 their rounding errors are near 1e-10, those of truncation far below
 FLOOR = 1e-3  # numbers smaller than this are compared absolutely
@@ -18,12 +25,12 @@ class Check(NamedTuple):
     numeric: float
 
     @property
-    def error(self):
+    def error(self) -> float:
         """Relative error."""
         return abs(self.analytic - self.numeric) / max(abs(self.analytic), abs(self.numeric), FLOOR)
 
 
-def gradcheck(module, *inputs, seed=0, tolerance=1e-6, **options):
+def gradcheck(module: Module, *inputs: Tensor, seed: int = 0, tolerance: float = 1e-6, **options: Any) -> list[Check]:
     """Compare all gradients of <module(*inputs, **options), upstream> with central differences, in float64.
 
     For each input and each parameter: a random direction d, and the two numbers <gradient, d> and the slope along d,
@@ -60,19 +67,19 @@ def gradcheck(module, *inputs, seed=0, tolerance=1e-6, **options):
     return checks
 
 
-def noise(like, random):
+def noise(like: Tensor, random: Random) -> Tensor:
     """Normal numbers in the shape of a tensor, without torch's random state."""
     return like.new_tensor([random.gauss(0, 1) for _ in range(like.numel())]).view(like.shape)
 
 
-def inner(gradient, direction):
+def inner(gradient: Tensor | None, direction: Tensor) -> float:
     """<gradient, direction>; 0 for no gradient, NaN for one of a wrong shape."""
     if gradient is None:
         return 0.0
     return (gradient * direction).sum().item() if gradient.shape == direction.shape else float("nan")
 
 
-def central_difference(value, point, direction):
+def central_difference(value: Callable[[], Tensor], point: Tensor, direction: Tensor) -> Tensor:
     """d value / d point along `direction`; `point` is moved in place and put back.
 
     Of fourth order, h = STEP: (8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / 12h. The usual (f(h) - f(-h)) / 2h was up to
@@ -90,7 +97,7 @@ def central_difference(value, point, direction):
     return slope
 
 
-def complain(module, wrong, tolerance, seed):
+def complain(module: Module, wrong: Sequence[Check], tolerance: float, seed: int) -> None:
     """Raise AssertionError if any check is wrong."""
     lines = [
         f"gradient of {check.name}: backward gives {check.analytic!r}, central differences {check.numeric!r}, "

@@ -1,15 +1,22 @@
 """The table over all blocks: `python -m others.nn.gradcheck`; exit status 1 if a gradient is wrong."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from random import Random
+from typing import TYPE_CHECKING
 
 from torch import empty
 
-from .. import activations, containers, convolution, linear, losses, pooling, reference, upsampling
+from .. import activations, choice, containers, convolution, linear, losses, pooling, upsampling
 from ..module import Module
 from . import gradcheck, noise
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def image(*shape):
+
+def image(*shape: int) -> Tensor:
     """Normal float64 numbers, the same for the same shape."""
     return noise(empty(shape).double(), Random(str(shape)))
 
@@ -17,17 +24,17 @@ def image(*shape):
 class Graph(Module):
     """A module that has only a forward: one convolution used twice, a sum, a concatenation."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.conv, self.tanh = convolution.Conv2d(3, 3, (3, 5), padding=(1, 2)), activations.Tanh()
         self.add, self.concat = containers.Add(), containers.Concat()
 
-    def forward(self, input):
+    def forward(self, input: Tensor) -> Tensor:
         once = self.tanh(self.conv(input))
         twice = self.add(self.conv(once), input)
         return self.concat(once, twice, once)
 
 
-def blocks():
+def blocks() -> Iterator[tuple]:
     """(module, *inputs) for every block, and (loss, input, target)."""
     x, y = image(2, 4, 7, 5), image(2, 4, 7, 5) * 2 + 1
     conv, up = convolution.Conv2d, convolution.TransposeConv2d
@@ -56,19 +63,19 @@ def blocks():
     yield from ((losses.L1Loss(reduction=reduction), x, y) for reduction in losses.REDUCTIONS)
 
 
-def largest_error(module, *inputs):
+def largest_error(module: Module, *inputs: Tensor) -> float:
     """Over the gradients of one block, and over both ways of computing a convolution."""
     target = {"target": inputs[-1]} if isinstance(module, losses.Loss) else {}
     checks = []
     try:
-        for reference.PLAIN in (False, True):
+        for choice.PLAIN in (False, True):
             checks += gradcheck(module, *inputs[: len(inputs) - len(target)], **target)
     finally:
-        reference.PLAIN = True
+        choice.PLAIN = True
     return max(check.error for check in checks)
 
 
-def main():
+def main() -> int:
     """Print one line for each block; the number of blocks that fail."""
     failures = 0
     for module, *inputs in blocks():
