@@ -182,7 +182,7 @@ def tiles_cost(images: int, channels: int, size: Sequence[int], out: int, geomet
     divided = all(k % s == 0 for k, s in zip(geometry.kernel_size, geometry.stride))
     if not divided or geometry.groups > 1 or geometry.dilation != (1, 1) or max(cut.taps) not in (2, 3):
         return float("inf")
-    tile, points, count = prod(cut.tile), prod(cut.points), prod(cut.count(size))
+    tile, points, count = prod(cut.tile), prod(cut.points), prod(cut.cover(size))
     channels *= prod(geometry.stride)
     copied = points * channels * (STRIDED if prod(geometry.stride) > 1 else 1)
     moved = copied + points * (channels + 2 * out) + tile * out

@@ -12,7 +12,7 @@ from math import gcd
 from operator import index
 from typing import Any, NamedTuple
 
-Pair = tuple[int, int]
+Pair = tuple[int, ...]  # (vertical, horizontal): type checkers lose count of what a comprehension makes
 
 
 def pair(value: Any, name: str, minimum: int = 0) -> Pair:
@@ -115,7 +115,7 @@ def phases(size: int, kernel_size: int, stride: int, padding: int, dilation: int
     return tuple(found)
 
 
-def image_phases(size: Sequence[int], geometry: Geometry) -> list[tuple[Phase, ...]]:
+def image_phases(size: Sequence[int], geometry: Geometry) -> tuple[tuple[Phase, ...], tuple[Phase, ...]]:
     """The phases of both axes of a large image of this size, (vertical, horizontal)."""
     axes = zip(size, geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation)
     vertical, horizontal = (phases(*axis) for axis in axes)

@@ -112,23 +112,23 @@ def sweep_phases(x, geometry, weight, result, bias, add, y):
     small, columns = (result if y is None else y).shape[1:], Columns(geometry)
     gradient = None if y is None else columns.weight_of(columns.new_gradient(x, y))
     for phase, taps, around in phases_read(x, geometry):
-        part = None if weight is None else weight[(..., *taps)]
+        part = None if weight is None else weight[taps]
         found = sweep(way_to_read(phase, small, around), phase, around, part, result, bias, add, y)
         if y is not None:
-            gradient[(..., *taps)] = found
+            gradient[taps] = found
         bias, add = None, True
     return gradient
 
 
-def phases_read(x: Tensor, geometry: Geometry) -> Iterator[tuple[Tensor, tuple[slice, slice], Geometry]]:
-    """The phases of an image under a stride, those that are read: (every stride-th pixel of x, the slices of the taps
-    that read them, the geometry of that stride-1 correlation)."""
+def phases_read(x: Tensor, geometry: Geometry) -> Iterator[tuple[Tensor, tuple, Geometry]]:
+    """The phases of an image under a stride, those that are read: (every stride-th pixel of x, the index of the
+    taps that read them, the geometry of that stride-1 correlation)."""
     axes = image_phases(x.shape[1:3], geometry)
     vertical, horizontal = ([phase.adjoint() for phase in axis if phase.kernel_size] for axis in axes)
     for rows in vertical:
         for cols in horizontal:
             phase = x[:, rows.first :: geometry.stride[0], cols.first :: geometry.stride[1]]
-            yield phase, (rows.taps, cols.taps), phase_geometry(rows, cols, geometry.groups)
+            yield phase, (..., rows.taps, cols.taps), phase_geometry(rows, cols, geometry.groups)
 
 
 def phase_geometry(rows: Phase, cols: Phase, groups: int) -> Geometry:

@@ -51,7 +51,7 @@ class Tiling(NamedTuple):
     tile: Pair  # outputs
     points: Pair  # inputs of a tile, and numbers to multiply
 
-    def count(self, size: Sequence[int]) -> Pair:
+    def cover(self, size: Sequence[int]) -> Pair:
         """How many tiles cover a result of this size (H', W')."""
         return tuple(-(-n // m) for n, m in zip(size, self.tile))
 
@@ -75,7 +75,7 @@ class Tiles:
         """`windows.blocks` of whole tiles."""
         tile, points = self.tiling.tile, self.tiling.points
         tile_bytes = prod(points) * x.shape[3] * prod(self.geometry.stride) * x.element_size()
-        row_bytes = tile_bytes * self.tiling.count(cut[0].shape[1:3])[1] // tile[0]
+        row_bytes = tile_bytes * self.tiling.cover(cut[0].shape[1:3])[1] // tile[0]
         return blocks(x, cut, self.geometry, row_bytes, max(TILES_BYTES, BLOCK_TILES * tile_bytes), tile[0])
 
     def factors(self, weight: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class Tiles:
     def read(self, x: Tensor, size: Sequence[int], geometry: Geometry) -> Tensor:
         """B^T d: (N, H, W, C) -> the tiles of a result of this size, where `geometry` is a block's. A workspace."""
         _, tile, points = self.tiling
-        count = self.tiling.count(size)
+        count = self.tiling.cover(size)
         extent = [((n - 1) * m + p) * s for n, m, p, s in zip(count, tile, points, geometry.stride)]
         x = crop_or_pad(x, [-p for p in geometry.padding], extent)
         values = gather(x, count, tile, points, geometry.stride, "tiles")
@@ -104,7 +104,7 @@ class Tiles:
             # point has the index 1, or 0 where there is one tap
             products[:, (taps[0] > 1) * points[1] + (taps[1] > 1)].add_(bias)
         results = transform(transforms(self.tiling, out).result, products, "results")
-        count = self.tiling.count(out.shape[1:3])
+        count = self.tiling.cover(out.shape[1:3])
         size = tuple(n * m for n, m in zip(count, tile))
         whole = out if out.shape[1:3] == size else workspace("whole", (len(out), *size, out.shape[3]), out)
         target = in_tiles(whole, count, tile, tile)
@@ -120,7 +120,7 @@ class Tiles:
 
     def add_product(self, gradient: Tensor, image: Tensor, y: Tensor) -> None:
         """gradient += image^T (A y)."""
-        tile, count = self.tiling.tile, self.tiling.count(y.shape[1:3])
+        tile, count = self.tiling.tile, self.tiling.cover(y.shape[1:3])
         y = crop_or_pad(y, (0, 0), [n * m for n, m in zip(count, tile)])
         values = gather(y, count, tile, tile, (1, 1), "results")  # the memory of `write`, which is done with it
         outputs = transform(transforms(self.tiling, y).result.t(), values, "products")
