@@ -21,7 +21,6 @@ from .common import check_ignored, check_outputs, positive, say, seed
 
 NAMES = "train_data.pkl", "val_data.pkl"
 MOST = 10**9  # images in a file
-LARGEST_CELL = math.isqrt(pictures.LARGEST) // simulation.SIZE  # of larger ones no photograph holds 32 x 32
 
 
 def add_arguments(parser):
@@ -32,7 +31,8 @@ def add_arguments(parser):
     parser.add_argument("--photons", type=positive(float, 10**6), help="at white, for Poisson (default: 30)")
     parser.add_argument("--pairs", type=positive(int, MOST), default=5000, help="to train on (default: 5000)")
     parser.add_argument("--images", type=positive(int, MOST), default=200, help="to validate on (default: 200)")
-    parser.add_argument("--cell", type=positive(int, LARGEST_CELL), default=simulation.CELL, help="side (default: 9)")
+    largest = math.isqrt(pictures.LARGEST) // simulation.SIZE  # of larger cells no photograph holds 32 x 32
+    parser.add_argument("--cell", type=positive(int, largest), default=simulation.CELL, help="side (default: 9)")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--force", action="store_true", help="replace data that are there already")
 
