@@ -1,5 +1,6 @@
 """`noise2noise train`: own pairs, bursts, the course's files; what is wrong with pairs; interruption."""
 
+import argparse
 import csv
 import os
 import shutil
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from Miniproject_2.model import Model
-from others import checkpoint, data, denoiser, pairs, run, training
+from others import checkpoint, data, denoiser, pairs, pictures, run, training
 from others.cli import train
 from others.files import locked
 
@@ -535,6 +536,99 @@ def test_what_is_wrong_is_said_before_training(folders, here, save, arguments, s
     found, _, stderr = here("train", "-o", "own.pth", *FEW, *arguments)
     assert found == status and message in stderr.splitlines()[-1]
     assert not (folders / "own.pth").exists()
+
+
+def test_pictures_of_other_scenes_are_refused(folders, here, save):
+    """Names rotated by one."""
+    for number in range(3):
+        save(folders / "wrong" / f"{number}.png", grainy(scene((number + 1) % 3), 10 * number + 1))
+    status, stdout, stderr = here("train", "--pairs", "a", "wrong", "-o", "own.pth", *FEW)
+    assert status == 1 and stdout.count("they show different scenes") == 3
+    assert "3 of 3 scenes cannot teach Noise2Noise (0: they show different scenes)" in stderr
+    assert not (folders / "own.pth").exists()
+
+
+def test_other_exposure_is_corrected_and_said(folders, here, save, weights):
+    for number in range(3):
+        clean = scene(number, 200, 240)
+        save(folders / "bright" / f"{number}.png", grainy(clean, 10 * number))
+        save(folders / "dark" / f"{number}.png", (grainy(clean, 10 * number + 1).float() / 2).round().to(torch.uint8))
+    status, stdout, stderr = here("train", "--pairs", "bright", "dark", "-o", "own.pth", "--weights", weights, *FEW)
+    assert status == 0, stderr
+    assert stdout.count("the second is exposed otherwise (0.5") == 3 and stdout.count("corrected.") == 3
+    for first, second in train.load_scenes(options(pairs=[folders / "bright", folders / "dark"]))[0].values():
+        assert abs(float((first - second).mean())) < 1 and (first - second).abs().mean() < 20
+
+
+def test_when_nothing_can_be_said_the_words_are_cannot_tell(folders, here, save, weights):
+    for shot, folder in enumerate("uv"):
+        save(folders / folder / "wall.png", grainy(torch.full((80, 96, 3), 120, dtype=torch.uint8), shot))
+    status, stdout, _ = here("train", "--pairs", "u", "v", "-o", "own.pth", "--weights", weights, *FEW)
+    assert status == 0 and "Cannot tell whether they show one scene: 1 (wall)." in stdout
+    assert "aligned, different" not in stdout
+
+
+def options(**given):
+    return argparse.Namespace(**{"pairs": None, "burst": None, "patch": 32, "unchecked": False, "range": None, **given})
+
+
+def test_all_pages_of_stacks_are_used(folders, save, capsys):
+    """12 slices of 12 scenes in a pair of files; a burst of 8 shots as one file, in a folder or alone."""
+    first, second = ([grainy(scene(slice), 20 * slice + shot) for slice in range(12)] for shot in range(2))
+    save(folders / "s1" / "stack.tif", *first)
+    save(folders / "s2" / "stack.tif", *second)
+    scenes, _ = train.load_scenes(options(pairs=[folders / "s1", folders / "s2"]))
+    assert list(scenes) == [f"stack page {number}" for number in range(1, 13)]
+    for number, shots in enumerate(scenes.values()):
+        assert all(torch.equal(shot, page[number].permute(2, 0, 1)) for shot, page in zip(shots, (first, second)))
+    file = save(folders / "shots" / "burst.tif", *(grainy(scene(5), seed) for seed in range(8)))
+    for source in (file, file.parent):
+        scenes, _ = train.load_scenes(options(burst=source))
+        assert list(scenes) == ["burst"] and len(scenes["burst"]) == 8
+    save(folders / "s2" / "stack.tif", *second[:8])
+    with pytest.raises(ValueError, match="expected as many pages in both, got 12 and 8"):
+        train.load_scenes(options(pairs=[folders / "s1", folders / "s2"]))
+
+
+def test_a_cameras_folder_is_grouped_by_what_the_pictures_show(folders, here, save, weights):
+    """Two shots of a scene, one of another, three of a third, all named IMG_0001 and so on."""
+    for number, shown in enumerate((0, 0, 1, 2, 2, 2), 1):
+        save(folders / "camera" / f"IMG_{number:04}.png", grainy(scene(shown), number))
+    status, stdout, stderr = here("train", "--burst", "camera", "-o", "own.pth", "--weights", weights, *FEW)
+    assert status == 0, stderr
+    assert "scene IMG: 1 (IMG_0003.png) show what no other does; left out" in stdout
+    assert "5 pictures of 2 scenes" in stdout
+    for number in range(1, 7):
+        save(folders / "walk" / f"IMG_{number:04}.png", grainy(scene(number), number))
+    status, _, stderr = here("train", "--burst", "walk", "-o", "walk.pth", "--weights", weights, *FEW)
+    assert status == 1 and "found fewer of: IMG (its pictures show different scenes)" in stderr
+    assert not (folders / "walk.pth").exists()
+
+
+def test_a_strip_is_left_out_by_name(folders, here, save, weights):
+    for shot, folder in enumerate(("w1", "w2")):
+        for number in range(2):
+            save(folders / folder / f"{number}.png", grainy(scene(number, 256, 256), 10 * number + shot))
+        save(folders / folder / "strip.png", grainy(scene(7, 4, 200), shot))
+        save(folders / f"clean_{folder}" / "0.png", scene(0, 256, 256))
+        save(folders / f"clean_{folder}" / "1.png", scene(1, 256, 256))
+        save(folders / f"clean_{folder}" / "strip.png", scene(7, 4, 200))
+    few = ["--epochs", 1, "--count", 4, "--validate", "w1", "clean_w1"]
+    status, stdout, stderr = here("train", "--pairs", "w1", "w2", "-o", "own.pth", "--weights", weights, *few)
+    assert status == 0, stderr
+    assert stdout.count("scene strip: 4 x 200 pixels, smaller than a patch of 64 x 64; left out.") == 2  # both uses
+    assert "4 patches of 64 x 64 an epoch from 4 pictures of 2 scenes" in stdout
+
+
+def test_pictures_are_upright_before_they_are_compared(folders, save):
+    image_module = pytest.importorskip("PIL.Image")
+    exif = image_module.Exif()
+    exif[pictures.ORIENTATION] = 6  # the first row of the file is the right side of the picture
+    first, second = (grainy(scene(4), seed) for seed in (1, 2))
+    save(folders / "up" / "0.png", first)
+    save(folders / "turned" / "0.png", second.flip(0).transpose(0, 1).flip(0).flip(1), exif=exif.tobytes())
+    ((_, shot),) = train.load_scenes(options(pairs=[folders / "up", folders / "turned"]))[0].values()
+    assert torch.equal(shot, second.permute(2, 0, 1))
 
 
 @pytest.mark.parametrize("large", [0, 2])
