@@ -402,3 +402,19 @@ def test_freed_memory_is_used_again(default):
     script = FAULTS.format(default)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("channels", [1, 64])
+def test_winograds_error_is_bounded_by_the_largest_input_of_its_tile(channels, monkeypatch):
+    """A number of 1e6 costs the outputs of the tiles that read it digits, and no other output a bit."""
+    take("winograd", monkeypatch)
+    geometry = Geometry((3, 3), padding=(1, 1))
+    x, w = torch.randn(2, 24, 24, channels), torch.randn(16, channels, 3, 3)
+    ordinary = correlate(x, w, (24, 24), geometry)
+    x[0, 9, 9, 0] = 1e6
+    found, exact = (correlate(x.to(t), w.to(t), (24, 24), geometry) for t in (torch.float32, torch.float64))
+    reading = torch.zeros(2, 24, 24, dtype=torch.bool)
+    reading[0, 8:12, 8:12] = True  # the tile of 4 x 4 outputs whose 6 x 6 inputs hold it
+    assert torch.equal(found[~reading], ordinary[~reading])
+    assert (found - exact)[reading].abs().max() < 1e6 * 3e-6 * w.abs().max()
+    assert (found - exact)[~reading].abs().max() < 1e-3
