@@ -8,6 +8,17 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 import readers
 
+from others import pictures
+
+
+@pytest.fixture(autouse=True, scope="module")
+def limits():
+    image = pytest.importorskip("PIL.Image")
+    before = pictures.LARGEST, image.MAX_IMAGE_PIXELS
+    readers.lower_limits()
+    yield
+    pictures.LARGEST, image.MAX_IMAGE_PIXELS = before
+
 
 def test_changed_files_are_refused_or_read(count):
     tries = count("changed files read by the checkpoint, pairs and picture readers", 300, 10_000)

@@ -87,7 +87,6 @@ READERS = {
 if find_spec("PIL"):
     from PIL import Image
 
-    pictures.LARGEST = Image.MAX_IMAGE_PIXELS = 2**20  # so that memory without bounds shows
     READERS["pictures"] = [(read_picture, bytes)]
 TARGETS = [target for targets in READERS.values() for target in targets]
 
@@ -201,7 +200,14 @@ FINDINGS = [
 ]
 
 
+def lower_limits():
+    """Pictures may hold little, so that memory without bounds shows."""
+    if "pictures" in READERS:
+        pictures.LARGEST = Image.MAX_IMAGE_PIXELS = 2**20
+
+
 def main():
+    lower_limits()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reader", choices=READERS, help="this one alone")
     parser.add_argument("--seconds", type=float, help="without atheris")
