@@ -46,15 +46,18 @@ def relation(first, second):
     """The Relation of two grey pictures (H, W) in 0-255 with sides of 64 or more."""
     strength, alike = agreement(first, second)
     found = exposure(first, second) if strength > AGREEING else Relation()
-    if strength > AGREEING and alike > ALIKE:
+    if strength > 2 * AGREEING and alike > ALIKE:
         return found
     left = (second - found.offset) / found.gain - first
     if found.known:
         left = left * ~(whole(clipped(first) > FEW, left) | whole(clipped(second) > FEW, left))
-    if structured(left) or too_much(left):
-        if strength < -AGREEING:
-            return Relation("the second is a negative of the first")
-        return Relation("the second is mirrored or turned" if turned(first, second) else DIFFERENT)
+    different = structured(left) or too_much(left)
+    if strength < -AGREEING and (different or alike < -ALIKE):
+        return Relation("the second is a negative of the first")
+    if (different or not found.known) and turned(first, second, AGREEING if different else 2 * AGREEING):
+        return Relation("the second is mirrored or turned")
+    if different:
+        return Relation(DIFFERENT)
     return found if found.known else Relation(**brighter(left))
 
 
@@ -126,12 +129,12 @@ def too_much(left):
     return bool(blocks > LOUD**2 and blocks * BLOCK**2 > SMOOTH * left.var() / 2)
 
 
-def turned(first, second):
-    """Whether the second agrees with the first when it is mirrored or turned."""
+def turned(first, second, least):
+    """Whether the second agrees with the first, by so many standard errors, when it is mirrored or turned."""
     views = [second.flip(axes) for axes in ((0,), (1,), (0, 1))]
     if first.shape[0] == first.shape[1]:
         views += [view.mT for view in (second, *views)]
-    return any(agreement(first, view)[0] > AGREEING for view in views)
+    return any(agreement(first, view)[0] > least for view in views)
 
 
 def exposure(first, second):
@@ -154,7 +157,7 @@ def exposure(first, second):
     ends = one.quantile(torch.tensor([0.05, 0.95]))
     uneven = float((gain * ends + offset - ends).abs().max())
     left = two - gain * one - offset
-    if uneven < AGREEING * float(left.std()) / len(left) ** 0.5:
+    if uneven < 2 * AGREEING * float(left.std()) / len(left) ** 0.5:  # of noise that blocks next to each other share
         return Relation("", True, clipped=alone)
     fifths = left[(two + gain * one).argsort()].tensor_split(5)
     bent = max(abs(float(fifth.mean())) for fifth in fifths)

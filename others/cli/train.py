@@ -9,9 +9,10 @@ examples:
   noise2noise denoise photo.png --weights own.pth
 
 --pairs takes two folders with pictures of the same names: two noisy pictures of each scene. --burst takes a folder with
-a folder for each scene, of two shots or more; or files named SCENE_1.png, SCENE_2.png ... The pictures are held in
-memory; patches are cut from them anew in each epoch. The pixels of --data are read from the disk as they are used, so
-the file may be larger than the memory.
+a folder for each scene, of two shots or more; or files named SCENE_1.png, SCENE_2.png ..., which are parted where they
+show different scenes; or a file whose pages are the shots. Pages of pairs are pairs. Pictures that do not belong
+together are refused. The pictures are held in memory; patches are cut from them anew in each epoch. The pixels of
+--data are read from the disk as they are used, so the file may be larger than the memory.
 
 Under torchrun every minibatch is shared out among the processes; the weights are those that one process would get, up
 to the rounding of sums. When a process dies torchrun ends the others, names its rank, and with --max-restarts starts

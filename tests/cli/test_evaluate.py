@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from Miniproject_2.model import Model
-from others import data, metrics
+from others import data, metrics, pictures
 
 pytest.importorskip("PIL")
 pytest.importorskip("tifffile")
@@ -206,3 +206,71 @@ def test_what_folders_leave_out_is_said(tmp_path, here, folders):
     assert status == 0 and "note: left out: noisy/9.heic: HEIC" in stderr
     assert "note: left out: clean/notes.txt: no picture by its name" in stderr
     assert "--range does nothing with a .pkl" in here("evaluate", "val_data.pkl", "--plain", "--range", "0", "9")[2]
+
+
+# ------------------------------------------------------------------------------------------- what belongs together
+
+
+@pytest.fixture
+def photographs():
+    """[(noisy, clean)], pages (150, 200, 3) of three photographs."""
+    skimage = pytest.importorskip("skimage.data")
+    generator, found = torch.Generator().manual_seed(0), []
+    for name in ("astronaut", "coffee", "chelsea"):
+        clean = torch.tensor(getattr(skimage, name)())[60:210, 80:280]
+        noisy = clean + 20 * torch.randn(clean.shape, generator=generator)
+        found.append((noisy.round().clamp(0, 255).to(torch.uint8), clean))
+    return found
+
+
+def test_a_pair_of_different_scenes_is_refused(tmp_path, here, photographs, save):
+    """Names rotated by one; mirrored; --unchecked measures them."""
+    for number, (noisy, clean) in enumerate(photographs):
+        save(tmp_path / "shots" / f"{number}.png", noisy)
+        save(tmp_path / "right" / f"{number}.png", clean)
+        save(tmp_path / "rotated" / f"{(number + 1) % 3}.png", clean)
+        save(tmp_path / "mirrored" / f"{number}.png", clean.flip(1))
+    assert here("evaluate", "shots", "right", "--plain")[::2] == (0, "")
+    for folder, said in (("rotated", "they show different scenes"), ("mirrored", "the second is mirrored or turned")):
+        status, stdout, stderr = here("evaluate", "shots", folder, "--plain", "--csv", "t.csv")
+        assert (status, stdout) == (1, "") and not (tmp_path / "t.csv").exists()
+        assert f"shots/0.png and {folder}/0.png: {said}; pair them anew, or --unchecked" in stderr
+    assert here("evaluate", "shots", "rotated", "--plain", "--unchecked")[0] == 0
+
+
+def test_other_exposure_and_what_cannot_be_told_are_said(tmp_path, here, photographs, save):
+    noisy, clean = photographs[1]
+    save(tmp_path / "shots" / "dark.png", noisy)
+    save(tmp_path / "right" / "dark.png", (clean.float() / 2).to(torch.uint8))
+    wall = torch.full((80, 90, 3), 100, dtype=torch.uint8)
+    save(tmp_path / "shots" / "wall.png", wall + torch.randint(20, wall.shape, dtype=torch.uint8))
+    save(tmp_path / "right" / "wall.png", wall + 10)
+    status, stdout, stderr = here("evaluate", "shots", "right", "--plain")
+    assert status == 0 and "Cannot tell whether they show one scene: 1 (wall)." in stdout
+    assert "note: dark: the second is exposed otherwise (0.5" in stderr and "PSNR counts that" in stderr
+
+
+def test_every_page_is_measured(tmp_path, here, photographs, save):
+    save(tmp_path / "shots.tif", *(noisy for noisy, _ in photographs))
+    save(tmp_path / "right.tif", *(clean for _, clean in photographs))
+    status, _, _ = here("evaluate", "shots.tif", "right.tif", "--plain", "--csv", "t.csv")
+    assert status == 0
+    rows = [row for row in csv.DictReader((tmp_path / "t.csv").open()) if row["method"] == "noisy"]
+    assert [row["image"] for row in rows] == [f"shots.tif page {number}" for number in (1, 2, 3)]
+    each = [psnr(*(page.permute(2, 0, 1)[None] for page in pair))[0] for pair in photographs]
+    assert [float(row["psnr_db"]) for row in rows] == pytest.approx(each, abs=1e-3)
+    save(tmp_path / "right.tif", *(clean for _, clean in photographs[:2]))
+    status, _, stderr = here("evaluate", "shots.tif", "right.tif", "--plain")
+    assert status == 1 and "shots.tif and right.tif: expected as many pages in both, got 3 and 2" in stderr
+
+
+def test_pictures_are_upright_before_they_are_compared(tmp_path, here, photographs, save):
+    """The first row of a file of orientation 6 is the right side of the picture."""
+    exif = pytest.importorskip("PIL.Image").Exif()
+    exif[pictures.ORIENTATION] = 6
+    noisy, clean = photographs[0]
+    save(tmp_path / "shot.png", noisy.flip(1).transpose(0, 1).contiguous(), exif=exif.tobytes())
+    save(tmp_path / "right.png", clean)
+    status, table, stderr = here("evaluate", "shot.png", "right.png", "--plain")
+    assert (status, stderr) == (0, "")
+    assert f"{psnr(*(page.permute(2, 0, 1)[None] for page in (noisy, clean)))[0]:.2f}" in table
