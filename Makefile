@@ -29,7 +29,7 @@ lint: .venv/installed  ## check the style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-conformance: .venv/installed  ## run PyTorch's own test inputs against the blocks, write CONFORMANCE.md
+conformance: .venv/installed  ## run PyTorch's own test inputs against the blocks, write docs/results/conformance.md
 	$(BIN)/python benchmarks/conformance.py
 
 book: .venv/installed  ## draw the pictures of docs/ and run the examples of its chapters
@@ -39,10 +39,10 @@ book: .venv/installed  ## draw the pictures of docs/ and run the examples of its
 gradcheck: .venv/installed  ## check every block's gradients numerically
 	$(BIN)/python -m others.nn.gradcheck
 
-bench: .venv/installed  ## time steps and predictions against torch.nn, write benchmarks/RESULTS*.md (30 min)
-	$(BIN)/python benchmarks/speed.py --fresh --scaling --seconds 1 --out benchmarks/RESULTS.md --figure docs/speed.png
-	$(BIN)/python benchmarks/speed.py --precision bf16 --fresh --seconds 1 --out benchmarks/RESULTS-bf16.md
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py --seconds 1 --out benchmarks/RESULTS-one-thread.md
+bench: .venv/installed  ## time steps and predictions against torch.nn, write docs/results/speed*.md (30 min)
+	$(BIN)/python benchmarks/speed.py --fresh --scaling --seconds 1 --out docs/results/speed.md --figure docs/speed.png
+	$(BIN)/python benchmarks/speed.py --precision bf16 --fresh --seconds 1 --out docs/results/speed-bf16.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py --seconds 1 --out docs/results/speed-one-thread.md
 
 weights: .venv/installed  ## train the shipped weights again: make weights PHOTOS=folder [VAL=val_data.pkl] [PRECISION=fp32] (hours)
 	mkdir -p out
@@ -62,15 +62,15 @@ weights: .venv/installed  ## train the shipped weights again: make weights PHOTO
 	$(TRAIN_BY_TWO) rednet $(WEIGHTS) $(MUON) --epochs 7 --lr 2e-3 --seed 5 --gaussian 0.05 --start out/5.pth $(SHIPPED) \
 		--batch-size 64 --precision fp32
 
-quality: .venv/installed  ## measure the shipped weights, write QUALITY.md and out/gains.png: make quality PHOTOS=folder [DATA=folder]
+quality: .venv/installed  ## measure the shipped weights, write docs/results/quality.md and out/gains.png: make quality PHOTOS=folder [DATA=folder]
 	mkdir -p out
-	$(BIN)/python benchmarks/quality.py --photos $(PHOTOS) $(if $(DATA),--data $(DATA)) --out QUALITY.md --picture out/gains.png
+	$(BIN)/python benchmarks/quality.py --photos $(PHOTOS) $(if $(DATA),--data $(DATA)) --out docs/results/quality.md --picture out/gains.png
 
 experiments: .venv/installed  ## run all experiments, draw tables and figures: [QUICK=1 | SCALE=small] [DATA=folder] [PHOTOS=folder] [JOBS=2]
 	$(BIN)/python -m experiments.run $(EXPERIMENTS)
 	$(BIN)/python -m experiments.show $(SHOWN)
 
-reliability: .venv/installed  ## kill, flip, truncate, fuzz and soak at full length, write RELIABILITY.md (goes on if stopped)
+reliability: .venv/installed  ## kill, flip, truncate, fuzz and soak at full length, write docs/results/reliability.md (goes on if stopped)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[fuzz]"
 	$(BIN)/python benchmarks/reliability.py
 
@@ -81,11 +81,11 @@ fuzz: .venv/installed  ## fuzz the readers of checkpoints, pairs and pictures fo
 nightly: .venv/installed  ## 10,000 new random examples for each property of blocks, kernels and the command line
 	$(BIN)/python benchmarks/reliability.py --fresh properties
 
-notebook: .venv/installed  ## run notebooks/noise2noise.ipynb and keep its outputs
-	$(BIN)/python notebooks/execute.py
+notebook: .venv/installed  ## run examples/noise2noise.ipynb and keep its outputs
+	$(BIN)/python examples/execute_notebook.py
 
 report: .venv/installed  ## typeset Miniproject_2/Report_2.pdf from the logs
-	$(BIN)/python -m report.build
+	$(BIN)/python -m experiments.report.build
 
 wheel: .venv/installed  ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build

@@ -1,18 +1,12 @@
-"""Model, the fixed interface of the assignment, and every block of the framework it is built on.
+"""What graders import: Model, and every block of the framework it is built on; both are in others/.
 
 Works as `from Miniproject_2.model import Model` from the project's folder and as `from model import Model` from
 inside this one.
 """
 
-import operator
 import sys
-from contextlib import nullcontext, suppress
-from functools import cache, partial
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-
-import torch
 
 HERE = Path(__file__).resolve().parent
 
@@ -32,170 +26,8 @@ def prefer_our_others():
 
 prefer_our_others()
 
-from others import checkpoint, data, inference, training  # noqa: E402
+from others.model import Model  # noqa: E402
 from others.nn import *  # noqa: E402, F403
 from others.nn import __all__ as blocks  # noqa: E402
-from others.progress import tiles  # noqa: E402
 
 __all__ = ["Model", *blocks]
-
-FINE_TUNING = 0.05  # of the rate from scratch: adapts to new noise within an epoch, keeps what was learnt
-LARGEST_MULTIPLE = 256  # of pixels: images are extended to multiples of what the strides divide
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-class Model:
-    """A Noise2Noise denoiser: `load_pretrained_model`, `train`, `predict`.
-
-    denoiser: "prescribed" or "rednet"; None takes the one in others/denoiser.py. device: where it computes, as
-    torch.device; None takes CUDA when there is one. precision: "fp32", or "bf16" for activations of 16 bits with
-    parameters of 32 (faster where the processor has bf16 products, very much slower where it has not).
-
-    Building and using a Model leaves torch's global state (random numbers, gradient mode, default dtype) as it was.
-    """
-
-    def __init__(self, denoiser=None, device=None, precision="fp32"):
-        if precision not in PRECISIONS:
-            raise ValueError(f"Model: expected precision to be one of {', '.join(PRECISIONS)}, got {precision!r}")
-        default = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(default if device is None else device)
-        self.dtype = PRECISIONS[precision]
-        self.denoiser = find_denoiser(denoiser)
-        self.pretrained = False
-        self._build()
-
-    @property
-    def module(self):
-        """The module that defines the network: its Denoiser, NAME and RECIPE."""
-        return denoisers()[self.denoiser]
-
-    def _make(self, **arguments):
-        with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
-            return self.module.Denoiser(**arguments)
-
-    def _build(self, **arguments):
-        self.network = self._make(**arguments).to(device=self.device, dtype=torch.float32).eval()
-
-    def _expected(self, **arguments):
-        """The state of a network without memory for it: names and shapes."""
-        with torch.device("meta"):
-            network = self._make(**arguments)
-        if not 1 <= network.multiple <= LARGEST_MULTIPLE:
-            raise ValueError(f"expected strides of at most {LARGEST_MULTIPLE} in all, got {network.multiple}")
-        return network.state_dict()
-
-    def load_pretrained_model(self, path=HERE / "bestmodel.pth"):
-        """Load the weights for this denoiser from `path`: by default bestmodel.pth beside this file.
-
-        Raises FileNotFoundError without the file and CheckpointError if it is damaged or holds no matching weights;
-        the Model then keeps the weights it had.
-        """
-        saved = checkpoint.load_denoiser(path, self.module.NAME, self._expected)
-        if saved["arguments"] != self.network.arguments:
-            self._build(**saved["arguments"])
-        self.network.load_state_dict(saved["state"])
-        self.pretrained = True
-
-    def train(self, train_input, train_target, num_epochs=1, *, validation=None, recipe=None, progress=None,
-              checkpoint=None, workers=training.ALONE):  # fmt: skip
-        """Train on pairs of noisy versions of the same images, pixels (N, 3, H, W), uint8 or float in 0-255.
-
-        After `load_pretrained_model` the rate is low: the weights adapt to the given pairs and get no worse.
-        validation: (noisy, clean) pixels to measure PSNR A on after each epoch. recipe: a `training.Recipe`.
-        progress: a function called with each epoch's `training.Record`; None or True prints what to expect of the loss
-        and a line per epoch, and shows tqdm's bar if it is installed; False shows nothing. checkpoint: a file for the
-        state of the training; if it is there, the training goes on from it to the weights of one never interrupted.
-        workers: the processes that train together (`others.workers.joined`).
-
-        Returns the list of records. Raises TypeError or ValueError for anything but two equal image tensors,
-        num_epochs >= 0 and a recipe of numbers, CheckpointError for a file of another training, OSError for one that
-        cannot be written or that another process is writing (BlockingIOError), and `others.run.Diverged` when the loss
-        explodes: the weights are then the best so far. Note: the loss against noisy targets goes to the clean error
-        plus the variance of the target's noise, not to zero.
-        """
-        data.check_pairs(train_input, train_target, "Model.train")
-        if validation is not None:
-            data.check_pairs(*validation, "Model.train, validation")
-        num_epochs, recipe = whole_epochs(num_epochs), in_plain_numbers(recipe or self.recipe())
-        progress = None if progress is True else progress
-        if progress and not callable(progress):
-            raise TypeError(f"Model.train: expected progress to be a function, True, False or None, got {progress!r}")
-        validation = validation and tuple(map(data.computable, validation))
-        with torch.inference_mode(False), torch.no_grad():
-            pairs = tuple(data.computable(version.detach()) for version in (train_input, train_target))
-            run = partial(training.fit, self.network, pairs, num_epochs, recipe, validation, self.dtype,
-                          checkpoint=checkpoint, workers=workers)  # fmt: skip
-            try:
-                if progress is None:
-                    return training.show(run, training.expectation(*pairs) if num_epochs else "")
-                return training.collect(run(), progress)
-            finally:
-                self.network.eval()  # also when interrupted
-
-    def recipe(self):
-        """How `train` trains: the denoiser's recipe. For pretrained weights at a small part of its rate, and in batches
-        twice as large: half of the optimiser's steps, whose time an epoch has to spare."""
-        recipe = training.Recipe(**self.module.RECIPE)
-        if not self.pretrained:
-            return recipe
-        return recipe._replace(lr=recipe.lr * FINE_TUNING, batch_size=2 * recipe.batch_size)
-
-    def predict(self, test_input, self_ensemble=False, on_tile=None):
-        """Denoise pixels (N, 3, H, W), uint8 or float in 0-255, of any height and width; large ones in tiles.
-
-        Returns float32 pixels in [0, 255] of the same shape, on the device of the input. The input is not changed.
-        self_ensemble averages over the 8 flips and quarter turns: a little better, eight times slower.
-        on_tile(done, total) is called after every piece that was denoised; None or True shows progress on stderr when
-        it takes longer than 2 seconds, False shows nothing.
-        Raises TypeError or ValueError for anything but image tensors in 0-255 (floats may be beyond by what noise
-        adds), and RuntimeError when the weights are so large that the result is not finite. Warns of floats in 0-1.
-        """
-        data.check_images(test_input, "Model.predict")
-        on_tile = None if on_tile is True else on_tile
-        with torch.no_grad(), tiles("denoising") if on_tile is None else nullcontext(on_tile) as advance:
-            images = data.computable(test_input)
-            return inference.denoise(self.network, images, self.dtype, self_ensemble, on_tile=advance)
-
-
-def whole_epochs(number):
-    """The number of epochs as Python's int; numpy's, for one, go into no checkpoint. Raises ValueError."""
-    with suppress(TypeError):
-        if not isinstance(number, bool) and operator.index(number) >= 0:
-            return operator.index(number)
-    raise ValueError(f"Model.train: expected num_epochs to be an integer >= 0, got {number!r}")
-
-
-def in_plain_numbers(recipe):
-    """The recipe with Python's float, int and str, as those of `training.Recipe`. Raises TypeError, and ValueError for
-    numbers that are too small."""
-    to_plain = {float: float, int: operator.index, bool: bool, str: str}
-    kinds = {name: to_plain[type(default)] for name, default in training.Recipe._field_defaults.items()}
-    try:
-        recipe = recipe._replace(**{name: kind(getattr(recipe, name)) for name, kind in kinds.items()})
-    except (AttributeError, TypeError, ValueError) as error:
-        raise TypeError(f"Model.train: expected a training.Recipe of numbers, got {recipe!r} ({error})") from error
-    if not (recipe.clip > 0 and recipe.batch_size >= 1 and recipe.micro_batch >= 1):
-        raise ValueError(f"Model.train: expected a recipe's clip > 0, batch_size and micro_batch >= 1, got {recipe!r}")
-    return recipe
-
-
-def find_denoiser(name=None):
-    """`name`, or for None that of the denoiser in others/denoiser.py. Raises ValueError if there is no such one."""
-    known = denoisers()
-    if name is not None and name not in known:
-        raise ValueError(f"Model: expected denoiser to be one of {', '.join(map(repr, known))}, got {name!r}")
-    return next(iter(known)) if name is None else name
-
-
-@cache
-def denoisers():
-    """{name: module} of those in others/denoiser.py and, unless that is the only file, denoiser_bonus.py."""
-    known = {}
-    for file in ("denoiser", "denoiser_bonus"):
-        if find_spec(f"others.{file}"):
-            module = import_module(f"others.{file}")
-            known.setdefault(module.NAME, module)
-    return known
-
-
-denoisers()  # now: later another submission's others may have the name

@@ -1,6 +1,6 @@
 """How far `others.nn` is torch.nn: PyTorch's own test inputs, run against our blocks, forward and backward.
 
-    python benchmarks/conformance.py [--out CONFORMANCE.md]
+    python benchmarks/conformance.py [--out docs/results/conformance.md]
 
 Four collections of torch's test suite are read: `module_db`, `op_db`, `get_new_module_tests` with `criterion_tests`,
 and `optim_db`. Every input of theirs that concerns one of our blocks is a case: it passes, fails, or is out of scope
@@ -425,7 +425,7 @@ def verdict(result):
 
 
 def report(results):
-    """CONFORMANCE.md: the counts, every failure, everything out of scope by name."""
+    """docs/results/conformance.md: the counts, every failure, everything out of scope by name."""
     counts = Counter(verdict(result) for result in results)
     tried = counts["passed"] + counts["failed"]
     return "\n".join([
@@ -492,7 +492,7 @@ def joined(names):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "CONFORMANCE.md")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/results/conformance.md")
     args = parser.parse_args()
     torch.set_num_threads(1)
     results = [attempt(case) for case in all_cases()]

@@ -1,4 +1,4 @@
-"""Time and memory of predictions on large images, each in a process of its own; written to benchmarks/LARGE.md.
+"""Time and memory of predictions on large images, each in a process of its own; written to docs/results/large.md.
 
 python benchmarks/large.py [--sides 4096 8192] [--threads 1]
 
@@ -21,10 +21,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks.quality import table  # noqa: E402
 from others import pictures  # noqa: E402
+from others.model import denoisers  # noqa: E402
 
 PREDICT = """
 import sys, time, torch
-from Miniproject_2.model import Model
+from others.model import Model
 from benchmarks.speed import memory
 
 name, side = sys.argv[1], int(sys.argv[2])
@@ -53,7 +54,7 @@ def main():
     args = parser.parse_args()
     rows = []
     for side in args.sides:
-        for name in ("prescribed", "rednet"):
+        for name in denoisers():
             seconds, extra = python(args.threads, PREDICT, name, side)
             rows.append((f"`predict`, {name}", f"{side} x {side}, float32", f"{seconds:.0f}", f"{extra:.0f}"))
             show(args, rows)

@@ -3,8 +3,8 @@ were trained on, with others and with none; for both denoisers.
 
 python benchmarks/noise_check.py PHOTOS [--cell 9] [--every 8] [--first 1]
 
-Of every eighth photograph, from the first on. The thresholds in others/noise.py were chosen on the photographs 0, 8,
-16 ... with the prescribed denoiser; other ones are for measuring.
+Of every eighth photograph, from the first on. The thresholds in others/diagnose/noise.py were chosen on the photographs
+0, 8, 16 ... with the prescribed denoiser; other ones are for measuring.
 """
 
 import argparse
@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from Miniproject_2.model import Model
-from others import data, noise
+from others import data
+from others.data import noises
+from others.diagnose import noise
+from others.model import Model, denoisers
 
 
 def versions(photo, cell, generator):
@@ -36,7 +38,7 @@ def versions(photo, cell, generator):
         "as the camera wrote it": photo[:, :200, :200].float(),
         **{f"Gaussian, sigma {sigma}": grain(sigma) for sigma in (5, 10, 25, 50)},
         "Gaussian, sigma 15, one for all channels": grain(15, 1),
-        "Poisson, 30 photons at white": torch.poisson(clean * 30 / 255, generator=generator) * 255 / 30,
+        "Poisson, 30 photons at white": noises.poisson(clean, 30, generator),
     }
 
 
@@ -50,16 +52,16 @@ def main():
     files, generator = data.photo_files(args.photos)[args.first :: args.every], torch.Generator().manual_seed(0)
     photos = [data.load_photo(file, 32 * args.cell) for file in files]
     images = [versions(photo, args.cell, generator) for photo in photos]
-    for name in ("prescribed", "rednet"):
+    for name in denoisers():
         model = Model(name)
         model.load_pretrained_model()
         for what in images[0]:
             pixels = [each[what].round().clamp(0, 255).unsqueeze(0) for each in images]
-            noises = [noise.look(each, model.predict(each)) for each in pixels]
-            told = sum(noise.unlike_training(each) is not None for each in noises)
-            print(f"{name}, {what}: noted {told} of {len(noises)}", flush=True)
+            found = [noise.look(each, model.predict(each)) for each in pixels]
+            told = sum(noise.unlike_training(each) is not None for each in found)
+            print(f"{name}, {what}: noted {told} of {len(found)}", flush=True)
             if args.first == 0:
-                for entry, values in zip(noise.Noise._fields, zip(*noises)):
+                for entry, values in zip(noise.Noise._fields, zip(*found)):
                     print(f"   {entry}: {torch.tensor(values).quantile(torch.tensor([0.02, 0.1, 0.5, 0.9, 0.98]))}")
 
 

@@ -1,7 +1,7 @@
 """Measure the shipped weights: the main figures, other kinds and strengths of noise, and the gain of every image.
 
-    python benchmarks/quality.py --photos PHOTOS [--data DATA_FOLDER] [--beside FILE ...] [--out QUALITY.md]
-                                 [--picture gains.png]
+    python benchmarks/quality.py --photos PHOTOS [--data DATA_FOLDER] [--beside FILE ...]
+                                 [--out docs/results/quality.md] [--picture gains.png]
 
 PHOTOS is a folder of photographs that no weights were trained on; every row of the table corrupts the centres of the
 same photographs. --data adds val_data.pkl, in the course's format. --beside compares with the weights in other files.
@@ -15,10 +15,13 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from Miniproject_2.model import Model
-from others import checkpoint, data, figures, metrics, simulation
+from others import data
+from others.data import noises
+from others.evaluation import figures, metrics
+from others.model import Model, denoisers
+from others.storage import networks
 
-DENOISERS = ("prescribed", "rednet")
+DENOISERS = tuple(denoisers())
 
 
 def load(files):
@@ -28,7 +31,7 @@ def load(files):
         models[name] = Model(name, device="cpu")
         models[name].load_pretrained_model()
     for file in files:
-        for name in checkpoint.denoisers(file):
+        for name in networks.held(file):
             models[f"{name}, {file}"] = model = Model(name, device="cpu")
             model.load_pretrained_model(file)
     return models
@@ -36,7 +39,7 @@ def load(files):
 
 def subsampled(photos, size, cell, generator):
     """(noisy, clean) of the photographs that are large enough, float pixels (N, 3, size, size)."""
-    pairs = [simulation.centre_pair(photo, size, cell, generator) for photo in photos]
+    pairs = [noises.centre_pair(photo, size, cell, generator) for photo in photos]
     return tuple(torch.stack(images).float() for images in zip(*filter(None, pairs)))
 
 
@@ -47,9 +50,8 @@ def conditions(photos):
         yield f"subsampling, cells of {cell}x{cell}", *subsampled(photos, 32, cell, generator)
     noisy, clean = subsampled(photos, 32, 9, generator)
     for sigma in (5, 15, 25):
-        gaussian = sigma * torch.randn(clean.shape, generator=generator)
-        yield f"Gaussian, sigma {sigma}", (clean + gaussian).clamp(0, 255), clean
-    yield "Poisson, 30 photons at white", (torch.poisson(clean / 255 * 30, generator) / 30 * 255).clamp(0, 255), clean
+        yield f"Gaussian, sigma {sigma}", noises.gaussian(clean, sigma, generator).clamp(0, 255), clean
+    yield "Poisson, 30 photons at white", noises.poisson(clean, 30, generator).clamp(0, 255), clean
     hit = torch.rand(clean.shape[0], 1, *clean.shape[2:], generator=generator)
     salt = torch.where(hit < 0.01, 0.0, torch.where(hit < 0.02, 255.0, clean))
     yield "salt and pepper, 2 %", salt, clean
@@ -142,7 +144,7 @@ def main():
     if args.out:
         args.out.write_text("\n".join(text))
     if args.picture:
-        figures.comparison(args.picture, *worst(models[DENOISERS[1]], noisy, clean))
+        figures.comparison(args.picture, *worst(models[DENOISERS[-1]], noisy, clean))
 
 
 if __name__ == "__main__":

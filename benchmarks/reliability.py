@@ -1,4 +1,4 @@
-"""Run what shows that nothing breaks it, at full length, and write RELIABILITY.md: promise, test, count, time.
+"""Run what shows that nothing breaks it, at full length: docs/results/reliability.md, promise, test, count, time.
 
     python benchmarks/reliability.py [PART ...] [--fresh] [--fuzz-minutes 10] [--soak-minutes 30] [--examples 10000]
 
@@ -26,8 +26,9 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "out" / "reliability"
 FILES = {Path(file).stem: file for file in (
-    "tests/test_run.py", "tests/test_hostile.py", "tests/test_checkpoint.py", "tests/test_files.py",
-    "tests/test_distributed.py", "tests/test_fuzz.py", "tests/test_check_denoiser.py", "tests/cli/test_any_input.py",
+    "tests/training/test_run.py", "tests/training/test_distributed.py", "tests/storage/test_hostile.py",
+    "tests/storage/test_checkpoint.py", "tests/storage/test_files.py", "tests/test_fuzz.py",
+    "tests/test_check_denoiser.py", "tests/cli/test_any_input.py",
 )}  # fmt: skip
 READERS = "weights", "pairs", "pictures"
 DENOISERS = "prescribed", "rednet"
@@ -291,7 +292,7 @@ def main():
     parser.add_argument("--fuzz-minutes", type=float, default=10, help="for all readers together")
     parser.add_argument("--soak-minutes", type=float, default=30)
     parser.add_argument("--examples", type=int, default=10_000, help="for each property")
-    parser.add_argument("--out", type=Path, default=ROOT / "RELIABILITY.md")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/results/reliability.md")
     args = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in parts(args):

@@ -1,6 +1,6 @@
 """How training scales over processes: measured for 1 and 2 here, predicted for more machines by a model.
 
-    python benchmarks/scaling.py [prescribed] [rednet] [--batch 256] [--out benchmarks/SCALING.md]
+    python benchmarks/scaling.py [prescribed] [rednet] [--batch 256] [--out docs/results/scaling.md]
 
 The step is that of the denoiser's recipe; its optimiser's part, every process does in full. The model: a step of P
 processes takes the measured time of one process on its share of the minibatch, plus a ring all-reduce of S bytes:
@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from Miniproject_2.model import Model
-from others.run import OPTIMIZERS
+from others.model import Model, denoisers
 from others.training import train_step
-from others.workers import ALONE, joined
+from others.training.run import OPTIMIZERS
+from others.training.workers import ALONE, joined
 
 LATENCY, BANDWIDTH = 50e-6, 10e9 / 8  # seconds a message, bytes a second: 10 Gbit/s Ethernet
 STEPS = 5  # of which the median counts
@@ -90,7 +90,7 @@ def rows(denoiser, batch, alone, size):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("denoiser", nargs="*", default=["prescribed", "rednet"])
+    parser.add_argument("denoiser", nargs="*", default=list(denoisers()))
     parser.add_argument("--batch", type=int, default=256, help="of all processes together: 4 images for each of 64")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)

@@ -26,7 +26,8 @@ from torch.nn.functional import fold, unfold
 from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from others import denoiser, denoiser_bonus, figures, nn
+from others import denoiser, denoiser_bonus, nn
+from others.evaluation import figures
 
 PRODUCTS = ("addmm", "mm", "bmm", "baddbmm")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -27,18 +27,20 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from Miniproject_2.model import PRECISIONS, Model
-from others import checkpoint, data, metrics, training
+from others import data, training
 from others.cli.train import earlier_state, state_file
-from others.run import OPTIMIZERS, records_in
-from others.workers import joined
+from others.evaluation import metrics
+from others.model import PRECISIONS, Model, denoisers
+from others.storage import networks
+from others.training.run import OPTIMIZERS, records_in
+from others.training.workers import joined
 
 CHOSEN = ("lr", "clip", "batch_size", "optimizer", "momentum")  # of the recipe, by options
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("denoiser", choices=("prescribed", "rednet"))
+    parser.add_argument("denoiser", choices=denoisers())
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--photos", type=Path, help="folder of photographs")
     source.add_argument("--data", type=Path, help="folder with train_data.pkl")
@@ -72,7 +74,7 @@ def train(args, workers):
     """Train as the arguments say, save after each epoch, evaluate at the end; rank 0 saves and prints."""
     model = Model(args.denoiser, precision=args.precision)
     if args.start:
-        start = checkpoint.load_denoiser(args.start, args.denoiser)
+        start = networks.load(args.start, args.denoiser)
         grow(model, start, args.arguments)
     elif args.arguments:
         model._build(**args.arguments)
@@ -123,7 +125,7 @@ def progress(records, started):
 
 def save(args, model, info, workers):
     if workers.rank == 0:
-        checkpoint.save_denoiser(args.out, args.denoiser, model.network.arguments, model.network, info)
+        networks.save(args.out, args.denoiser, model.network, info)
 
 
 def grow(model, start, arguments):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from others.figures import figure_maker
+from others.data.scenes import CELL, SIZE, Scene
+from others.evaluation.figures import figure_maker
 from others.nn import MSE, Add, Linear, ReLU, Tape, UpsamplingConv2d
 from others.nn.geometry import Geometry, phases
 from others.nn.kernels import correlate, scatter, weight_gradient
-from others.simulation import CELL, SIZE, Scene
 
 FOLDER = Path(__file__).resolve().parent
 GREY = "0.85"

@@ -10,7 +10,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from Miniproject_2.model import Model
-from others import data, figures, metrics
+from others import data
+from others.evaluation import figures, metrics
 
 
 def main():

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.quality import table
-from others import figures
+from others.evaluation import figures
 
 from .declarations import EXPERIMENTS, SCALES, declared
 from .run import finished
@@ -208,7 +208,7 @@ def curves(shown):
     return text + (
         "\n\nThe same weights, batches and steps; what departs from the training in 64 bits is rounding, which long "
         "steps amplify and the falling rate forgets. Times are processor time of one thread beside other work; "
-        "`benchmarks/RESULTS.md` has measured ones. Published ratios: 6.2 (S0), 3.9 on a CPU and 2.2 on a GPU (S3)."
+        "`docs/results/speed.md` has measured ones. Published ratios: 6.2 (S0), 3.9 on a CPU and 2.2 on a GPU (S3)."
     )
 
 
@@ -284,7 +284,7 @@ def images(shown):
 
 
 def shipped(shown):
-    best = json.loads((HERE.parent / "report/published.json").read_text())["evaluated"]
+    best = json.loads((HERE / "report" / "published.json").read_text())["evaluated"]
     published = {
         "prescribed": f"{best['prescribed']} (one pass)",
         "rednet": f"{best['own blocks']} own blocks, {best['torch.nn']} with torch.nn, Adam and self-ensemble",

@@ -11,8 +11,10 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.speed import four_layers, in_torch, upsampling_network
-from Miniproject_2.model import PRECISIONS, Model
-from others import data, denoiser, denoiser_bonus, inference, metrics, nn, simulation, training
+from others import data, denoiser, denoiser_bonus, inference, nn, training
+from others.data import noises
+from others.evaluation import metrics
+from others.model import PRECISIONS, Model
 
 from .blocks import differences
 
@@ -66,13 +68,13 @@ def generated(places, count, versions, clean, start=0):
 def photos(places, count, versions, clean):
     """`versions` noisy ones of `count` random crops of photographs, then the clean ones. More crops begin with the same
     as fewer."""
-    files, size, cell = data.photo_files(places.photos), simulation.SIZE, simulation.CELL
+    files, size, cell = data.photo_files(places.photos), noises.SIZE, noises.CELL
     images = [torch.empty(count, 3, size, size, dtype=torch.uint8) for _ in range(versions + clean)]
     for number, file in enumerate(files[:count]):
         photo, generator = data.load_photo(file, size * cell), torch.Generator().manual_seed(number)
         for place in range(number, count, len(files)):
-            crop = simulation.random_crop(photo, size * cell, generator).contiguous()
-            made = [*corrupted(crop, versions, generator), simulation.cell_means(crop, cell).round().to(torch.uint8)]
+            crop = noises.random_crop(photo, size * cell, generator).contiguous()
+            made = [*corrupted(crop, versions, generator), noises.cell_means(crop, cell).round().to(torch.uint8)]
             for target, image in zip(images, made):
                 target[place] = image
     return images
@@ -80,7 +82,7 @@ def photos(places, count, versions, clean):
 
 def corrupted(crop, versions, generator):
     """Noisy versions (3, 32, 32) of a crop; the simulation makes them in pairs."""
-    pairs = (simulation.subsample_photo(crop, 1, simulation.SIZE, simulation.CELL, generator)
+    pairs = (noises.subsample_photo(crop, 1, noises.SIZE, noises.CELL, generator)
              for _ in range(ceil(versions / 2)))  # fmt: skip
     return [version[0] for pair in pairs for version in pair][:versions]
 
@@ -180,7 +182,7 @@ def initialise(network, how):
 
 def check(network):
     """Raise ValueError unless images come back in the size they had."""
-    size = (1, 3, simulation.SIZE, simulation.SIZE)
+    size = (1, 3, noises.SIZE, noises.SIZE)
     try:
         shape = tuple(network.eval().forward(torch.zeros(size)).shape)
     except (RuntimeError, ValueError) as error:

@@ -1,1 +1,29 @@
-"""A Noise2Noise denoiser on a deep-learning framework written from scratch; `Miniproject_2.model.Model` wraps it."""
+"""A Noise2Noise denoiser on a deep-learning framework written from scratch: `Model`, `denoise`, and `nn`.
+
+Installed by pip the package is `noise2noise`; in the repository, as the course asks, `others`.
+"""
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+__all__ = ["Model", "__version__", "denoise", "nn"]
+
+if TYPE_CHECKING:
+    from . import nn
+    from .arrays import denoise
+    from .model import Model
+
+
+def __getattr__(name):
+    """Imported when they are asked for: the framework alone needs neither, and the command line is quick to start."""
+    if name == "Model":
+        from .model import Model as found
+    elif name == "denoise":
+        from .arrays import denoise as found
+    elif name == "nn":
+        from importlib import import_module
+
+        found = import_module(".nn", __name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return found

@@ -34,7 +34,8 @@ from pathlib import Path
 
 import torch
 
-from . import data, metrics
+from . import data
+from .evaluation import metrics
 from .inference import transform
 
 TOLERANCE = 1e-5 * 255

@@ -49,8 +49,8 @@ def add_tile(network, source, target, view, tile, dtype):
     seen, keep, place = tile
     size = turned(source.shape[2:], view[0])
     part = transform(region(source, seen, size, view), *view)
-    margins = (-n % network.multiple for n in part.shape[2:])
-    output = network.forward(extend(to_unit(part, network.parameters()[0].device, dtype), *margins))
+    images = to_unit(part, network.parameters()[0].device, dtype)
+    output = network.forward(extend(images, *missing(network, images.shape[2:])))
     kept = output.float()[:, :, keep[0], keep[1]].to(target.device)
     if not kept.isfinite().all():
         raise NotFinite("expected finite numbers from the network, got NaN or infinity: its weights are too large for "
@@ -90,9 +90,15 @@ def extend(images, below, right):
     return images
 
 
+def missing(network, size):
+    """(rows, columns) that an image of that size lacks of what the network's strides divide."""
+    height, width = size
+    return -height % network.multiple, -width % network.multiple
+
+
 def extended(network, size):
     """[height, width] up to what the network's strides divide."""
-    return [n + -n % network.multiple for n in size]
+    return [n + more for n, more in zip(size, missing(network, size))]
 
 
 def tiles(network, size, pixels_at_once):

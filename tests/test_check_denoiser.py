@@ -15,8 +15,9 @@ from torch import nn
 
 from Miniproject_2.model import Model
 from others import check_denoiser as suite
-from others import data, inference, metrics
+from others import data, inference
 from others.check_denoiser import CHECKS, check_denoiser, failures, main
+from others.evaluation import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 

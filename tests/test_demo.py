@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from others import figures
+from others.evaluation import figures
 
 ROOT = Path(__file__).resolve().parents[1]
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -9,7 +9,11 @@ import torch
 from second_device import FAR, SecondDevice
 
 from Miniproject_2.model import Model
-from others import checkpoint, cli, data, inference, metrics, nn, noise, pictures, run, training
+from others import cli, data, inference, nn, pictures, training
+from others.diagnose import noise
+from others.evaluation import metrics
+from others.storage import checkpoint, networks
+from others.training import run
 
 CPU = torch.device("cpu")
 NAMES = ("prescribed", "rednet")
@@ -285,7 +289,7 @@ def test_optimisers(second, small, tmp_path, optimizer, saved_on, loaded_on):
 def test_weights_saved_on_either_device_load_on_either(second, small, there, tmp_path, name, saved_on, loaded_on):
     with second:
         model, other = Model(name, saved_on), Model(name, loaded_on)
-        checkpoint.save_denoiser(tmp_path / "w.pth", name, model.network.arguments, model.network, {})
+        networks.save(tmp_path / "w.pth", name, model.network, {})
         other.load_pretrained_model(tmp_path / "w.pth")
         assert same_weights(model, other) and place_of(other) == {loaded_on.type}
     content = checkpoint.load(tmp_path / "w.pth")["denoisers"][name]["state"]
@@ -324,7 +328,7 @@ def command(second, tmp_path, monkeypatch, small):
         for number, image in enumerate(images):
             pictures.write(tmp_path / kind / f"{number}.png", pictures.Picture("PNG", [image.permute(1, 2, 0)], {}))
     model = Model("prescribed", CPU)
-    checkpoint.save_denoiser(tmp_path / "w.pth", "prescribed", model.network.arguments, model.network, {})
+    networks.save(tmp_path / "w.pth", "prescribed", model.network, {})
 
     def run_command(*arguments):
         with second:

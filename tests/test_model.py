@@ -15,9 +15,13 @@ import torch
 
 from Miniproject_2 import model as model_module
 from Miniproject_2.model import SGD, Model
-from others import checkpoint, data, denoiser, denoiser_bonus, inference, metrics, training
-from others.checkpoint import CheckpointError
-from others.run import Diverged
+from others import data, denoiser, denoiser_bonus, inference, training
+from others.evaluation import metrics
+from others.model import FINE_TUNING
+from others.storage import networks
+from others.storage.checkpoint import CheckpointError
+from others.training import loop
+from others.training.run import Diverged
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("prescribed", "rednet")
@@ -263,7 +267,7 @@ def test_validation_that_overflows_gives_the_training_up(small, pairs, monkeypat
         network.forward = lambda x: x * torch.inf
         return found["loss"]
 
-    monkeypatch.setattr(training, "train_step", train_step)
+    monkeypatch.setattr(loop, "train_step", train_step)
     with pytest.raises(Diverged, match="expected finite numbers from the network"):
         train(model, *pairs, 1, validation=pairs)
 
@@ -320,7 +324,7 @@ def test_no_epochs_change_nothing(small, pairs, name):
 @pytest.mark.parametrize("count, sizes", [(1, [1]), (2, [2]), (4, [4]), (5, [4, 1]), (11, [4, 4, 3])])
 def test_every_batch_is_used_the_last_short_one_too(small, pixels, monkeypatch, name, count, sizes):
     seen, step = [], training.train_step
-    monkeypatch.setattr(training, "train_step", lambda n, o, x, *rest: (seen.append(len(x)), step(n, o, x, *rest))[1])
+    monkeypatch.setattr(loop, "train_step", lambda n, o, x, *rest: (seen.append(len(x)), step(n, o, x, *rest))[1])
     model = Model(name)
     before = weights(model)
     recipe = model.recipe()._replace(batch_size=4)
@@ -516,7 +520,7 @@ MODES = {
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 def test_every_gradient_mode_gives_the_same_and_is_left_alone(small, pairs, tmp_path, name, mode):
     reference = Model(name)
-    checkpoint.save_denoiser(tmp_path / "w.pth", name, reference.network.arguments, reference.network, {})
+    networks.save(tmp_path / "w.pth", name, reference.network, {})
     reference.load_pretrained_model(tmp_path / "w.pth")
     train(reference, *pairs, 1)
     with mode():
@@ -652,7 +656,7 @@ def test_gpu(small, pairs, tmp_path, name):
         torch.testing.assert_close(output.cpu(), cpu.predict(pairs[0]), rtol=1e-2, atol=0.5)
     train(model, *pairs, 1)
     train(model, *(version.cuda() for version in pairs), 1)
-    checkpoint.save_denoiser(tmp_path / "w.pth", name, model.network.arguments, model.network, {})
+    networks.save(tmp_path / "w.pth", name, model.network, {})
     cpu.load_pretrained_model(tmp_path / "w.pth")
     assert all(torch.equal(value, weights(model)[key].cpu()) for key, value in weights(cpu).items())
 
@@ -667,7 +671,7 @@ def saved(small, tmp_path):
         network = Model(name).network
         for parameter in network.parameters():
             parameter.mul_(1.5).add_(0.01)
-        checkpoint.save_denoiser(tmp_path / "saved.pth", name, network.arguments, network, {})
+        networks.save(tmp_path / "saved.pth", name, network, {})
     return tmp_path / "saved.pth"
 
 
@@ -676,13 +680,13 @@ def test_loading_takes_the_files_weights(saved, pairs, name):
     model = Model(name)
     before = model.predict(pairs[0])
     model.load_pretrained_model(saved)
-    assert same(weights(model), checkpoint.load_denoiser(saved, name)["state"])
+    assert same(weights(model), networks.load(saved, name)["state"])
     assert not torch.equal(model.predict(pairs[0]), before)
 
 
 def test_loading_takes_the_files_architecture(small, tmp_path, pixels):
     network = denoiser.Denoiser((5, 7), (2, 4))
-    checkpoint.save_denoiser(tmp_path / "w.pth", "prescribed", network.arguments, network, {})
+    networks.save(tmp_path / "w.pth", "prescribed", network, {})
     model = Model()
     model.load_pretrained_model(str(tmp_path / "w.pth"))
     assert model.network.arguments == network.arguments
@@ -696,7 +700,7 @@ def test_training_after_loading_changes_the_weights_gently(saved, pairs, name):
     train(model, *pairs, 1)
     model.load_pretrained_model(saved)
     loaded = weights(model)
-    assert model.recipe().lr == pytest.approx(model_module.FINE_TUNING * fresh.recipe().lr)
+    assert model.recipe().lr == pytest.approx(FINE_TUNING * fresh.recipe().lr)
     assert model.recipe().batch_size == 2 * fresh.recipe().batch_size
     train(model, *pairs, 1)
     change = {key: (value - loaded[key]).abs().max() for key, value in weights(model).items()}
@@ -892,7 +896,7 @@ print(Model().module.__file__)
 
 OWN_AND_ANOTHER = """
 import sys, torch
-from Miniproject_2.model import Model, denoisers
+from Miniproject_2.model import Model
 ours, model = sys.path[0], Model("rednet")
 for name in [name for name in sys.modules if name.split(".")[0] in ("Miniproject_2", "others")]:
     del sys.modules[name]

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from Miniproject_2.model import Model
-from others import noise, pictures
+from others import pictures
+from others.diagnose import noise
 
-FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+FOLDER = Path(__file__).resolve().parents[1] / "examples"
 LESS = [("generated_pairs(800)", "generated_pairs(60)"), ("generated_validation(30)", "generated_validation(8)"),
         ("num_epochs=8", "num_epochs=1")]  # fmt: skip
 
@@ -22,7 +23,7 @@ def test_every_cell_runs(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.syspath_prepend(str(FOLDER))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    from execute import NOTEBOOK, execute
+    from execute_notebook import NOTEBOOK, execute
 
     text = NOTEBOOK.read_text()
     assert all(old in text for old, _ in LESS)
@@ -30,7 +31,7 @@ def test_every_cell_runs(tmp_path, monkeypatch):
     assert all(cell.execution_count for cell in cells)
     printed = "".join(output.get("text", "") for cell in cells for output in cell.outputs)
     assert "denoised " in printed and "a wrong one: " in printed
-    assert sys.modules.pop("execute")
+    assert sys.modules.pop("execute_notebook")
 
 
 @pytest.mark.parametrize("own", [None, "mine.png", "picture.png"])

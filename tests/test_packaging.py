@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import others
+
 ROOT = Path(__file__).resolve().parents[1]
 SUBMISSION = ROOT / "examples" / "make_submission.py"
 
@@ -18,31 +20,54 @@ def run(*command, cwd, **environment):
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_the_wheel_denoises_without_the_repository(tmp_path, save_png):
-    """Built from a copy, unpacked where no other copy is found first, run from another directory."""
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The unpacked wheel, built from the source archive, which is built from a copy of what git tracks."""
     pytest.importorskip("build")
+    folder = tmp_path_factory.mktemp("wheel")
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("no git repository to copy")
     for file in listed.stdout.splitlines():
-        if (ROOT / file).is_file() and file.startswith(("others/", "Miniproject_2/", "pyproject", "README", "LICENSE")):
-            (tmp_path / "copy" / file).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / "copy" / file).write_bytes((ROOT / file).read_bytes())
-    done = run("-m", "build", "--wheel", "--no-isolation", "-o", tmp_path / "dist", ".", cwd=tmp_path / "copy")
+        if (ROOT / file).is_file() and not file.startswith(("experiments/", "docs/", "tests/")):
+            (folder / "copy" / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "copy" / file).write_bytes((ROOT / file).read_bytes())
+    done = run("-m", "build", "--no-isolation", "-o", folder / "dist", ".", cwd=folder / "copy")
     assert done.returncode == 0, done.stderr
-    (wheel,) = (tmp_path / "dist").iterdir()
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path / "site")
-        names = archive.namelist()
-    assert {"Miniproject_2/bestmodel.pth", "others/cli/__init__.py", "others/__main__.py"} <= set(names)
-    entry = next(name for name in names if name.endswith("entry_points.txt"))
-    assert "noise2noise = others.cli:main" in (tmp_path / "site" / entry).read_text()
+    (made,) = (folder / "dist").glob("*.whl")
+    with zipfile.ZipFile(made) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_the_wheel_has_one_name(wheel):
+    """Every module of others/, the weights, and nothing beside the package but what pip says about it."""
+    (about,) = wheel.glob("*.dist-info")
+    assert {path.name for path in wheel.iterdir()} == {"noise2noise", about.name}
+    assert (about / "top_level.txt").read_text() == "noise2noise\n"
+    assert "noise2noise = noise2noise.cli:main" in (about / "entry_points.txt").read_text()
+    ours = {str(path.relative_to(ROOT / "others")) for path in (ROOT / "others").rglob("*.py")} | {"py.typed"}
+    held = {str(path.relative_to(wheel / "noise2noise")) for path in (wheel / "noise2noise").rglob("*.*")}
+    assert held == ours | {"bestmodel.pth"}
+    shipped = (ROOT / "Miniproject_2" / "bestmodel.pth").read_bytes()
+    assert (wheel / "noise2noise" / "bestmodel.pth").read_bytes() == shipped
+    about = (about / "METADATA").read_text()
+    assert f"\nVersion: {others.__version__}\n" in about
+    assert all(f"\n{field}: " in about for field in ("Classifier", "Keywords", "Project-URL", "License-Expression"))
+
+
+def test_the_wheel_denoises_without_the_repository(wheel, tmp_path, save_png):
+    """Run from another directory, where no other copy is found first."""
     elsewhere = tmp_path / "elsewhere"
     save_png(elsewhere / "x.png")
-    where = "import others, Miniproject_2; print(others.__file__, Miniproject_2.__file__)"
-    site = {"PYTHONPATH": str(tmp_path / "site"), "OMP_NUM_THREADS": "1"}
-    assert run("-c", where, cwd=elsewhere, **site).stdout.count(str(tmp_path / "site")) == 2
-    done = run("-m", "others", "denoise", "x.png", cwd=elsewhere, **site)
+    site = {"PYTHONPATH": str(wheel), "OMP_NUM_THREADS": "1"}
+    names = (
+        "import sys, noise2noise.cli.train; from noise2noise import Model, denoise, nn, __version__;"
+        "print(noise2noise.__file__, nn.Conv2d(1, 2, 3), 'others' in sys.modules, 'Miniproject_2' in sys.modules)"
+    )
+    done = run("-c", names, cwd=elsewhere, **site)
+    assert done.stdout == f"{wheel / 'noise2noise' / '__init__.py'} Conv2d(1 -> 2, 3x3) False False\n", done.stderr
+    done = run("-m", "noise2noise", "denoise", "x.png", cwd=elsewhere, **site)
     assert done.returncode == 0, done.stderr
     assert (elsewhere / "x-denoised.png").is_file()
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import others
 from experiments import show
-from report import build, gather
+from experiments.report import build, gather
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Words of the template that have a digit in them: names, no figures.
@@ -25,7 +26,7 @@ def typed(text):
 
 
 def test_no_number_in_the_text_is_typed():
-    text = (ROOT / "report" / "report.typ").read_text()
+    text = (ROOT / "experiments" / "report" / "report.typ").read_text()
     text = re.sub(r"#?n\.[\w.-]+|x\.[\w.-]+|#?speed\.[\w.-]+", "", text)  # keys: n.speed.fp32, x.s2-rates
     assert typed(text) == []
 
@@ -39,7 +40,7 @@ def test_a_typed_number_is_found(text):
 
 def test_the_style_has_no_text():
     """Dimensions are numbers too, so they have a file of their own, and that has no sentences."""
-    style = (ROOT / "report" / "style.typ").read_text()
+    style = (ROOT / "experiments" / "report" / "style.typ").read_text()
     code = re.sub(r"//.*", "", style)
     for content in re.findall(r"\[([^\[\]]*)\]", code):
         assert not typed(re.sub(r"#\w+(\([^)]*\))?", "", content)), content
@@ -48,12 +49,12 @@ def test_the_style_has_no_text():
 # ------------------------------------------------------------------------------------------------------ sources
 
 READERS = {
-    gather.quality: "QUALITY.md",
-    gather.conformance: "CONFORMANCE.md",
-    gather.reliability: "RELIABILITY.md",
-    gather.beside: "report/published.json",
+    gather.quality: "docs/results/quality.md",
+    gather.conformance: "docs/results/conformance.md",
+    gather.reliability: "docs/results/reliability.md",
+    gather.beside: "experiments/report/published.json",
     gather.experiments: "experiments/logs/s0-blocks.jsonl",
-    (lambda root: gather.speed(root, "benchmarks/RESULTS.md")): "benchmarks/RESULTS.md",
+    (lambda root: gather.speed(root, "docs/results/speed.md")): "docs/results/speed.md",
     (lambda root: gather.weights(root, "rednet")): "Miniproject_2/bestmodel.pth",
 }
 
@@ -72,6 +73,7 @@ def test_a_missing_row_is_an_error(reader, line, tmp_path):
     lines = (ROOT / file).read_text().splitlines(keepends=True)
     kept = [each for each in lines if line not in each]
     assert len(kept) < len(lines)
+    (tmp_path / file).parent.mkdir(parents=True)
     (tmp_path / file).write_text("".join(kept))
     with pytest.raises(gather.Missing, match=re.escape(file)):
         reader(tmp_path)
@@ -175,5 +177,4 @@ def test_without_typst_one_sentence_says_what_to_install(monkeypatch, tmp_path):
 
 
 def test_the_citation_names_the_version_of_the_project():
-    version = re.search(r'(?m)^version = "(.+)"', (ROOT / "pyproject.toml").read_text())[1]
-    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {others.__version__}\n" in (ROOT / "CITATION.cff").read_text()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from others import checkpoint, denoiser, denoiser_bonus, inference, pictures
+from others import denoiser, denoiser_bonus, inference, pictures
+from others.storage import networks
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "Miniproject_2" / "bestmodel.pth"
@@ -57,7 +58,7 @@ def tree(tmp_path):
 
 
 @pytest.fixture
-def networks(tree):
+def saved_networks(tree):
     """Small networks whose weights take the place of the shipped ones in the copy."""
     path = tree / "Miniproject_2" / "bestmodel.pth"
     path.unlink(missing_ok=True)
@@ -66,7 +67,7 @@ def networks(tree):
         "rednet": denoiser_bonus.Denoiser(layers=((5, 3, 1), (6, 3, 2))).eval(),
     }
     for name, network in made.items():
-        checkpoint.save_denoiser(path, name, network.arguments, network, {})
+        networks.save(path, name, network, {})
     return made
 
 
@@ -84,57 +85,57 @@ def ask(tree, tmp_path, run_python, pixels):
     return run
 
 
-def check(found, name, tree, networks, images):
+def check(found, name, tree, saved_networks, images):
     assert found["name"] == name
     assert found["layers"] == LAYERS[name]
     assert found["from"] == str(tree / "others" / "__init__.py")
-    assert found["arguments"] == networks[name].arguments
-    torch.testing.assert_close(found["output"], inference.denoise(networks[name], images), rtol=1e-5, atol=1e-3)
+    assert found["arguments"] == saved_networks[name].arguments
+    torch.testing.assert_close(found["output"], inference.denoise(saved_networks[name], images), rtol=1e-5, atol=1e-3)
 
 
-def test_names_select_without_renaming(tree, networks, ask, pixels):
+def test_names_select_without_renaming(tree, saved_networks, ask, pixels):
     default, rednet, prescribed, unknown = ask("default", "rednet", "prescribed", "unet")
-    check(default, "prescribed", tree, networks, pixels(2, 3, 9, 8))
-    check(rednet, "rednet", tree, networks, pixels(2, 3, 9, 8))
-    check(prescribed, "prescribed", tree, networks, pixels(2, 3, 9, 8))
+    check(default, "prescribed", tree, saved_networks, pixels(2, 3, 9, 8))
+    check(rednet, "rednet", tree, saved_networks, pixels(2, 3, 9, 8))
+    check(prescribed, "prescribed", tree, saved_networks, pixels(2, 3, 9, 8))
     assert "expected denoiser to be one of 'prescribed', 'rednet', got 'unet'" in unknown
 
 
-def test_rename_the_bonus_over_the_denoiser(tree, networks, ask, pixels):
+def test_rename_the_bonus_over_the_denoiser(tree, saved_networks, ask, pixels):
     (tree / "others" / "denoiser_bonus.py").replace(tree / "others" / "denoiser.py")
     default, rednet, prescribed = ask("default", "rednet", "prescribed")
-    check(default, "rednet", tree, networks, pixels(2, 3, 9, 8))
-    check(rednet, "rednet", tree, networks, pixels(2, 3, 9, 8))
+    check(default, "rednet", tree, saved_networks, pixels(2, 3, 9, 8))
+    check(rednet, "rednet", tree, saved_networks, pixels(2, 3, 9, 8))
     assert "expected denoiser to be one of 'rednet', got 'prescribed'" in prescribed
 
 
-def test_the_command_line_after_the_rename(tree, networks):
+def test_the_command_line_after_the_rename(tree, saved_networks):
     """The file holds the weights of both."""
     (tree / "others" / "denoiser_bonus.py").replace(tree / "others" / "denoiser.py")
     run = partial(subprocess.run, cwd=tree, capture_output=True, text=True, timeout=300)
     told = run([sys.executable, "-m", "others", "info"])
     assert (told.returncode, told.stderr) == (0, "")
-    assert "no denoiser here has this name" in told.stdout and str(networks["rednet"].arguments) in told.stdout
+    assert "no denoiser here has this name" in told.stdout and str(saved_networks["rednet"].arguments) in told.stdout
     pictures.write(tree / "x.png", pictures.Picture("PNG", [torch.zeros(8, 9, 3, dtype=torch.uint8)], {}))
     weights = tree / "Miniproject_2" / "bestmodel.pth"
     done = run([sys.executable, "-m", "others", "denoise", "x.png", "--weights", str(weights)])
     assert (done.returncode, done.stderr) == (0, "") and (tree / "x-denoised.png").is_file()
 
 
-def test_exchange_the_two_files(tree, networks, ask, pixels):
+def test_exchange_the_two_files(tree, saved_networks, ask, pixels):
     first, second = (tree / "others" / f"{name}.py" for name in ("denoiser", "denoiser_bonus"))
     text = first.read_text()
     first.write_text(second.read_text())
     second.write_text(text)
     default, rednet, prescribed = ask("default", "rednet", "prescribed")
-    check(default, "rednet", tree, networks, pixels(2, 3, 9, 8))
-    check(rednet, "rednet", tree, networks, pixels(2, 3, 9, 8))
-    check(prescribed, "prescribed", tree, networks, pixels(2, 3, 9, 8))
+    check(default, "rednet", tree, saved_networks, pixels(2, 3, 9, 8))
+    check(rednet, "rednet", tree, saved_networks, pixels(2, 3, 9, 8))
+    check(prescribed, "prescribed", tree, saved_networks, pixels(2, 3, 9, 8))
 
 
 def test_swap_finds_the_shipped_weights(tree, ask, pixels):
     (tree / "others" / "denoiser_bonus.py").replace(tree / "others" / "denoiser.py")
     (found,) = ask("default")
-    saved = checkpoint.load_denoiser(SHIPPED, "rednet")
+    saved = networks.load(SHIPPED, "rednet")
     network = denoiser_bonus.Denoiser(**saved["arguments"]).load_state_dict(saved["state"]).eval()
     check(found, "rednet", tree, {"rednet": network}, pixels(2, 3, 9, 8))

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from Miniproject_2.model import Model
-from others import checkpoint, data
+from others import data
+from others.storage import networks
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "benchmarks" / "train_weights.py"
@@ -59,7 +60,7 @@ def test_twice_the_same_command_gives_identical_weights(tmp_path, run_python):
             script, tmp_path, "prescribed", "--data", tmp_path, "--epochs", 2, "--threads", 1, "--out", tmp_path / name,
             "--arguments", SMALL,
         )  # fmt: skip
-    first, second = (checkpoint.load_denoiser(tmp_path / name, "prescribed") for name in ("first.pth", "second.pth"))
+    first, second = (networks.load(tmp_path / name, "prescribed") for name in ("first.pth", "second.pth"))
     assert first["info"]["command"].startswith("python benchmarks/train_weights.py prescribed --data DATA --epochs 2")
     assert all(torch.equal(first["state"][key], second["state"][key]) for key in first["state"])
     assert any(value.any() for value in first["state"].values())
@@ -74,7 +75,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path, monkeypat
         files = ["--data", str(tmp_path), "--out", str(tmp_path / name)]
         monkeypatch.setattr(sys, "argv", ["train_weights.py", *command, *files, *options])
         train_weights.main()
-        return checkpoint.load_denoiser(tmp_path / name, "prescribed")
+        return networks.load(tmp_path / name, "prescribed")
 
     def interrupt(*args):
         saved.append(args)
@@ -87,7 +88,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         train("parts.pth", "--resume")
     assert (tmp_path / "parts.pth.state").is_file()
-    assert checkpoint.load_denoiser(tmp_path / "parts.pth", "prescribed")["info"]["epochs"] == "1 of 3"
+    assert networks.load(tmp_path / "parts.pth", "prescribed")["info"]["epochs"] == "1 of 3"
     parts = train("parts.pth", "--resume")
     assert not (tmp_path / "parts.pth.state").exists()
     assert parts["info"]["epochs"] == whole["info"]["epochs"] == "3 of 3"

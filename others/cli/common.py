@@ -7,19 +7,18 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from Miniproject_2.model import PRECISIONS, Model, denoisers
-
-from .. import checkpoint, pictures
-from ..files import check_new, remove_left, temporary_for
+from .. import pictures
+from ..model import PRECISIONS, Model, denoisers
+from ..storage import networks
+from ..storage.files import check_new, remove_left, temporary_for
 from .streams import complain, one_line  # noqa: F401, the commands take them from here
 
 SEEDS = 2**40  # the generator takes 64 bits, of a seed times 1,000,003 and the epoch
-DENOISERS = ("prescribed", "rednet")
 
 
 def add_model_arguments(parser):
     model = parser.add_argument_group("model")
-    model.add_argument("--denoiser", choices=DENOISERS, help="the network; rednet is a little better, and slower")
+    model.add_argument("--denoiser", choices=denoisers(), help="the network; rednet is a little better, and slower")
     model.add_argument("--weights", type=Path, metavar="FILE", help="instead of the shipped weights")
     model.add_argument("--device", help="cpu, cuda, cuda:1 ...; by default CUDA when there is one")
     model.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of activations (default: fp32)")
@@ -87,7 +86,7 @@ def new_model(args):
     """An untrained Model as the arguments describe it."""
     name = args.denoiser
     if args.weights and not name:
-        names = list(checkpoint.denoisers(args.weights))
+        names = list(networks.held(args.weights))
         name = next((name for name in names if name in denoisers()), names[0])
     try:
         return Model(name, args.device, args.precision)

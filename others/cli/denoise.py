@@ -23,9 +23,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import noise, pictures
-from ..files import remove_left
+from .. import pictures
+from ..diagnose import noise
 from ..progress import tiles
+from ..storage.files import remove_left
 from .common import (
     add_model_arguments,
     add_range_argument,

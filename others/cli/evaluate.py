@@ -20,8 +20,10 @@ from typing import NamedTuple
 
 import torch
 
-from .. import baselines, data, figures, metrics, pairs, pictures
-from ..files import replacing
+from .. import data, pictures
+from ..diagnose import pairs
+from ..evaluation import baselines, figures, metrics
+from ..storage.files import replacing
 from .common import (
     add_model_arguments,
     add_range_argument,
@@ -186,7 +188,7 @@ def means(scores, method):
     known = [score.ssim for score in mine if score.ssim is not None]
     different = [score.psnr for score in mine if math.isfinite(score.psnr)]
     psnr_a = sum(different) / len(different) if different else math.inf
-    psnr_b = float(-10 * torch.tensor(total, dtype=torch.float64).log10())
+    psnr_b = float(metrics.decibels(torch.tensor(total, dtype=torch.float64)))
     ssim = sum(known) / len(known) if known else None
     return {"psnr_a": psnr_a, "psnr_b": psnr_b, "ssim": ssim, "identical": len(mine) - len(different)}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from .. import onnx
-from ..files import replacing
+from ..storage.files import replacing
 from .common import add_model_arguments, check_outputs, load_model, say
 
 SIZES = ((1, 4, 4), (2, 8, 4))  # number, height, width: the evaluator is slow

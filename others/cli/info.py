@@ -6,11 +6,10 @@ examples:
 
 from pathlib import Path
 
-from Miniproject_2.model import HERE, Model, denoisers
-
-from .. import checkpoint
+from ..model import SHIPPED, Model, denoisers
 from ..nn import summary
 from ..nn.summary import calls, count, describe_field
+from ..storage import networks
 
 SIDE = 64  # of the image that multiplications are counted on
 
@@ -21,13 +20,13 @@ def add_arguments(parser):
 
 
 def run(args):
-    path = args.weights or HERE / "bestmodel.pth"
+    path = args.weights or SHIPPED
     print(f"weights: {path} ({path.stat().st_size / 2**20:.1f} MiB)" if path.is_file() else f"weights: {path}")
-    for name in checkpoint.denoisers(path):
+    for name in networks.held(path):
         if name not in denoisers():
             print(f"\n{name}\n  no denoiser here has this name")
             continue
-        saved, model = checkpoint.load_denoiser(path, name), Model(name, device="cpu")
+        saved, model = networks.load(path, name), Model(name, device="cpu")
         model.load_pretrained_model(path)
         describe(name, model.network, saved["info"], args.layers)
 

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import torch
 
-from .. import checkpoint, data, pictures, simulation
-from ..files import replacing
+from .. import data, pictures
+from ..data import noises
+from ..storage import checkpoint
+from ..storage.files import replacing
 from .common import check_ignored, check_outputs, positive, say, seed
 
 NAMES = "train_data.pkl", "val_data.pkl"
@@ -31,8 +33,8 @@ def add_arguments(parser):
     parser.add_argument("--photons", type=positive(float, 10**6), help="at white, for Poisson (default: 30)")
     parser.add_argument("--pairs", type=positive(int, MOST), default=5000, help="to train on (default: 5000)")
     parser.add_argument("--images", type=positive(int, MOST), default=200, help="to validate on (default: 200)")
-    largest = math.isqrt(pictures.LARGEST) // simulation.SIZE  # of larger cells no photograph holds 32 x 32
-    parser.add_argument("--cell", type=positive(int, largest), default=simulation.CELL, help="side (default: 9)")
+    largest = math.isqrt(pictures.LARGEST) // noises.SIZE  # of larger cells no photograph holds 32 x 32
+    parser.add_argument("--cell", type=positive(int, largest), default=noises.CELL, help="side (default: 9)")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--force", action="store_true", help="replace data that are there already")
 
@@ -66,9 +68,9 @@ def run(args):
 def room(count):
     """Memory for two versions of so many images: uint8 (count, 3, 32, 32) twice."""
     try:
-        return tuple(torch.empty(count, 3, simulation.SIZE, simulation.SIZE, dtype=torch.uint8) for _ in range(2))
+        return tuple(torch.empty(count, 3, noises.SIZE, noises.SIZE, dtype=torch.uint8) for _ in range(2))
     except RuntimeError as error:
-        size = count * 6 * simulation.SIZE**2 / 2**30
+        size = count * 6 * noises.SIZE**2 / 2**30
         raise MemoryError(
             f"{count:,} images take {size:,.0f} GiB of memory, more than there is; ask for fewer"
         ) from error
@@ -77,11 +79,11 @@ def room(count):
 def fill(made, files, args, seed, clean):
     """Fill (noisy, noisy), or (noisy, clean), with images."""
     generator = torch.Generator().manual_seed(seed)
-    side = simulation.SIZE * args.cell
+    side = noises.SIZE * args.cell
     photos = [data.load_photo(file, side) for file in files]
     for i in range(len(made[0])):
-        crop = simulation.random_crop(photos[i % len(photos)], side, generator).contiguous()
-        mean = simulation.cell_means(crop, args.cell)
+        crop = noises.random_crop(photos[i % len(photos)], side, generator).contiguous()
+        mean = noises.cell_means(crop, args.cell)
         pair = noisy_pair(crop, mean, args, generator)
         for version, image in zip(made, (pair[0], mean) if clean else pair):
             version[i] = image.round().clamp(0, 255).to(torch.uint8)
@@ -90,9 +92,8 @@ def fill(made, files, args, seed, clean):
 def noisy_pair(crop, mean, args, generator):
     """Two noisy versions of a crop whose cells have these means, in 0-255."""
     if args.noise == "subsampling":
-        drawn = simulation.subsample_photo(crop, 1, simulation.SIZE, args.cell, generator)
+        drawn = noises.subsample_photo(crop, 1, noises.SIZE, args.cell, generator)
         return [version[0].float() for version in drawn]
     if args.noise == "gaussian":
-        return [mean + args.sigma * torch.randn(mean.shape, generator=generator) for _ in range(2)]
-    scale = args.photons / 255
-    return [torch.poisson(mean * scale, generator) / scale for _ in range(2)]
+        return [noises.gaussian(mean, args.sigma, generator) for _ in range(2)]
+    return [noises.poisson(mean, args.photons, generator) for _ in range(2)]

@@ -8,7 +8,7 @@ import time
 import warnings
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 
-from ..files import INTERRUPTING
+from ..storage.files import INTERRUPTING
 
 AGAIN = 10.0  # seconds for which further signals are ignored: cleaning up takes less, and torchrun repeats them
 

@@ -41,10 +41,14 @@ from pathlib import Path
 
 import torch
 
-from .. import checkpoint, data, figures, pairs, pictures, training
-from ..files import locked, replacing
-from ..run import Diverged, digest, identity, records_in
-from ..workers import joined
+from .. import data, pictures, training
+from ..diagnose import pairs
+from ..evaluation import figures
+from ..model import SHIPPED
+from ..storage import checkpoint, networks
+from ..storage.files import locked, replacing
+from ..training.run import Diverged, digest, identity, records_in
+from ..training.workers import joined
 from .common import (
     add_model_arguments,
     add_range_argument,
@@ -167,7 +171,7 @@ def finished(args, this=None):
     if not args.resume or args.force or state_file(args).exists() or not all(map(Path.is_file, written(args))):
         return False
     with contextlib.suppress(checkpoint.CheckpointError):
-        for saved in checkpoint.denoisers(args.out).values():
+        for saved in networks.held(args.out).values():
             info = saved.get("info") if isinstance(saved, dict) else None
             if isinstance(info, dict) and "training" in info:
                 return this is None or info["training"] == mark(this)
@@ -207,7 +211,7 @@ def train(args, model, fit, heading, about, this):
         }
         if measured and records and records[-1].psnr is not None:
             info["psnr_a"] = records[-1].psnr
-        checkpoint.save_denoiser(args.out, model.module.NAME, model.network.arguments, model.network, info, alone=True)
+        networks.save(args.out, model.module.NAME, model.network, info, alone=True)
 
     def saved(on_step=None):
         def on_any_step(*progress):
@@ -259,8 +263,8 @@ def earlier_state(args):
 
 def start_of(args, model):
     """Where the weights that the training starts from come from."""
-    path = args.weights or (Path(data.__file__).parents[1] / "Miniproject_2" / "bestmodel.pth")
-    return checkpoint.load_denoiser(path, model.module.NAME)["info"] if args.weights or args.from_shipped else {}
+    path = args.weights or SHIPPED
+    return networks.load(path, model.module.NAME)["info"] if args.weights or args.from_shipped else {}
 
 
 def report(args, records):
@@ -292,7 +296,7 @@ def load_source(args):
         print(f"Generating {count:,} pairs ...", flush=True)
         return data.generated_pairs(count, args.seed), f"{count:,} generated pairs (seed {args.seed})"
     scenes, side = load_scenes(args)
-    patches = pairs.Patches(list(scenes.values()), args.count, side, args.seed)
+    patches = data.Patches(list(scenes.values()), args.count, side, args.seed)
     shots = sum(map(len, scenes.values()))
     once = lru_cache(maxsize=1)(patches)  # the heading and the training both ask for the first epoch's
     return once, f"{args.count:,} patches of {patches.size} x {patches.size} an epoch from {shots} pictures of " \

@@ -8,7 +8,7 @@ For each image, with X = unfold(x) its columns (C_in * kh * kw, H' * W') and W t
 
 Arguments and results are those of `kernels`, which holds the fast ways. torch computes a convolution like this where it
 does without oneDNN; there (`choice.is_plain`) the layers go this way too, and results and gradients equal torch's bit
-for bit.
+for bit (of a batch of 64 bits up to the last bits, which MKL rounds by where in memory a number stands).
 (Chellapilla et al. 2006; ATen/native: Convolution.cpp, ConvolutionMM2d.cpp, NaiveConvolutionTranspose2d.cpp)
 """
 
@@ -50,8 +50,8 @@ def scatter(y: Tensor, weight: Tensor, size: Sequence[int], geometry: Geometry, 
         return x if bias is None else x.add_(bias)
     reached = extent(y.shape[1:3], geometry)
     x = y.new_zeros(len(y), weight.shape[1], *size).permute(0, 2, 3, 1)
-    for image, out in zip(y, x):
-        columns = weight.flatten(1).t().mm(as_rows(image))
+    for rows, out in zip(as_rows(y), x):
+        columns = weight.flatten(1).t().mm(rows)
         folded = fold(columns[None], reached, geometry.kernel_size, geometry.dilation, 0, geometry.stride)
         out.copy_(crop_or_pad(folded.permute(0, 2, 3, 1), geometry.padding, size)[0])
     return x if bias is None else x.add_(bias)
@@ -63,8 +63,8 @@ def weight_gradient(x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
         parts = zip(*in_groups(geometry, x, 3, y, 3))
         return cat([weight_gradient(x, y, one_group(geometry)) for x, y in parts])
     gradient = y.new_zeros(y.shape[3], x.shape[3] * prod(geometry.kernel_size))
-    for image, values in zip(x, y):
-        gradient.addmm_(as_rows(values), as_columns(image, values.shape[:2], geometry).t())
+    for image, rows in zip(x, as_rows(y)):
+        gradient.addmm_(rows, as_columns(image, y.shape[1:3], geometry).t())
     return gradient.view(y.shape[3], x.shape[3], *geometry.kernel_size)
 
 
@@ -87,9 +87,9 @@ def as_columns(image: Tensor, size: Sequence[int], geometry: Geometry) -> Tensor
     return unfold(padded, geometry.kernel_size, geometry.dilation, 0, geometry.stride)[0]
 
 
-def as_rows(image: Tensor) -> Tensor:
-    """(H', W', C_out) -> (C_out, H' * W')."""
-    return image.permute(2, 0, 1).reshape(image.shape[2], -1)
+def as_rows(y: Tensor) -> Tensor:
+    """(N, H', W', C_out) -> (N, C_out, H' * W'): in one piece, as torch has them."""
+    return y.permute(0, 3, 1, 2).contiguous().flatten(2)
 
 
 def in_groups(

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from Miniproject_2.model import Model
-from others import checkpoint, cli, pictures
+from others import cli, pictures
+from others.storage import networks
 
 ROOT = Path(__file__).resolve().parents[2]
 WHITE = {torch.uint8: 255, torch.uint16: 65535}
@@ -77,5 +78,5 @@ def weights(tmp_path):
     model = Model("prescribed", device="cpu")
     model._build(channels=(8, 12))
     path = tmp_path / "small.pth"
-    checkpoint.save_denoiser(path, "prescribed", model.network.arguments, model.network, {"recipe": "none"})
+    networks.save(path, "prescribed", model.network, {"recipe": "none"})
     return path

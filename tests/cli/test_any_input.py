@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from Miniproject_2.model import Model
-from others import checkpoint, cli, data, denoiser, denoiser_bonus, pictures, progress
+from others import cli, data, denoiser, denoiser_bonus, pictures, progress
 from others.cli import info, train
+from others.storage import networks
 
 pytest.importorskip("PIL")
 pytest.importorskip("tifffile")
@@ -42,7 +43,7 @@ def world(tmp_path_factory):
         patch.setattr(denoiser.Denoiser.__init__, "__defaults__", ((4, 4), (3, 3)))
         patch.setattr(denoiser_bonus.Denoiser.__init__, "__defaults__", (((4, 3, 1), (4, 3, 2)),))
         patch.setattr(Model.load_pretrained_model, "__defaults__", (folder / "small.pth",))
-        patch.setattr(info, "HERE", folder)
+        patch.setattr(info, "SHIPPED", folder / "bestmodel.pth")
         patch.setattr(train, "GENERATED", {"pairs": 3, "images": 2})
         patch.setitem(sys.modules, "tqdm", None)  # its bar is no message
         patch.setattr(progress, "PATIENCE", math.inf)
@@ -60,7 +61,7 @@ def world(tmp_path_factory):
         torch.save(data.generated_validation(2), folder / "data" / "val_data.pkl")
         for name in ("prescribed", "rednet"):
             model = Model(name, device="cpu")
-            checkpoint.save_denoiser(folder / "small.pth", name, model.network.arguments, model.network, {"made": 1})
+            networks.save(folder / "small.pth", name, model.network, {"made": 1})
         shutil.copy(folder / "small.pth", folder / "bestmodel.pth")
         (folder / "half.png").write_bytes((folder / "photo.png").read_bytes()[:200])
         (folder / "half.tif").write_bytes((folder / "deep.tif").read_bytes()[:600])
@@ -282,7 +283,7 @@ def test_what_a_resumed_training_finds(world, place, seed, random_bytes, whole):
     with copied(world) as folder:
         try:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(checkpoint, "save_denoiser", interrupt)
+                patch.setattr(networks, "save", interrupt)
                 run(arguments)
         except KeyboardInterrupt:
             pass

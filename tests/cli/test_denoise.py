@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from Miniproject_2.model import Model
-from others import cli, noise, pictures, simulation
-from others.picture_range import Range
+from others import cli, pictures
+from others.data import noises
+from others.diagnose import noise
+from others.pictures.levels import Range
 
 pytest.importorskip("PIL")
 pytest.importorskip("tifffile")
@@ -374,8 +376,8 @@ def scene(height=96, width=96):
 def test_noise_that_the_weights_were_trained_on_is_recognised():
     generator = torch.Generator().manual_seed(0)
     photo = scene()
-    trained_on = simulation.subsample_photo(photo, 1, 96, 9, generator)[0]
-    clean = simulation.average_photo(photo, 1, 96, 9, generator)
+    trained_on = noises.subsample_photo(photo, 1, 96, 9, generator)[0]
+    clean = noises.average_photo(photo, 1, 96, 9, generator)
     grain = torch.randn(clean.shape, generator=generator)
     model = Model(device="cpu")
     model.load_pretrained_model()

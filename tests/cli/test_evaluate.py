@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from Miniproject_2.model import Model
-from others import data, metrics, pictures
+from others import data, pictures
+from others.evaluation import metrics
 
 pytest.importorskip("PIL")
 pytest.importorskip("tifffile")

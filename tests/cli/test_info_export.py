@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from Miniproject_2.model import Model
-from others import checkpoint, nn
+from others import nn
 from others import onnx as ours
+from others.storage import checkpoint, networks
 
 
 def test_info(tmp_path, noise2noise, weights):
@@ -42,7 +43,7 @@ def test_provenance_of_what_a_training_started_from(tmp_path, here):
     model = Model("prescribed", device="cpu")
     model._build(channels=(4, 4))
     path = tmp_path / "x.pth"
-    checkpoint.save_denoiser(path, "prescribed", model.network.arguments, model.network, {"start": {"epochs": 7}})
+    networks.save(path, "prescribed", model.network, {"start": {"epochs": 7}})
     assert "    start:\n      epochs: 7\n" in here("info", "--weights", path)[1]
 
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from others import checkpoint
+from others.storage import checkpoint, networks
 
 
 def spoil(path, value, dtype):
     """Every weight of a file is the value."""
-    saved = checkpoint.load_denoiser(path, "prescribed")
+    saved = networks.load(path, "prescribed")
     state = {name: torch.full_like(weight, value, dtype=dtype) for name, weight in saved["state"].items()}
     checkpoint.save(path, {"denoisers": {"prescribed": {**saved, "state": state}}})
 

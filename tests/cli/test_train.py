@@ -13,9 +13,12 @@ import pytest
 import torch
 
 from Miniproject_2.model import Model
-from others import checkpoint, data, denoiser, pairs, pictures, run, training
+from others import data, denoiser, pictures, training
 from others.cli import train
-from others.files import locked
+from others.diagnose import pairs
+from others.storage import checkpoint, networks
+from others.storage.files import locked
+from others.training import loop, run
 
 pytest.importorskip("PIL")
 pytest.importorskip("tifffile")
@@ -62,7 +65,7 @@ def test_own_pairs_from_shot_to_denoised_picture(folders, noise2noise, weights):
     rows = list(csv.DictReader((folders / "log.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"] and all(float(row["psnr_a_db"]) > 5 for row in rows)
     assert (folders / "curve.png").read_bytes().startswith(b"\x89PNG")
-    info = checkpoint.load_denoiser(folders / "own.pth", "prescribed")["info"]
+    info = networks.load(folders / "own.pth", "prescribed")["info"]
     assert info["epochs"] == "2 of 2" and info["start"] == {"recipe": "none"} and "3 scenes" in info["data"]
     trained, before = Model("prescribed", "cpu"), Model("prescribed", "cpu")
     trained.load_pretrained_model(folders / "own.pth")
@@ -85,7 +88,7 @@ def test_course_data_and_generated(tmp_path, here, monkeypatch, small):
     torch.save(data.generated_validation(3), tmp_path / "val_data.pkl")
     status, stdout, _ = here("train", "--data", tmp_path, "-o", "own.pth", "--epochs", 1)
     assert status == 0 and "8 pairs of" in stdout
-    assert checkpoint.load_denoiser(tmp_path / "own.pth", "prescribed")["info"]["psnr_a"] > 0
+    assert networks.load(tmp_path / "own.pth", "prescribed")["info"]["psnr_a"] > 0
     status, stdout, _ = here("train", "-o", "other.pth", "--epochs", 1, "--count", 4)
     assert status == 0 and "4 generated pairs" in stdout
 
@@ -101,7 +104,7 @@ def test_the_seed_decides(folders, here, small):
     for name, seed in (("1.pth", 1), ("2.pth", 1), ("3.pth", 2)):
         options = ["--pairs", "a", "b", "-o", name, "--seed", seed, "--epochs", 1, "--count", 2, "--patch", 16]
         assert here("train", *options)[0] == 0
-        found.append(checkpoint.load_denoiser(folders / name, "prescribed")["state"])
+        found.append(networks.load(folders / name, "prescribed")["state"])
     equal = [[torch.equal(found[0][key], other[key]) for key in found[0]] for other in found[1:]]
     assert all(equal[0]) and not any(equal[1])
 
@@ -130,7 +133,7 @@ def test_interrupted_training_keeps_what_was_learnt(folders, interrupted, weight
     options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 1000, "--count", 8, "--patch", 32]
     status, stdout = interrupted(*options)
     assert status == 130 and "Interrupted: own.pth" in stdout
-    epochs = checkpoint.load_denoiser(folders / "own.pth", "prescribed")["info"]["epochs"]
+    epochs = networks.load(folders / "own.pth", "prescribed")["info"]["epochs"]
     assert 2 <= int(epochs.split()[0]) < 1000
 
 
@@ -158,7 +161,7 @@ def test_a_training_that_is_given_up_writes_its_best_weights(folders, here, weig
         step(network, *rest)
         return next(losses)
 
-    monkeypatch.setattr(training, "train_step", train_step)
+    monkeypatch.setattr(loop, "train_step", train_step)
     monkeypatch.setitem(denoiser.RECIPE, "batch_size", 16)
     own = folders / "own.pth"
     own.write_bytes(weights.read_bytes())
@@ -168,7 +171,7 @@ def test_a_training_that_is_given_up_writes_its_best_weights(folders, here, weig
     assert ("Given up: own.pth holds the best weights" in stdout) == (window == 2)
     assert ("the best weights it had" if window == 2 else "the weights it began with") in stderr
     if window == 2:
-        state = checkpoint.load_denoiser(own, "prescribed")["state"]
+        state = networks.load(own, "prescribed")["state"]
         assert all(torch.equal(state[key], value) for key, value in seen[2].items())
     else:
         assert own.read_bytes() == weights.read_bytes()
@@ -177,7 +180,7 @@ def test_a_training_that_is_given_up_writes_its_best_weights(folders, here, weig
 @contextmanager
 def interrupted_in(call, monkeypatch, name="train_step"):
     """with interrupted_in(call): Ctrl-C comes in that call of `training`'s function."""
-    function, calls = getattr(training, name), []
+    function, calls = getattr(loop, name), []
 
     def interrupted(*arguments):
         calls.append(1)
@@ -186,7 +189,7 @@ def interrupted_in(call, monkeypatch, name="train_step"):
         return function(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, name, interrupted)
+        patch.setattr(loop, name, interrupted)
         yield
 
 
@@ -326,7 +329,7 @@ def test_an_interrupted_training_is_not_done(folders, here, weights, monkeypatch
 def test_resuming_from_other_weights_is_refused(folders, here, weights, monkeypatch, small):
     """Those of another file, of other random numbers, or the shipped ones."""
     other = Model("prescribed", device="cpu")
-    checkpoint.save_denoiser(folders / "other.pth", "prescribed", other.network.arguments, other.network, {})
+    networks.save(folders / "other.pth", "prescribed", other.network, {})
     options = ["--pairs", "a", "b", "--resume", "-o", "own.pth", *FEW]
     with interrupted_in(2, monkeypatch):
         assert here("train", *options, "--weights", weights)[0] == 130
@@ -346,7 +349,7 @@ def test_a_disk_full_during_the_epochs_is_a_warning(folders, here, weights, monk
         resource.setrlimit(resource.RLIMIT_FSIZE, (100 if len(steps) == 2 else before[0], before[1]))
         return step(*arguments)
 
-    monkeypatch.setattr(training, "train_step", train_step)
+    monkeypatch.setattr(loop, "train_step", train_step)
     options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 3, "--count", 4, "--patch", 16, "--resume"]
     try:
         status, stdout, stderr = here("train", *options, "-o", "own.pth", "--csv", "log.csv")
@@ -360,9 +363,9 @@ def test_a_disk_full_during_the_epochs_is_a_warning(folders, here, weights, monk
     assert any("own.pth: File too large; training goes on and tries again, make room" in x for x in lines)
     assert all("noise2noise train: " in line for line in lines if "File too large" in line)
     assert len((folders / "log.csv").read_text().splitlines()) == 4
-    monkeypatch.setattr(training, "train_step", step)
+    monkeypatch.setattr(loop, "train_step", step)
     assert here("train", *options, "-o", "whole.pth")[0] == 0
-    states = [checkpoint.load_denoiser(folders / name, "prescribed")["state"] for name in ("own.pth", "whole.pth")]
+    states = [networks.load(folders / name, "prescribed")["state"] for name in ("own.pth", "whole.pth")]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
@@ -377,15 +380,15 @@ def test_a_disk_full_in_the_end_keeps_what_was_learnt(folders, here, weights, sm
             (small_disk / "ballast").write_bytes(bytes(free - weights.stat().st_size - 12_000))
         return step(*arguments)
 
-    monkeypatch.setattr(training, "train_step", train_step)
+    monkeypatch.setattr(loop, "train_step", train_step)
     options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 2, "--count", 4, "--patch", 16, "--resume"]
     status, stdout, stderr = here("train", *options, "-o", "disk/own.pth")
     assert status == 1 and "the checkpoint could not be written (No space left on device)" in stderr
     assert "Stopped: disk/own.pth holds what was learnt so far." in stdout
-    kept = checkpoint.load_denoiser(small_disk / "own.pth", "prescribed")["state"]
+    kept = networks.load(small_disk / "own.pth", "prescribed")["state"]
     (small_disk / "ballast").unlink()
     assert here("train", *options, "-o", "disk/own.pth")[0] == 0
-    again = checkpoint.load_denoiser(small_disk / "own.pth", "prescribed")["state"]
+    again = networks.load(small_disk / "own.pth", "prescribed")["state"]
     assert all(torch.equal(kept[key], again[key]) for key in kept)
 
 
@@ -403,14 +406,14 @@ def test_resumed_training_ends_as_if_never_interrupted(folders, interrupted, noi
     assert [int(row["epoch"]) for row in rows] == list(range(1, 31))
     whole = noise2noise("train", "-o", "whole.pth", *options, "--force")
     assert whole.returncode == 0, whole.stderr
-    states = [checkpoint.load_denoiser(folders / name, "prescribed")["state"] for name in ("own.pth", "whole.pth")]
+    states = [networks.load(folders / name, "prescribed")["state"] for name in ("own.pth", "whole.pth")]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
 def test_a_resumed_training_without_a_log_knows_its_epochs(folders, here, weights, monkeypatch):
     """Interrupted after the last epoch's state was written, before the weights were."""
     options = ["--pairs", "a", "b", "-o", "own.pth", "--weights", weights, "--resume", *FEW]
-    save, saved = checkpoint.save_denoiser, []
+    save, saved = networks.save, []
 
     def interrupted(*arguments, **options):
         saved.append(arguments)
@@ -419,11 +422,11 @@ def test_a_resumed_training_without_a_log_knows_its_epochs(folders, here, weight
         save(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_denoiser", interrupted)
+        patch.setattr(networks, "save", interrupted)
         assert here("train", *options)[0] == 130
-    assert checkpoint.load_denoiser(folders / "own.pth", "prescribed")["info"]["epochs"] == "1 of 2"
+    assert networks.load(folders / "own.pth", "prescribed")["info"]["epochs"] == "1 of 2"
     assert here("train", *options)[0] == 0
-    assert checkpoint.load_denoiser(folders / "own.pth", "prescribed")["info"]["epochs"] == "2 of 2"
+    assert networks.load(folders / "own.pth", "prescribed")["info"]["epochs"] == "2 of 2"
 
 
 def test_two_trainings_of_one_file_at_once(folders, environment, noise2noise, weights):
@@ -461,7 +464,7 @@ def test_two_processes_write_one_file(folders, environment, weights, noise2noise
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("two.pth: use it") == 1 and done.stdout.count("epoch 1/2") == 1
     assert noise2noise("train", "-o", "one.pth", *options, "--force").returncode == 0
-    states = [checkpoint.load_denoiser(folders / name, "prescribed")["state"] for name in ("one.pth", "two.pth")]
+    states = [networks.load(folders / name, "prescribed")["state"] for name in ("one.pth", "two.pth")]
     for key, value in states[0].items():
         assert torch.allclose(states[1][key], value, atol=1e-5)
 
@@ -494,7 +497,7 @@ def test_interrupted_under_torchrun(folders, environment, weights):
         stderr = said.read()
     assert running.returncode != 0 and "exitcode  : 143" in stderr, stderr
     assert stdout.count("Interrupted: own.pth holds what was learnt so far.") == 1 and "use it with" not in stdout
-    assert checkpoint.load_denoiser(folders / "own.pth", "prescribed")["info"]["processes"] == 2
+    assert networks.load(folders / "own.pth", "prescribed")["info"]["processes"] == 2
     assert not list(folders.glob(".*"))
 
 
@@ -685,10 +688,10 @@ def test_patches_are_of_one_place_and_two_shots():
     """Scenes of constant pictures, whose values tell scene, shot and row."""
     rows = torch.arange(40.0).view(1, 40, 1).expand(3, 40, 50)
     scenes = [[rows + 1000 * scene + 100 * shot for shot in range(3)] for scene in range(2)]
-    patches = pairs.Patches(scenes, count=20, size=8, seed=3)
+    patches = data.Patches(scenes, count=20, size=8, seed=3)
     first, second = patches(0)
     assert first.shape == (20, 3, 8, 8)
     assert {abs(int(d)) for d in (first - second).flatten()} == {100, 200}
     assert all(torch.equal(a, b) for a, b in zip((first, second), patches(0)))
     assert not torch.equal(first, patches(1)[0])
-    assert pairs.Patches(scenes, count=1, size=64)(0)[0].shape == (1, 3, 40, 40)
+    assert data.Patches(scenes, count=1, size=64)(0)[0].shape == (1, 3, 40, 40)

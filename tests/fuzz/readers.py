@@ -24,7 +24,8 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from others import checkpoint, data, pictures
+from others import data, pictures
+from others.storage import checkpoint, networks
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
 FILE = FOLDER / "sent"
@@ -57,7 +58,7 @@ def file_of(pickled, folder=b"archive"):
 
 
 def read_weights():
-    checkpoint.load_denoiser(FILE, "prescribed")
+    networks.load(FILE, "prescribed")
 
 
 def read_pairs():
@@ -232,8 +233,8 @@ def guided(arguments, targets):
         os.makedirs(corpus, exist_ok=True)
         for number, content in enumerate([*seeds(targets), *FINDINGS]):
             Path(corpus, f"seed {number}").write_bytes(content)
-    names = ("others.checkpoint", "others.data", "others.pictures", "pickletools", "zipfile",
-             "torch._weights_only_unpickler", "torch.serialization", "torch._utils")  # fmt: skip
+    names = ("others.storage.tensors", "others.storage.checkpoint", "others.data", "others.pictures", "pickletools",
+             "zipfile", "torch._weights_only_unpickler", "torch.serialization", "torch._utils")  # fmt: skip
     for name in names:
         module = sys.modules.get(name)
         for function in vars(module).values() if module else ():

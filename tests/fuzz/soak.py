@@ -17,7 +17,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from Miniproject_2.model import Model
-from others.checkpoint import CheckpointError
+from others.storage.checkpoint import CheckpointError
 
 WARM_UP = 20  # rounds
 

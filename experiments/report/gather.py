@@ -1,0 +1,419 @@
+"""Every number of the report, read from the files that programs wrote: `numbers(root)` -> nested dicts of text.
+
+Text, because the template prints what it gets: rounding happens here, once. A figure that is not there raises
+`Missing`, which names the file and the command that makes it.
+"""
+
+import json
+import re
+from pathlib import Path
+from statistics import mean, stdev
+
+from experiments.declarations import declared
+from experiments.show import apart, checkerboard, choose, side_by_side, spread
+from others import denoiser, denoiser_bonus, nn
+from others.data import noises
+from others.nn import windows, winograd
+from others.nn.summary import calls, count, receptive_field
+from others.storage import networks
+
+ROOT = Path(__file__).resolve().parents[2]
+#: file, relative to the root: what makes it
+MADE_BY = {
+    "docs/results/quality.md": "make quality PHOTOS=folder DATA=folder",
+    "docs/results/conformance.md": "make conformance",
+    "docs/results/reliability.md": "make reliability",
+    "README.md": "python benchmarks/epoch.py DATA_FOLDER",
+    "docs/results/speed.md": "make bench",
+    "docs/results/speed-bf16.md": "make bench",
+    "Miniproject_2/bestmodel.pth": "make weights PHOTOS=folder VAL=val_data.pkl",
+    "experiments/report/published.json": "git checkout experiments/report/published.json",
+}
+NETWORKS = {"prescribed": denoiser.Denoiser, "rednet": denoiser_bonus.Denoiser}
+
+
+class Missing(Exception):
+    def __init__(self, file, what):
+        command = MADE_BY.get(file, "make experiments DATA=folder PHOTOS=folder")
+        super().__init__(f"{file}: {what} is not there; make it with: {command}")
+
+
+def numbers(root=ROOT):
+    """All of it, one entry a source."""
+    return {
+        "quality": quality(root),
+        "speed": {name: speed(root, f"docs/results/speed{end}.md") for name, end in PRECISIONS.items()},
+        "epochs": epochs(root),
+        "conformance": conformance(root),
+        "reliability": reliability(root),
+        "weights": {name: weights(root, name) for name in NETWORKS},
+        "kernels": arithmetic(),
+        "code": code(root),
+        "noise": {"cell": str(noises.CELL), "values": str(noises.CELL**2)},
+        "published": json.loads(read(root, "experiments/report/published.json")),
+        "experiments": experiments(root),
+        "beside": beside(root),
+    }
+
+
+# ----------------------------------------------------------------------------------------------------- Markdown
+
+
+def read(root, file):
+    path = root / file
+    if not path.is_file():
+        raise Missing(file, "the file")
+    return path.read_text(encoding="utf-8")
+
+
+def tables(text):
+    """Each table of a Markdown text: [header, row, row, ...], cells as text."""
+    for block in re.findall(r"(?:^\|.*\n?)+", text, re.M):
+        rows = [[cell.strip(" *`") for cell in line.strip().strip("|").split("|")] for line in block.splitlines()]
+        yield [rows[0], *rows[2:]]
+
+
+def table(root, file, *headings):
+    """The rows of the table of `file` in whose header all `headings` are found."""
+    for header, *rows in tables(read(root, file)):
+        if all(any(heading in cell for cell in header) for heading in headings):
+            return rows
+    raise Missing(file, f"a table with the columns {', '.join(headings)}")
+
+
+def row(rows, file, *names):
+    """The one row whose first cells are `names`."""
+    for found in rows:
+        if tuple(found[: len(names)]) == names:
+            return found
+    raise Missing(file, f"the row {' | '.join(names)}")
+
+
+def search(root, file, pattern):
+    found = re.search(pattern, read(root, file))
+    if not found:
+        raise Missing(file, f"text like {pattern!r}")
+    return found.groups() if found.re.groups > 1 else found[1]
+
+
+# ------------------------------------------------------------------------------------------------------ sources
+
+TITLES = {"prescribed": "prescribed", "rednet": "RED-Net"}
+PRECISIONS = {"fp32": "", "bf16": "-bf16"}
+CLEAN = "clean image"
+FEW = 20  # images: rows of fewer are left out of the table of other noise
+
+
+def quality(root):
+    file = "docs/results/quality.md"
+    psnr = table(root, file, "PSNR A", "PSNR B")
+    robust = table(root, file, "corruption")
+    gains = table(root, file, "gain per image")
+    found = {"images": row(robust, file, CLEAN)[1], "noisy": row(psnr, file, "noisy input")[1:]}
+    for name in NETWORKS:
+        _, _, least, *_, worse = row(gains, file, name)
+        found[name] = {
+            "once": row(psnr, file, name)[1:],
+            "ensemble": row(psnr, file, f"{name}, self-ensemble")[1:],
+            "least": least, "worse": worse,
+        }  # fmt: skip
+    found["robust"] = [[name, *figures] for name, images, *figures in robust if int(images) >= FEW]
+    found["clean"] = dict(zip(NETWORKS, row(robust, file, CLEAN)[3:]))
+    strengths = {name: [float(figure) for figure in figures] for name, _, *figures in robust if name != CLEAN}
+    found["lost"] = {network: [name for name, (before, *after) in strengths.items() if after[i] < before]
+                     for i, network in enumerate(NETWORKS)}  # fmt: skip
+    return found
+
+
+def speed(root, file):
+    machine, threads = search(root, file, r"(?m)^(.*?), (\d+) threads")
+    product, convolution = search(root, file, r"product runs at (\d+) GFLOP/s.*?convolution at (\d+)")
+    header, *rows = next(each for each in tables(read(root, file)) if "ours / torch" in each[0])
+    rows = [dict(zip(header, cells)) for cells in rows]
+    steps = [cells for cells in rows if cells[""] == "step"]
+    ratios = sorted((float(cells["ours / torch"]), cells["network"]) for cells in steps)
+    gains = sorted(float(cells["unfold / ours"]) for cells in steps)
+    share, network = min((100 / float(cells["ours / products"]), cells["network"]) for cells in steps)
+    shipped = {name: [cells["ours / torch"] for cells in steps if cells["network"] == f"shipped {title}"]
+               for name, title in TITLES.items()}  # fmt: skip
+    if not all(shipped.values()):
+        raise Missing(file, "a row of each shipped network")
+    return {
+        "machine": machine, "threads": threads, "product": product, "convolution": convolution, "rows": rows,
+        "least": [f"{ratios[0][0]:.2f}", ratios[0][1]], "most": [f"{ratios[-1][0]:.2f}", ratios[-1][1]],
+        "steps": str(len(ratios)), "level": str(sum(ratio <= 1 for ratio, _ in ratios)), "shipped": shipped,
+        "batches": list(dict.fromkeys(cells["batch"] for cells in steps)),
+        "unfold": [f"{gains[0]:.1f}", f"{gains[-1]:.1f}"], "share": [f"{share:.0f}", network],
+    }  # fmt: skip
+
+
+def epochs(root):
+    """[what was trained for an epoch, PSNR A before, after, time] of each row of README's table, as benchmarks/epoch.py
+    prints it or with fewer columns, but for those on one thread."""
+    found = []
+    for *what, before, after, time in table(root, "README.md", "before", "after"):
+        name = ", ".join(filter(None, what)).replace(", 1 epoch", "")
+        if "one thread" not in name:
+            found.append([name, before, after, time if time.endswith("s") else f"{time} s"])
+    return found
+
+
+def conformance(root):
+    file = "docs/results/conformance.md"
+    passed, scope = search(root, file, r"\*\*(\d+) of (\d+) cases")
+    rows = table(root, file, "source", "passed")
+    pool = sum(int(row(rows, file, source, "MaxPool2d")[2]) for source in ("module_db", "op_db"))
+    return {"passed": thousands(passed), "scope": thousands(scope), "pooling": thousands(pool),
+            "outside": thousands(search(root, file, r"(\d+) are out of scope"))}  # fmt: skip
+
+
+def reliability(root):
+    file = "docs/results/reliability.md"
+    return {"kills": search(root, file, r"(\d+) kills survived"), "bits": search(root, file, r"([\d,]+) bits of")}
+
+
+def weights(root, name):
+    """What a network is, and how its shipped weights came to be: the stages, oldest first."""
+    file = "Miniproject_2/bestmodel.pth"
+    if not (root / file).is_file():
+        raise Missing(file, "the file")
+    saved = networks.load(root / file, name)
+    network, info = NETWORKS[name](**saved["arguments"]), saved["info"]
+    stages = []
+    while info:
+        stages.insert(0, info)
+        info = info.get("start")
+    epochs = [str(int(str(stage["epochs"]).split()[0])) for stage in stages]
+    side = 64  # of the image that multiplications are counted on
+    products = sum(each.multiplications for each in calls(network, (1, 3, side, side))) / side**2
+    return {
+        "parameters": thousands(count(network)), "field": str(sum(receptive_field(network)[0]) + 1),
+        "multiplications": thousands(products), "epochs": epochs,
+        "minutes": f"{sum(s['minutes'] * s.get('processes', 1) for s in stages):.0f}",
+        "muon": str(sum(int(e) for e, s in zip(epochs, stages) if s["recipe"].get("optimizer") == "Muon")),
+        "targets": re.search(r"mean of (\d+) noisy", stages[-1]["data"])[1],
+        "photographs": re.search(r"from ([\d,]+) photographs", stages[-1]["data"])[1],
+        "arguments": {key: [str(v) for v in value] for key, value in saved["arguments"].items()},
+    }  # fmt: skip
+
+
+def arithmetic():
+    """Multiplications saved, from the code that saves them."""
+    folded = nn.UpsamplingConv2d(1, 1).folded_geometry()
+    outputs, taps = folded.stride[0] ** 2, folded.kernel_size[0] ** 2
+    plain = 3 * 3
+    found = {"folded": {"plain": str(plain), "taps": str(taps // outputs),
+                        "saved": f"{plain / (taps / outputs):g}"}}  # fmt: skip
+    tile, taps = winograd.TILE, 3
+    points = len(winograd.axis_matrices(tile, taps)[0])
+    multiplications = {"plain": str((tile * taps) ** 2), "points": str(points**2)}
+    found["winograd"] = {"tile": str(tile), "taps": str(taps), **multiplications}
+    found["block"] = str(windows.BLOCK_BYTES // 2**20)
+    return found
+
+
+def code(root):
+    lines = sum(len(file.read_text().splitlines()) for file in (root / "others" / "nn").rglob("*.py"))
+    named = [getattr(nn, name) for name in nn.__all__]
+    blocks = [each for each in named if isinstance(each, type) and issubclass(each, nn.Module)]
+    return {"lines": thousands(lines), "blocks": str(len(blocks))}
+
+
+def thousands(value):
+    return f"{round(float(value)):,}"
+
+
+# -------------------------------------------------------------------------------------------------- experiments
+
+
+def finished(root, experiment):
+    """(the first line's config, {variant: [lines of a run, seed by seed]}) of the largest scale that is complete, or
+    else of the largest in which every variant has a finished run."""
+    file = f"experiments/logs/{experiment}.jsonl"
+    shown = choose(experiment, root / "experiments" / "logs")
+    if shown is None:
+        raise Missing(file, "a finished run")
+    first = next(iter(shown.runs.values()))[0][0]
+    wanted = {run["run"].rpartition(", seed ")[0] for run in declared(experiment, first["scale"])}
+    if wanted - set(shown.runs) or first["config"]["validation"] != "course":
+        done = f"{len(shown.runs)} of {len(wanted)} are"
+        raise Missing(file, f"a scale with every variant on the course's validation pairs ({done})")
+    return first["config"], shown.runs
+
+
+def experiments(root):
+    """{experiment: its figures}, each with the `size` of its runs in words."""
+    found = {}
+    for name, summarise in SUMMARIES.items():
+        config, variants = finished(root, name)
+        found[name] = {"size": size(config, variants), **summarise(variants)}
+    return found
+
+
+def beside(root):
+    """What the five solutions state, and what the run that repeats it reached: [who, what, claim, ours, our budget]."""
+    rows = []
+    for claim in json.loads(read(root, "experiments/report/published.json"))["claims"]:
+        name, variant = claim["experiment"], claim["variant"]
+        config, variants = finished(root, name)
+        if variant == "best":
+            means = average(variants)
+            variant = max(means, key=means.get)
+        rows.append([claim["who"], claim["what"], claim["psnr"], finals(variants)[variant], size(config, variants)])
+    return rows
+
+
+def size(config, variants):
+    """How long the runs of an experiment were, in words."""
+    seeds = sorted({len(runs) for runs in variants.values()})
+    length = (f"{plural(config['minutes'], 'minute')} of one core" if config["minutes"] else
+              f"{plural(config['epochs'], 'epoch')} of {thousands(config['images'])} images")  # fmt: skip
+    several = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+    return length + (f", {several} seeds" if seeds[-1] > 1 else "")
+
+
+def plural(count, noun):
+    return f"{count:g} {noun}{'s' * (count != 1)}"
+
+
+def pretty(name):
+    """The name of a run for the reader."""
+    return re.sub(r"\bx\b", "×", name.replace("_", " ").replace("rednet", "RED-Net").replace("=", " "))
+
+
+def last(runs, field="psnr_a"):
+    """The field in the last line of every seed; None where that failed."""
+    return [lines[-1].get(field) for lines in runs]
+
+
+def finals(variants, field="psnr_a"):
+    return {name: spread(last(runs, field)) for name, runs in variants.items()}
+
+
+def average(variants):
+    """{variant: mean over seeds}, without failed ones."""
+    return {name: mean(last(runs)) for name, runs in variants.items() if None not in last(runs)}
+
+
+def extremes(variants):
+    """The best and the worst variant with their PSNR A, and how many failed."""
+    found = average(variants)
+    ends = {"best": max(found, key=found.get), "worst": min(found, key=found.get)}
+    return {key: [name.partition("=")[2] or name, f"{found[name]:.2f}"] for key, name in ends.items()} | {
+        "failed": str(len(variants) - len(found)), "count": str(len(variants)),
+    }  # fmt: skip
+
+
+def blocks(variants):
+    """Largest absolute differences from torch over all blocks, by dtype: of outputs and input gradients (`maps`), and
+    of parameters' gradients (`sums`)."""
+    found = {}
+    for name, runs in variants.items():
+        entry = found.setdefault(name.rsplit(" ", 1)[1], {"maps": [], "sums": []})
+        for what, value in last(runs, "differences")[0].items():
+            entry["maps" if what in ("output", "grad_input") else "sums"].append(value)
+    ends = {dtype: {key: power_of_ten(max(values)) for key, values in entry.items()} for dtype, entry in found.items()}
+    return {**ends, "count": str(len(variants) // len(found))}
+
+
+def power_of_ten(value):
+    mantissa, exponent = f"{value:.0e}".split("e")
+    return f"{mantissa}\u202f×\u202f10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def curves(variants):
+    """Ours and torch's from the same weights and batches: both ends, and the largest distances in any epoch: from each
+    other, and of torch's from its own in 64 bits."""
+    rows, starts = [], []
+    for name, ours, torchs, exact in side_by_side(variants):
+        distances = apart(ours, torchs), apart(torchs, exact)
+        rows.append([pretty(name), spread(last(ours)), spread(last(torchs)), *(f"{max(d):.2f}" for d in distances)])
+        starts.append(distances[0][0])
+    return {"rows": rows, "start": f"by {power_of_ten(max(starts))} dB" if max(starts) else "not at all"}
+
+
+def rates(variants):
+    """The smallest, the best and the largest learning rate, each with what it reached."""
+    ends = [(name.partition("=")[2], value) for name, value in finals(variants).items()]
+    return {"least": ends[0], "most": ends[-1], **extremes(variants)}
+
+
+def shapes(variants):
+    """Rows by kernel, columns by stride, padding and dilation; x where the images do not come back in their size."""
+    cells = {tuple(re.findall(r"=(\d+)", name)): runs for name, runs in variants.items()}
+    kernels, *_ = (sorted(set(axis)) for axis in zip(*cells))
+    columns = sorted({key[1:] for key in cells})
+    text = {key: "×" if None in last(runs) else [f"{mean(last(runs)):.2f}", deviation(last(runs))]
+            for key, runs in cells.items()}  # fmt: skip
+    return {"columns": columns, "rows": [[k, *(text[(k, *column)] for column in columns)] for k in kernels]}
+
+
+def deviation(values):
+    return f"{stdev(values):.2f}" if len(values) > 1 else ""
+
+
+def targets(variants):
+    """Noisy and clean targets with few and all pairs; the loss after training and what it should be, same images."""
+    found = average(variants)
+    numbers = [int(re.search(r"\d+", name)[0]) for name in found]
+    few, pairs = min(numbers), max(numbers)
+    ends = {key: [f"{found[f'pairs={count} {target}']:.2f}" for target in ("noisy", "clean")]
+            for key, count in (("few", few), ("all", pairs))}  # fmt: skip
+    floors = last(variants[f"pairs={pairs} noisy"], "floor")
+    if None in floors:
+        raise Missing("experiments/logs/targets.jsonl", "the field floor of the last epoch")
+    loss, error, variance = (mean(floor[key] for floor in floors) for key in ("loss", "error", "variance"))
+    return {**ends, "fewest": thousands(few), "most": thousands(pairs), "variance": f"{variance:.4f}",
+            "error": f"{error:.4f}", "predicted": f"{error + variance:.4f}", "observed": f"{loss:.4f}"}  # fmt: skip
+
+
+def upsampling(variants):
+    """PSNR A, what a checkerboard adds to the error, in dB at periods of 2 and 4 pixels, and how uneven flat grey comes
+    back."""
+    grey, rows = finals(variants, "flat_deviation"), []
+    for name, value in finals(variants).items():
+        peaks = zip(*map(checkerboard, last(variants[name], "spectrum")))
+        rows.append([pretty(name), value, *(signed(mean(peak)) for peak in peaks), grey[name]])
+    return {"rows": rows}
+
+
+def signed(value):
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def images(variants):
+    return {name: [spread(last(runs, field)) for field in ("psnr_a", "generated_a")]
+            for name, runs in variants.items()}  # fmt: skip
+
+
+def grid(variants):
+    """For each learning rate the best of the batch sizes and numbers of channels, with what it reached."""
+    found, rows = average(variants), {}
+    for name, value in found.items():
+        batch, channels, rate = re.findall(r"=([\d.]+)", name)
+        where = f"rate {rate} (batch {batch}, {channels} channels)"
+        rows.setdefault(rate, []).append((value, [where, f"{value:.2f}"]))
+    return {"rows": [max(each)[1] for each in rows.values()]}
+
+
+def plainly(variants):
+    return {"rows": [[pretty(name), value] for name, value in finals(variants).items()], **extremes(variants)}
+
+
+SUMMARIES = {
+    "s0-blocks": blocks,
+    "s0-minutes": plainly,
+    "s1-channels": plainly,
+    "s2-rates": rates,
+    "s3-shapes": shapes,
+    "s3-curves": curves,
+    "s4-grid": grid,
+    "s4-long": plainly,
+    "targets": targets,
+    "budget": plainly,
+    "upsampling": upsampling,
+    "optimizers": plainly,
+    "initialisations": plainly,
+    "precision": plainly,
+    "images": images,
+}

@@ -1,0 +1,101 @@
+"""Arrays of NumPy in, arrays of NumPy out."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+
+from . import pictures
+from .model import Model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy
+
+TYPES = ("uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
+
+
+def denoise(
+    image: numpy.ndarray,
+    denoiser: str | None = None,
+    *,
+    weights: str | Path | None = None,
+    device: str | torch.device | None = None,
+    precision: str = "fp32",
+    self_ensemble: bool = False,
+    data_range: tuple[float, float] | None = None,
+) -> numpy.ndarray:
+    """Denoise an image (H, W) or (H, W, 3), or images (N, H, W, 3). -> a new array of the same shape, type and range
+
+    data_range: black and white; by default those of uint8, and of other types what the values show, as in picture
+    files: 0 and 1 of floating point, 0 and 65535 of uint16, or 0 and 255, 1023, 4095 ..., or the least and the greatest
+    value. Values beyond it, NaN and infinity come back as they are. denoiser, device, precision: as `Model` has them.
+    weights: a file instead of the shipped ones. self_ensemble: as `Model.predict` has it.
+
+    Usable as `denoise_function` of scikit-image's `denoise_invariant` and `calibrate_denoiser`. Raises TypeError or
+    ValueError for other arrays, and what `Model` and its methods raise.
+    """
+    check(image)
+    shown = image[..., None] if image.ndim == 2 else image
+    native = shown.astype(shown.dtype.newbyteorder("="), order="C")  # a copy, of which no tensor has negative strides
+    if not native.size:
+        return native.reshape(image.shape)
+    pages = torch.from_numpy(native.reshape(-1, *native.shape[-3:]))
+    ranges = range_of(pages, data_range)
+    pixels = torch.cat([pictures.to_pixels(page, ranges) for page in pages])
+    model = loaded(denoiser, None if weights is None else str(weights), device, precision)
+    made = [
+        pictures.with_colours(page, colours.unsqueeze(0), ranges)
+        for page, colours in zip(pages, model.predict(pixels, self_ensemble))
+    ]
+    return torch.stack(made).numpy().reshape(image.shape)
+
+
+def check(image: numpy.ndarray) -> None:
+    """Raise TypeError or ValueError unless it is an array of numbers of a shape that `denoise` knows."""
+    kind = type(image).__name__
+    if isinstance(image, torch.Tensor) or not hasattr(image, "__array_interface__") or not hasattr(image, "dtype"):
+        said = "; tensors (N, 3, H, W) in 0-255 go to Model.predict" if isinstance(image, torch.Tensor) else ""
+        raise TypeError(f"denoise: expected a NumPy array (H, W), (H, W, 3) or (N, H, W, 3), got {kind}{said}")
+    if image.dtype.name not in TYPES:
+        raise TypeError(f"denoise: expected an array of {', '.join(TYPES)}, got {image.dtype}")
+    if not (image.ndim == 2 or (image.ndim in (3, 4) and image.shape[-1] == 3)):
+        said = f"denoise: expected shape (H, W), (H, W, 3) or (N, H, W, 3), got {tuple(image.shape)}"
+        raise ValueError(said + advice(image.shape))
+
+
+def advice(shape: tuple[int, ...]) -> str:
+    """What to do with an array of another shape, or nothing."""
+    if len(shape) in (3, 4) and shape[-1] == 4:
+        return "; denoise image[..., :3] and keep alpha"
+    if len(shape) in (3, 4) and shape[-1] == 1:
+        return "; drop the last axis of grey images: image[..., 0]"
+    if len(shape) in (3, 4) and shape[-3] == 3:
+        return "; colours come last: numpy.moveaxis(image, -3, -1)"
+    return "; denoise grey images one by one" if len(shape) == 3 else ""
+
+
+def range_of(pages: torch.Tensor, data_range: tuple[float, float] | None) -> pictures.Range:
+    """The range that pages (N, H, W, C) have in common."""
+    if data_range is not None:
+        low, high = map(float, data_range)
+        if not -float("inf") < low < high < float("inf"):
+            raise ValueError(f"denoise: expected data_range to be (black, white), black the smaller, got {data_range}")
+        return pictures.Range(low, high)
+    if pages.dtype == torch.uint8:
+        return pictures.Range(*pictures.own(pages.dtype))
+    sample = pictures.Sample()
+    for page in pages:
+        sample.add(page)
+    return sample.range(pages.dtype)
+
+
+@lru_cache(maxsize=4)
+def loaded(denoiser: str | None, weights: str | None, device: str | torch.device | None, precision: str) -> Model:
+    """A Model with weights, kept for the next call."""
+    model = Model(denoiser, device, precision)
+    model.load_pretrained_model(*[weights] if weights else [])
+    return model

@@ -1,0 +1,25 @@
+"""Images to train on and to measure with: pixels, the course's files, noises, scenes, photographs, own patches."""
+
+from .course import load_pairs
+from .patches import Patches
+from .photos import PhotoPairs, load_photo, photo_files, photo_validation
+from .pixels import check_images, check_pairs, computable, to_pixels, to_unit
+from .scenes import Scene, generated, generated_pairs, generated_validation
+
+__all__ = [
+    "Patches",
+    "PhotoPairs",
+    "Scene",
+    "check_images",
+    "check_pairs",
+    "computable",
+    "generated",
+    "generated_pairs",
+    "generated_validation",
+    "load_pairs",
+    "load_photo",
+    "photo_files",
+    "photo_validation",
+    "to_pixels",
+    "to_unit",
+]

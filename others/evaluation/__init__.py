@@ -1,0 +1,1 @@
+"""How good a result is: PSNR, denoisers to compare with, figures."""
