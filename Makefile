@@ -1,5 +1,6 @@
 # Two commands do everything, set-up included: `make demo` and `make test`.
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 TRAIN = $(BIN)/python benchmarks/train_weights.py
 TRAIN_BY_TWO = $(BIN)/torchrun --nproc-per-node 2 -- benchmarks/train_weights.py
@@ -28,6 +29,7 @@ test: .venv/installed lint  ## install, check the style, run the whole test suit
 lint: .venv/installed  ## check the style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 conformance: .venv/installed  ## run PyTorch's own test inputs against the blocks, write docs/results/conformance.md
 	$(BIN)/python benchmarks/conformance.py
@@ -71,11 +73,11 @@ experiments: .venv/installed  ## run all experiments, draw tables and figures: [
 	$(BIN)/python -m experiments.show $(SHOWN)
 
 reliability: .venv/installed  ## kill, flip, truncate, fuzz and soak at full length, write docs/results/reliability.md (goes on if stopped)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[fuzz]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[fuzz]"
 	$(BIN)/python benchmarks/reliability.py
 
 fuzz: .venv/installed  ## fuzz the readers of checkpoints, pairs and pictures for 10 minutes, guided by coverage
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[fuzz]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[fuzz]"
 	$(BIN)/python tests/fuzz/readers.py out/corpus -max_total_time=600 -rss_limit_mb=3000 -timeout=30
 
 nightly: .venv/installed  ## 10,000 new random examples for each property of blocks, kernels and the command line
@@ -98,5 +100,5 @@ clean:  ## remove what the other targets made
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev]"
 	@touch $@

@@ -1,6 +1,7 @@
 """What is installed and handed in: a wheel that works alone, the course's zip."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -113,3 +114,14 @@ def test_a_submission_that_fails_is_not_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(make_submission, "passes", lambda folder: False)
     assert make_submission.main(["999999"]) == 1 and "not ready" in capsys.readouterr().out
     assert not (ROOT / "Proj_999999.zip").exists()
+
+
+def test_the_workflows_run_targets_that_exist_on_the_pythons_that_are_named():
+    workflows = [path.read_text() for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
+    targets = set(re.findall(r"run: make (\w+)", "".join(workflows)))
+    assert len(workflows) == 2 and "test" in targets
+    assert targets <= set(re.findall(r"(?m)^(\w+):", (ROOT / "Makefile").read_text()))
+    project = (ROOT / "pyproject.toml").read_text()
+    named = set(re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project))
+    oldest = re.search(r'requires-python = ">=(.+)"', project)[1]
+    assert oldest in named == set(re.findall(r'"(3\.\d+)"', "".join(workflows)))
