@@ -296,7 +296,7 @@ def test_a_bomb_in_little_memory(tmp_path):
     """In a process with half a gigabyte of address space left, every harmful file still gives its clear error."""
     script = f"""
 import resource, sys
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}, {str(ROOT / "tests" / "storage")!r}]
 from pathlib import Path
 from test_hostile import CLEAR, HARMFUL, Model
 model = Model()
