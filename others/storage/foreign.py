@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
-from .tensors import LARGEST_INDEX, MAKERS, MOST_VALUES, NAMES
+from .tensors import MAKERS, MOST_VALUES, NAMES
 
+LOOKED_AT = 2**24  # bytes of a pickle
 HOW = "load it into Model().network with load_state_dict, and write that with others.storage.networks.save"
 STATE_DICT = f"a plain state dict; {HOW}"
 HOLDS_ONE = f"a state dict, or a checkpoint of another program that holds one; {HOW}"
@@ -44,7 +45,7 @@ def foreign_zip(path):
         if any(name.endswith("/constants.pkl") for name in names):
             return "a module of TorchScript, which would run code of its own; save the state_dict() of the module"
         with archive.open(next(name for name in names if name.endswith("/data.pkl"))) as file:
-            return foreign_pickles(io.BytesIO(file.read(LARGEST_INDEX)), 1)
+            return foreign_pickles(io.BytesIO(file.read(LOOKED_AT)), 1)
 
 
 def foreign_pickles(file, count):
