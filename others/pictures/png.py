@@ -39,7 +39,7 @@ def about(image: PngImageFile) -> dict[str, Any]:
 def write(file: IO[bytes], picture: Picture, path: Path | str) -> None:
     """Pillow writes 8 bits; 16 bits, of which it does not have colours, are written here.
 
-    Decided: no imagecodecs, whose PNG is pixels alone; every chunk below would stay, and some forty lines would go."""
+    imagecodecs would not shorten this: its PNG holds pixels alone, so all chunks would stay; some 30 lines would go."""
     pages = iter(picture.pages)
     first = next(pages)
     if first.dtype != torch.uint16:

@@ -40,8 +40,7 @@ def planes(tiff: TiffFile, page: TiffPage) -> int:
 
 def sample_axis(tiff: TiffFile, page: TiffPage) -> str | None:
     """What a file written by tifffile calls the axis of its channels; None if it calls the axes nothing."""
-    metadata = tiff.shaped_metadata
-    axes = None if metadata is None else metadata[0].get("axes")
+    axes = tiff.shaped_metadata[0].get("axes") if tiff.is_shaped else None  # type: ignore[index]
     return axes and axes[-3 if page.planarconfig == 2 else -1]
 
 
