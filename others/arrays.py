@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     import numpy
 
-TYPES = ("uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
-
 
 def denoise(
     image: numpy.ndarray,
@@ -60,8 +58,8 @@ def check(image: numpy.ndarray) -> None:
     if isinstance(image, torch.Tensor) or not hasattr(image, "__array_interface__") or not hasattr(image, "dtype"):
         said = "; tensors (N, 3, H, W) in 0-255 go to Model.predict" if isinstance(image, torch.Tensor) else ""
         raise TypeError(f"denoise: expected a NumPy array (H, W), (H, W, 3) or (N, H, W, 3), got {kind}{said}")
-    if image.dtype.name not in TYPES:
-        raise TypeError(f"denoise: expected an array of {', '.join(TYPES)}, got {image.dtype}")
+    if image.dtype.name not in pictures.TYPES:
+        raise TypeError(f"denoise: expected an array of {', '.join(pictures.TYPES)}, got {image.dtype}")
     if not (image.ndim == 2 or (image.ndim in (3, 4) and image.shape[-1] == 3)):
         said = f"denoise: expected shape (H, W), (H, W, 3) or (N, H, W, 3), got {tuple(image.shape)}"
         raise ValueError(said + advice(image.shape))

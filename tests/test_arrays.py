@@ -84,7 +84,7 @@ def test_other_strides_are_the_same_image():
 def test_the_range_is_found_as_in_files_or_given():
     noisy = image(40, 50, 3, dtype=numpy.uint16, white=4095)
     page = torch.from_numpy(noisy)
-    range = pictures.page_range(page)
+    range = pictures.pixels.page_range(page)
     assert range[:2] == (0, 4095)
     model = arrays.loaded(None, None, None, "fp32")
     expected = pictures.with_colours(page, model.predict(pictures.to_pixels(page, range)), range)

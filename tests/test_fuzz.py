@@ -14,10 +14,10 @@ from others import pictures
 @pytest.fixture(autouse=True, scope="module")
 def limits():
     image = pytest.importorskip("PIL.Image")
-    before = pictures.LARGEST, image.MAX_IMAGE_PIXELS
+    before = pictures.picture.LARGEST, image.MAX_IMAGE_PIXELS
     readers.lower_limits()
     yield
-    pictures.LARGEST, image.MAX_IMAGE_PIXELS = before
+    pictures.picture.LARGEST, image.MAX_IMAGE_PIXELS = before
 
 
 def test_changed_files_are_refused_or_read(count):

@@ -67,7 +67,7 @@ def load_photo(file, smallest):
     photo = next(pictures.pages(file))[0].round().to(torch.uint8)
     scale = smallest / min(photo.shape[1:])
     if scale > 1:
-        image = pictures.as_image(photo.permute(1, 2, 0), "PNG", file)
+        image = pictures.as_image(photo.permute(1, 2, 0), file)
         image = image.resize([max(smallest, round(n * scale)) for n in image.size], BILINEAR)
         photo = pictures.as_pillow_reads(file, image).permute(2, 0, 1)
     return photo.contiguous()

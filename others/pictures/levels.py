@@ -6,6 +6,8 @@ customary (0 to 1, 255, 1023, 4095 ...), if the picture fills that. Pixels outsi
 for no value are hidden from the network, by the mean of their surroundings, and keep their values.
 """
 
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 
@@ -26,10 +28,10 @@ class Range(NamedTuple):
 
     low: float
     high: float
-    nodata: tuple = ()
+    nodata: tuple[float, ...] = ()
     source: str = "type"
 
-    def __str__(self):
+    def __str__(self) -> str:
         if not self.high > self.low:
             return f"one value, {self.low:g}: left as it is"
         digits = max(0, 3 - math.floor(math.log10(self.high - self.low)))
@@ -40,17 +42,17 @@ class Range(NamedTuple):
 class Declared(NamedTuple):
     """What a file says itself."""
 
-    low: float = None
-    high: float = None
-    nodata: tuple = ()
+    low: float | None = None
+    high: float | None = None
+    nodata: tuple[float, ...] = ()
 
 
-def own(dtype):
+def own(dtype: torch.dtype) -> tuple[int, int]:
     """(black, white) of a type of numbers: all that integers can be; 0 and 1 of floating point."""
     return (0, 1) if dtype.is_floating_point else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
 
 
-def has_value(values, range):
+def has_value(values: torch.Tensor, range: Range) -> torch.Tensor:
     """Which of `values`, float64, are the picture's: inside of the range, no NaN, not standing for no value."""
     inside = (values >= range.low) & (values <= range.high)
     for nothing in range.nodata:
@@ -64,10 +66,12 @@ def has_value(values, range):
 class Sample:
     """Values of pages of one type, to find their common range from."""
 
-    def __init__(self):
-        self.parts, self.extremes, self.step = [], [], 1
+    def __init__(self) -> None:
+        self.parts: list[torch.Tensor] = []
+        self.extremes: list[torch.Tensor] = []
+        self.step = 1
 
-    def add(self, page, nodata=()):
+    def add(self, page: torch.Tensor, nodata: tuple[float, ...] = ()) -> None:
         """The values of a page (H, W, C), without `nodata`, NaN and infinity."""
         for band in page.split(BAND):
             values = band.reshape(-1).to(torch.float64)
@@ -78,22 +82,23 @@ class Sample:
             while sum(map(len, self.parts)) > KEPT:
                 self.parts, self.step = [torch.cat(self.parts)[::2]], self.step * 2
 
-    def range(self, dtype, declared=None):
+    def range(self, dtype: torch.dtype, declared: Declared | None = None) -> Range:
         """The range of all that was added."""
-        nodata = declared.nodata if declared else ()
+        least, greatest, nodata = declared or Declared()
         if not self.parts:
             return Range(0, 0, nodata, "found")
         low, high = inliers(torch.cat(self.parts), torch.stack(self.extremes))
-        known = [(*own(dtype), "type", FILLED)] + [(0, white, "found", FILLED) for white in CUSTOMARY]
-        if declared and declared.low is not None and (declared.low, declared.high) != own(dtype):
-            known.insert(0, (declared.low, declared.high, "declared", DECLARED_FILLED))
+        known: list[tuple[float, float, str, float]] = [(*own(dtype), "type", FILLED)]
+        known += [(0, white, "found", FILLED) for white in CUSTOMARY]
+        if least is not None and greatest is not None and (least, greatest) != own(dtype):
+            known.insert(0, (least, greatest, "declared", DECLARED_FILLED))
         for black, white, source, filled in known:
             if black <= low and high <= white and high - low >= filled * (white - black) > 0:
                 return Range(black, white, nodata, source)
         return Range(low, high, nodata, "found")
 
 
-def inliers(values, extremes):
+def inliers(values: torch.Tensor, extremes: torch.Tensor) -> tuple[float, float]:
     """(least, greatest) value that is no further beyond the percentiles than half of what lies between them."""
     every = torch.cat((values, extremes)).unique()
     first, last = without_marks(every)
@@ -105,7 +110,7 @@ def inliers(values, extremes):
     return float(every[0]), float(every[-1])
 
 
-def without_marks(values):
+def without_marks(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(least, greatest) of the values, sorted and unequal, but for single ones further away than all others are from
     each other and from 0: marks of pixels without a value, such as -9999, and hot pixels."""
     first, last = 0, len(values) - 1
@@ -121,20 +126,36 @@ def without_marks(values):
     return values[first], values[last]
 
 
-def size(low, high):
+def size(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
     return max(high - low, low.abs(), high.abs())
+
+
+class Ranges(dict[torch.dtype, Range]):
+    """{type: Range}; a type that no page has been seen of has its own, or that which was `given`."""
+
+    given: tuple[float, float] | None = None
+    nodata: tuple[float, ...] = ()
+
+    def __missing__(self, dtype: torch.dtype) -> Range:
+        black, white = self.given or own(dtype)
+        return Range(black, white, self.nodata, "given" if self.given else "type")
+
+    def note(self) -> str:
+        """The ranges that are not the types' own, in words."""
+        said = {str(each) for each in self.values() if each.source not in ("type", "given")}
+        return "; ".join(sorted(said)) + "; --range LOW HIGH sets it" if said else ""
 
 
 # --------------------------------------------------------------------------------------------- to 0-255, and back
 
 
-def to_255(colours, range):
+def to_255(colours: torch.Tensor, range: Range) -> torch.Tensor:
     """(H, W, C) of any type -> float32, black at 0 and white at 255; pixels without a value like their surroundings."""
     made = scaled(colours, range)
     return filled(made.permute(2, 0, 1)).permute(1, 2, 0) if lacking(made) else made
 
 
-def scaled(colours, range, clamped=False):
+def scaled(colours: torch.Tensor, range: Range, clamped: bool = False) -> torch.Tensor:
     """(H, W, C) of any type -> float32, black at 0 and white at 255; NaN without a value, which is beyond the range
     too unless `clamped`."""
     made = torch.empty(colours.shape, dtype=torch.float32)
@@ -148,12 +169,12 @@ def scaled(colours, range, clamped=False):
     return made
 
 
-def lacking(image):
+def lacking(image: torch.Tensor) -> bool:
     """Whether there is a NaN."""
     return any(bool(band.isnan().any()) for band in image.split(BAND))
 
 
-def filled(image):
+def filled(image: torch.Tensor) -> torch.Tensor:
     """(C, H, W) with every NaN replaced by the mean of the block of 2 x 2, 4 x 4 ... around it that holds a number."""
     missing = image.isnan()
     if not missing.any() or image.shape[1:] == (1, 1):
@@ -166,7 +187,7 @@ def filled(image):
     return torch.where(missing, fine, image)
 
 
-def from_255(colours, pixels, range):
+def from_255(colours: torch.Tensor, pixels: torch.Tensor, range: Range) -> None:
     """Write pixels (H, W, C) in 0-255 into `colours` (H, W, C), in its type and units, but where it has no value."""
     scale, limits = (range.high - range.low) / 255, own(colours.dtype)
     for old, band in zip(colours.split(BAND), pixels.split(BAND)):

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from others import data, pictures
+from others import data
+from others.pictures.png import SIGNATURE, chunk
 
 pytest.importorskip("PIL")
 pytest.importorskip("tifffile")
@@ -89,7 +90,7 @@ def spoil(path, how):
         path.write_text("a letter to a friend\n" * 20)
     elif path.suffix == ".png":  # huge: 2.5 billion pixels in a few bytes
         parts = (b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0"))
-        path.write_bytes(pictures.SIGNATURE + b"".join(pictures.chunk(*part) for part in parts))
+        path.write_bytes(SIGNATURE + b"".join(chunk(*part) for part in parts))
     else:  # 100 GiB that take no space
         os.truncate(path, 100 * 2**30)
 

@@ -146,7 +146,7 @@ def small_pictures():
     for format in ("PNG", "TIFF"):
         buffer = io.BytesIO()
         kept = pages if format == "TIFF" else pages[:1]
-        getattr(pictures, f"write_{format.lower()}")(buffer, pictures.Picture(format, kept, {"dpi": (72, 72)}), FILE)
+        getattr(pictures, format.lower()).write(buffer, pictures.Picture(format, kept, {"dpi": (72, 72)}), FILE)
         yield buffer.getvalue()
     buffer = io.BytesIO()
     Image.new("RGB", (16, 8)).save(buffer, "TIFF", compression="tiff_lzw")
@@ -204,7 +204,7 @@ FINDINGS = [
 def lower_limits():
     """Pictures may hold little, so that memory without bounds shows."""
     if "pictures" in READERS:
-        pictures.LARGEST = Image.MAX_IMAGE_PIXELS = 2**20
+        pictures.picture.LARGEST = Image.MAX_IMAGE_PIXELS = 2**20
 
 
 def main():
@@ -235,9 +235,9 @@ def guided(arguments, targets):
             Path(corpus, f"seed {number}").write_bytes(content)
     names = ("others.storage.tensors", "others.storage.checkpoint", "others.data", "others.pictures", "pickletools",
              "zipfile", "torch._weights_only_unpickler", "torch.serialization", "torch._utils")  # fmt: skip
-    for name in names:
-        module = sys.modules.get(name)
-        for function in vars(module).values() if module else ():
+    within = tuple(f"{name}." for name in names)
+    for name, module in [each for each in sys.modules.items() if f"{each[0]}.".startswith(within)]:
+        for function in vars(module).values():
             if getattr(function, "__module__", None) == name and hasattr(function, "__code__"):
                 atheris.instrument_func(function)
     atheris.Setup(arguments, lambda content: one(content, targets))

@@ -8,6 +8,10 @@ import pytest
 import torch
 
 from others import pictures
+from others.pictures.formats import IS_RAW
+from others.pictures.picture import to_bytes
+from others.pictures.png import SIGNATURE, chunk
+from others.pictures.webp import lossless
 
 Image = pytest.importorskip("PIL.Image")
 tifffile = pytest.importorskip("tifffile")
@@ -74,7 +78,7 @@ def test_16_bit_png_of_other_writers(tmp_path, filter_type, channels, colour_typ
     header = struct.pack(">IIBBBBB", 5, 2, 16, colour_type, 0, 0, 0)
     parts = [(b"IHDR", header), (b"IDAT", zlib.compress(coded)), (b"IEND", b"")]
     path = tmp_path / "x.png"
-    path.write_bytes(pictures.SIGNATURE + b"".join(pictures.chunk(*part) for part in parts))
+    path.write_bytes(SIGNATURE + b"".join(chunk(*part) for part in parts))
     assert same(next(pictures.read(path).pages), page)
 
 
@@ -112,7 +116,7 @@ def test_pages_of_a_tiff_each_have_their_own_size_and_depth(tmp_path):
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits"])
 def test_compressed_tiff_of_other_writers(tmp_path, compression):
     page = page_of(3, torch.uint8)
-    pictures.as_image(page, "TIFF", "").save(tmp_path / "x.tif", compression=compression)
+    pictures.as_image(page, "").save(tmp_path / "x.tif", compression=compression)
     assert same(next(pictures.read(tmp_path / "x.tif").pages), page)
 
 
@@ -133,7 +137,7 @@ def test_palettes_become_the_same_colours(tmp_path):
 
 def png(width, height):
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return pictures.SIGNATURE + pictures.chunk(b"IHDR", header) + pictures.chunk(b"IDAT", zlib.compress(b"\0"))
+    return SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0"))
 
 
 @pytest.mark.parametrize(
@@ -290,7 +294,7 @@ def shown(page, number):
     """The page as Pillow turns it upright."""
     from PIL import ImageOps
 
-    image = pictures.as_image(page, "PNG", "")
+    image = pictures.as_image(page, "")
     image.getexif()[pictures.ORIENTATION] = number
     upright = ImageOps.exif_transpose(image)
     return torch.tensor(list(upright.tobytes()), dtype=torch.uint8).view(upright.height, upright.width, -1)
@@ -327,7 +331,7 @@ def test_a_transparent_colour_of_a_png_becomes_alpha(tmp_path, channels, dtype):
     key = struct.pack(f">{channels}H", *page[0, 0].tolist())
     before, end, after = (tmp_path / "x.png").read_bytes().partition(struct.pack(">I", 0) + b"IEND")
     start = before.index(b"IDAT") - 4
-    before = before[:start] + pictures.chunk(b"tRNS", key) + before[start:]
+    before = before[:start] + chunk(b"tRNS", key) + before[start:]
     (tmp_path / "x.png").write_bytes(before + end + after)
     (got,) = pictures.read(tmp_path / "x.png").pages
     clear = (page.to(torch.int32) == page[0, 0].to(torch.int32)).all(2)
@@ -345,9 +349,9 @@ def test_a_transparent_grey_of_few_bits(tmp_path, bits):
     greys, width = range(2**bits), 2**bits
     row = b"\0" + bytes(sum(grey << (8 - bits) >> (place * bits) for place, grey in enumerate(part))
                         for part in (greys[i : i + 8 // bits] for i in range(0, width, 8 // bits)))  # fmt: skip
-    content = pictures.SIGNATURE + pictures.chunk(b"IHDR", struct.pack(">IIBBBBB", width, 2, bits, 0, 0, 0, 0))
-    content += pictures.chunk(b"tRNS", struct.pack(">H", width - 2)) + pictures.chunk(b"IDAT", zlib.compress(row * 2))
-    (tmp_path / "x.png").write_bytes(content + pictures.chunk(b"IEND", b""))
+    content = SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", width, 2, bits, 0, 0, 0, 0))
+    content += chunk(b"tRNS", struct.pack(">H", width - 2)) + chunk(b"IDAT", zlib.compress(row * 2))
+    (tmp_path / "x.png").write_bytes(content + chunk(b"IEND", b""))
     (got,) = pictures.read(tmp_path / "x.png").pages
     assert got[0, :, 0].tolist() == [grey * 255 // (width - 1) for grey in greys]
     assert got[1, :, 1].tolist() == [0 if grey == width - 2 else 255 for grey in greys]
@@ -389,10 +393,10 @@ def test_slices_without_a_directory_are_not_lost_silently(tmp_path):
 def test_a_large_tiff_has_places_of_64_bits(tmp_path, monkeypatch):
     """`BIG` is more than fits into a test's disk."""
     pages = [page_of(3, torch.uint16), page_of(3, torch.uint16)]
-    for big, start in ((pictures.BIG, b"II*\0"), (100, b"II+\0")):
+    for big, start in ((pictures.tiff.BIG, b"II*\0"), (100, b"II+\0")):
         picture = pictures.read(written(tmp_path / "x.tif", *pages))
         assert picture.size == sum(page.nbytes for page in pages)
-        monkeypatch.setattr(pictures, "BIG", big)
+        monkeypatch.setattr(pictures.tiff, "BIG", big)
         pictures.write(tmp_path / f"{big}.tif", picture)
         assert (tmp_path / f"{big}.tif").read_bytes()[:4] == start
         assert all(map(same, pictures.read(tmp_path / f"{big}.tif").pages, pages))
@@ -424,7 +428,7 @@ def test_exif_data_that_say_nothing_stop_nothing(tmp_path, name, exif, orientati
     Image.new("RGB", (9, 7)).save(tmp_path / name, exif=exif)
     picture = pictures.read(tmp_path / name)
     (page,) = picture.pages
-    assert pictures.orientation(picture.about) == orientation
+    assert pictures.picture.orientation(picture.about) == orientation
     assert pictures.beside(page, page, picture.about).shape == ((14, 9, 3) if orientation > 4 else (7, 18, 3))
     for suffix in (".tif", ".jpg", ".png", ".webp"):
         (again,) = pictures.read(written(tmp_path / f"y{suffix}", page, **picture.about)).pages
@@ -466,7 +470,7 @@ def test_a_missing_library_is_one_sentence(tmp_path, monkeypatch, library, suffi
 def coloured(path, **options):
     """A picture whose colours vary from pixel to pixel, with smooth brightness, as Pillow writes it."""
     colours = torch.rand(48, 64, 3, generator=torch.Generator().manual_seed(0)) * 120 + 60
-    image = Image.frombytes("RGB", (64, 48), pictures.to_bytes(colours.to(torch.uint8)))
+    image = Image.frombytes("RGB", (64, 48), to_bytes(colours.to(torch.uint8)))
     mode = options.pop("mode", "RGB")
     image.convert(mode).save(path, **options)
     return path
@@ -525,7 +529,7 @@ def test_quality_instead_of_the_files_own(tmp_path):
 @pytest.mark.parametrize("channels", [3, 4])
 def test_a_lossless_webp_is_lossless_again(tmp_path, channels, frames):
     pages = [page_of(channels, torch.uint8), page_of(channels, torch.uint8).flip(0)][:frames]
-    images = [pictures.as_image(page, "WEBP", "") for page in pages]
+    images = [pictures.as_image(page, "") for page in pages]
     images[0].save(
         tmp_path / "x.webp",
         lossless=True,
@@ -540,7 +544,7 @@ def test_a_lossless_webp_is_lossless_again(tmp_path, channels, frames):
     if frames == 1:  # the library may put frames together
         assert same(found[0], pages[0])
     images[0].save(tmp_path / "lossy.webp", quality=60)
-    assert pictures.lossless(tmp_path / "x.webp") and not pictures.lossless(tmp_path / "lossy.webp")
+    assert lossless(tmp_path / "x.webp") and not lossless(tmp_path / "lossy.webp")
 
 
 def test_metadata_that_do_not_fit_are_one_error(tmp_path):
@@ -627,7 +631,7 @@ def test_what_a_folder_leaves_out_has_a_reason(tmp_path):
     (tmp_path / "lost.png").symlink_to("nowhere")
     found = {reason: [path.name for path in files] for reason, files in pictures.left_out(tmp_path).items()}
     assert [path.name for path in pictures.picture_files(tmp_path)] == ["a.png"]
-    assert found.pop("no picture by its name") == ["notes.txt"] and found.pop(pictures.IS_RAW) == ["c.dng", "e.cr2"]
+    assert found.pop("no picture by its name") == ["notes.txt"] and found.pop(IS_RAW) == ["c.dng", "e.cr2"]
     assert sorted(found.values()) == [["b.heic"], ["d.gif"], ["lost.png"]]
 
 
@@ -636,7 +640,7 @@ def test_what_a_folder_leaves_out_has_a_reason(tmp_path):
 def test_a_tiff_is_read_as_it_is_stored_and_shown_upright(tmp_path, compression, number):
     """Pillow, which reads what tifffile cannot, turns pages upright; the tag stays in the new file."""
     page = page_of(3, torch.uint8)
-    image = pictures.as_image(page, "TIFF", "")
+    image = pictures.as_image(page, "")
     image.save(tmp_path / "x.tif", compression=compression, tiffinfo={pictures.ORIENTATION: number})
     picture = pictures.read(tmp_path / "x.tif")
     assert same(next(picture.pages), page)
@@ -650,7 +654,7 @@ def test_white_that_is_stored_as_0_is_white_where_pictures_are_compared(tmp_path
     page, white = page_of(1, dtype), WHITE[dtype]
     stored = (white - page.to(torch.int32)).to(dtype).numpy()[..., 0]
     if compression == "tiff_lzw" and dtype == torch.uint8:  # Pillow stores what it shows, 16 bits not so
-        Image.frombytes("L", page.shape[1::-1], pictures.to_bytes(page)).save(
+        Image.frombytes("L", page.shape[1::-1], to_bytes(page)).save(
             tmp_path / "x.tif", compression=compression, tiffinfo={262: 0}
         )
     else:
@@ -674,4 +678,4 @@ def test_a_tiff_of_one_bit(tmp_path, photometric):
         (page,) = picture.pages
         assert torch.equal(page[..., 0] > 0, white) and page.unique().tolist() == [0, 255]
         with Image.open(written(tmp_path / f"new-{name}", page, **picture.about)) as new:
-            assert new.convert("L").tobytes() == pictures.to_bytes(page)
+            assert new.convert("L").tobytes() == to_bytes(page)

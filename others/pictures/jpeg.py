@@ -1,0 +1,44 @@
+"""What JPEG has by itself. Pixels go through `pillow`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import torch
+
+from . import pillow
+from .picture import Picture, PictureError, has_alpha
+
+if TYPE_CHECKING:
+    from PIL.JpegImagePlugin import JpegImageFile
+
+
+def about(image: JpegImageFile) -> dict[str, Any]:
+    """How finely a JPEG keeps brightness and colour, as Pillow's writer is told: its tables of quantisation (of each
+    component the one it uses), 4:4:4, 4:2:2 or 4:2:0, and whether it is progressive or holds R, G, B. (ITU T.81, B.2)
+    """
+    from PIL.JpegImagePlugin import get_sampling
+
+    used = [image.quantization.get(number) for *_, number in image.layer[:2]]
+    tables = used[:1] if len(image.layer) in (1, 4) or used[:1] == used[1:] else used
+    about: dict[str, Any] = {"qtables": tables} if all(tables) else {}
+    about["subsampling"] = max(0, get_sampling(image))  # another than these three: all colours are kept
+    about["progressive"] = bool(image.info.get("progressive"))
+    about["keep_rgb"] = image.mode == "RGB" and image.info.get("adobe_transform") == 0
+    return about
+
+
+def write(file: IO[bytes], picture: Picture, path: Path | str) -> None:
+    """As finely as what was read, or with all colours kept."""
+    quality = {} if "qtables" in picture.about else {"quality": pillow.QUALITY}
+    pillow.write(file, picture._replace(pages=opaque(picture.pages, path)), path, subsampling=0, **quality)
+
+
+def opaque(pages: Iterable[torch.Tensor], path: Path | str) -> Iterator[torch.Tensor]:
+    """Yield the pages. Raises PictureError at the first with alpha."""
+    for page in pages:
+        if has_alpha(page):
+            raise PictureError(f"{path}: JPEG keeps no alpha channel; choose PNG, WebP or TIFF")
+        yield page
