@@ -40,7 +40,8 @@ def planes(tiff: TiffFile, page: TiffPage) -> int:
 
 def sample_axis(tiff: TiffFile, page: TiffPage) -> str | None:
     """What a file written by tifffile calls the axis of its channels; None if it calls the axes nothing."""
-    axes = tiff.shaped_metadata[0].get("axes") if tiff.is_shaped else None  # type: ignore[index]
+    shaped = tiff.shaped_metadata  # None too if the picture was cut since
+    axes = shaped[0].get("axes") if shaped else None
     return axes and axes[-3 if page.planarconfig == 2 else -1]
 
 

@@ -390,6 +390,13 @@ def test_slices_without_a_directory_are_not_lost_silently(tmp_path):
             pictures.read(tmp_path / name)
 
 
+def test_a_tiff_that_was_cut_since_tifffile_wrote_it(tmp_path):
+    """The description with the former shape is still there."""
+    page = page_of(3, torch.uint8)
+    tifffile.imwrite(tmp_path / "x.tif", page.numpy(), description='{"shape": [99, 98, 3]}', metadata=None)
+    assert same(next(pictures.read(tmp_path / "x.tif").pages), page)
+
+
 def test_a_large_tiff_has_places_of_64_bits(tmp_path, monkeypatch):
     """`BIG` is more than fits into a test's disk."""
     pages = [page_of(3, torch.uint16), page_of(3, torch.uint16)]
