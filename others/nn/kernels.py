@@ -112,14 +112,9 @@ def sweep(
 
 
 def sweep_phases(
-    x: Tensor,
-    geometry: Geometry,
-    weight: Tensor | None,
-    result: Tensor | None,
-    bias: Tensor | None,
-    add: bool,
+    x: Tensor, geometry: Geometry, weight: Tensor | None, result: Tensor | None, bias: Tensor | None, add: bool,
     y: Tensor | None,
-) -> Tensor | None:
+) -> Tensor | None:  # fmt: skip
     """The same phase by phase of x: `correlate` is the sum of theirs, and each has the gradient of its own taps."""
     small, columns = next(each.shape[1:] for each in (y, result) if each is not None), Columns(geometry)
     gradient = None if y is None else columns.weight_of(columns.new_gradient(x, y))

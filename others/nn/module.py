@@ -73,7 +73,7 @@ def put(kept: Iterable[tuple[Module, Any]]) -> None:
         module.saved = saved
 
 
-class Parameters(list):
+class Parameters(list["Tensor"]):
     """Tensors, as torch's parameters() gives them, with their (parameter, gradient) `pairs` for an optimiser."""
 
     def __init__(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:

@@ -210,17 +210,9 @@ class SGD(Optimizer):
     """
 
     def __init__(
-        self,
-        params: Params,
-        lr: Rate = 1e-3,
-        momentum: float = 0,
-        dampening: float = 0,
-        weight_decay: float = 0,
-        nesterov: bool = False,
-        *,
-        maximize: bool = False,
-        **ways: Any,
-    ) -> None:
+        self, params: Params, lr: Rate = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
+        nesterov: bool = False, *, maximize: bool = False, **ways: Any,
+    ) -> None:  # fmt: skip
         options = locals()
         names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
         super().__init__(params, {name: options[name] for name in names}, ways)
@@ -255,17 +247,9 @@ class Adam(Optimizer):
     """
 
     def __init__(
-        self,
-        params: Params,
-        lr: Rate = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0,
-        amsgrad: bool = False,
-        *,
-        maximize: bool = False,
-        **ways: Any,
-    ) -> None:
+        self, params: Params, lr: Rate = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0, amsgrad: bool = False, *, maximize: bool = False, **ways: Any,
+    ) -> None:  # fmt: skip
         options = locals()
         names = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
         super().__init__(params, {name: options[name] for name in names}, ways)
@@ -313,18 +297,10 @@ class Muon(Optimizer):
     """
 
     def __init__(
-        self,
-        params: Params,
-        lr: Rate = 1e-3,
-        weight_decay: float = 0.1,
-        momentum: float = 0.95,
-        nesterov: bool = True,
-        ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
-        eps: float = 1e-7,
-        ns_steps: int = 5,
-        adjust_lr_fn: str | None = None,
-        **ways: Any,
-    ) -> None:
+        self, params: Params, lr: Rate = 1e-3, weight_decay: float = 0.1, momentum: float = 0.95, nesterov: bool = True,
+        ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315), eps: float = 1e-7, ns_steps: int = 5,
+        adjust_lr_fn: str | None = None, **ways: Any,
+    ) -> None:  # fmt: skip
         options = locals()
         names = ("lr", "weight_decay", "momentum", "nesterov", "ns_coefficients", "eps", "ns_steps", "adjust_lr_fn")
         super().__init__(params, {name: options[name] for name in names}, ways)
@@ -501,15 +477,9 @@ class OneCycleLR(Schedule):
     """
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        max_lr: float,
-        total_steps: int,
-        *,
-        pct_start: float = 0.3,
-        div_factor: float = 25.0,
-        final_div_factor: float = 1e4,
-    ) -> None:
+        self, optimizer: Optimizer, max_lr: float, total_steps: int, *, pct_start: float = 0.3,
+        div_factor: float = 25.0, final_div_factor: float = 1e4,
+    ) -> None:  # fmt: skip
         if total_steps < 1 or not 0 <= pct_start <= 1:
             raise ValueError(f"OneCycleLR: expected total_steps >= 1 and pct_start in [0, 1], got {total_steps} "
                              f"and {pct_start}")  # fmt: skip
