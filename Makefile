@@ -22,13 +22,14 @@ help:  ## list the targets
 demo: .venv/installed  ## install, train for a minute, evaluate the shipped weights, write a picture
 	$(BIN)/python examples/demo.py
 
-test: .venv/installed lint  ## install, check the style, run the whole test suite and test.py
+test: .venv/installed lint  ## install, check style and types, run the whole test suite and test.py
 	$(BIN)/python -m pytest -n auto --dist loadfile
 	$(BIN)/python test.py
 
-lint: .venv/installed  ## check the style
+lint: .venv/installed  ## check the style and the types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 conformance: .venv/installed  ## run PyTorch's own test inputs against the blocks, write docs/results/conformance.md
@@ -96,7 +97,7 @@ submission: .venv/installed  ## make submission SCIPERS="111111 222222 333333": 
 	$(BIN)/python examples/make_submission.py $(SCIPERS)
 
 clean:  ## remove what the other targets made
-	rm -rf .venv out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv out build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -4,6 +4,8 @@ Works as `from Miniproject_2.model import Model` from the project's folder and a
 inside this one.
 """
 
+from __future__ import annotations
+
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 
 
-def prefer_our_others():
+def prefer_our_others() -> None:
     """Every submission has an others/: make sure that the one imported below stands beside this folder."""
     ours = str(HERE.parent / "others" / "__init__.py")
     loaded = sys.modules.get("others")

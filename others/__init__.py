@@ -3,7 +3,9 @@
 Installed by pip the package is `noise2noise`; in the repository, as the course asks, `others`.
 """
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = ["Model", "__version__", "denoise", "nn"]
@@ -14,16 +16,18 @@ if TYPE_CHECKING:
     from .model import Model
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     """Imported when they are asked for: the framework alone needs neither, and the command line is quick to start."""
     if name == "Model":
-        from .model import Model as found
-    elif name == "denoise":
-        from .arrays import denoise as found
-    elif name == "nn":
+        from .model import Model
+
+        return Model
+    if name == "denoise":
+        from .arrays import denoise
+
+        return denoise
+    if name == "nn":
         from importlib import import_module
 
-        found = import_module(".nn", __name__)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return found
+        return import_module(".nn", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,6 +12,8 @@ The interface: `Model()`, `load_pretrained_model()`, `train(train_input, train_t
 message names what came. The loaded weights must gain a decibel on generated images.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import copy
@@ -28,9 +30,11 @@ import tempfile
 import threading
 import time
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial, wraps
 from importlib import import_module
 from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
@@ -43,16 +47,30 @@ EPOCH_SECONDS = 300  # the hand-out's limit for 50,000 pairs of 32 x 32 on a CPU
 FLOPS = 4 * 2e9 * 32  # a modest laptop's, four cores of 2 GHz that do 32 operations a cycle, in fp32 products a second
 MEMORY = 4 * 2**30  # bytes that a prediction of 512 x 512 and a training step may add to what the process holds
 REFUSALS = TypeError, ValueError
-CHECKS = []
 
 
-def check_denoiser(Model):
+class Denoiser(Protocol):
+    """The interface of the assignment."""
+
+    def load_pretrained_model(self) -> None: ...
+
+    def train(self, train_input: torch.Tensor, train_target: torch.Tensor, num_epochs: int) -> object: ...
+
+    def predict(self, test_input: torch.Tensor) -> torch.Tensor: ...
+
+
+Makes: TypeAlias = Callable[[], Denoiser]  # a class, or any callable that makes one
+Check: TypeAlias = Callable[[Makes], None]
+CHECKS: list[Check] = []
+
+
+def check_denoiser(Model: Makes) -> list[Callable[[], None]]:
     """The checks of `Model`, a class or any callable that makes one: a list of functions without arguments, named, that
     raise AssertionError with a one-line reason (or whatever the Model raises) when a promise is broken."""
     return [wraps(function)(partial(function, Model)) for function in CHECKS]
 
 
-def failures(Model):
+def failures(Model: Makes) -> Iterator[tuple[str, str | None]]:
     """Run all checks; yield (name, None or a one-line reason). What the Model prints is not shown."""
     for check in check_denoiser(Model):
         reason = None
@@ -65,12 +83,12 @@ def failures(Model):
         yield check.__name__, reason
 
 
-def check(function):
+def check(function: Check) -> Check:
     CHECKS.append(function)
     return function
 
 
-def expect(condition, reason):
+def expect(condition: object, reason: str) -> None:
     if not condition:
         raise AssertionError(reason)
 
@@ -78,24 +96,24 @@ def expect(condition, reason):
 # ------------------------------------------------------------------------------------------------ what checks use
 
 
-def images(*shape, seed=0):
+def images(*shape: int, seed: int = 0) -> torch.Tensor:
     """Random uint8 pixels; (2, 3, 32, 32) without a shape."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, shape or (2, 3, 32, 32), dtype=torch.uint8, generator=generator)
 
 
-def pairs(count, size=16):
+def pairs(count: int, size: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
     return images(count, 3, size, size, seed=1), images(count, 3, size, size, seed=2)
 
 
 @cache
-def scenes():
+def scenes() -> list[torch.Tensor]:
     """(noisy, another noisy version, clean) of 24 generated images, eight orientations each: uint8 (192, 3, 32, 32)."""
     return [torch.cat([transform(version, turns, mirror) for turns in range(4) for mirror in (False, True)])
             for version in data.generated(24, 2, True)]  # fmt: skip
 
 
-def natural(count, height=32, width=32):
+def natural(count: int, height: int = 32, width: int = 32) -> Iterator[torch.Tensor]:
     """(noisy, clean) of so many natural images, uint8 (count, 3, height, width): those larger than a scene are laid out
     of scenes, in an order that looks random."""
     down, across = -(-height // 32), -(-width // 32)
@@ -105,31 +123,31 @@ def natural(count, height=32, width=32):
         yield tiles.reshape(count, 3, down * 32, across * 32)[:, :, :height, :width].contiguous()
 
 
-def loaded(Model):
+def loaded(Model: Makes) -> Denoiser:
     model = Model()
     model.load_pretrained_model()
     return model
 
 
-def after_training(start, first, second, epochs=1):
+def after_training(start: Denoiser, first: torch.Tensor, second: torch.Tensor, epochs: int = 1) -> torch.Tensor:
     """What a copy of `start` predicts when it was trained on these pairs."""
     twin = copy.deepcopy(start)
     twin.train(first, second, epochs)
     return twin.predict(images())
 
 
-def squared_error(pixels, clean):
+def squared_error(pixels: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     return (pixels.float() - clean.float()).square()
 
 
-def expect_same(what, got, wanted, tolerance=TOLERANCE):
+def expect_same(what: str, got: torch.Tensor, wanted: torch.Tensor, tolerance: float = TOLERANCE) -> None:
     """Shape and values; tolerance in pixel values, 0 for the same bits."""
     expect(got.shape == wanted.shape, f"{what}: expected shape {tuple(wanted.shape)}, got {tuple(got.shape)}")
     difference = float((got.detach().double() - wanted.detach().double()).abs().max()) if got.numel() else 0.0
     expect(difference <= tolerance, f"{what}: results differ by {difference:.3g} of 255, allowed {tolerance:.3g}")
 
 
-def expect_pixels(what, output, shape):
+def expect_pixels(what: str, output: Any, shape: Sequence[int]) -> None:
     """Finite floats of this shape in [0, 255]."""
     expect(isinstance(output, torch.Tensor), f"{what}: expected a tensor, got {type(output).__name__}")
     expect(tuple(output.shape) == tuple(shape), f"{what}: expected shape {tuple(shape)}, got {tuple(output.shape)}")
@@ -139,7 +157,7 @@ def expect_pixels(what, output, shape):
         expect(low >= 0 and high <= 255, f"{what}: expected values in [0, 255], got [{low:.4g}, {high:.4g}]")
 
 
-def expect_refusal(what, call, *named):
+def expect_refusal(what: str, call: Callable[[], Any], *named: str) -> None:
     """`call` raises TypeError or ValueError, with one of `named` in the message."""
     try:
         result = call()
@@ -154,7 +172,7 @@ def expect_refusal(what, call, *named):
         raise AssertionError(f"{what}: expected an error, got {getattr(result, 'shape', result)!r}")
 
 
-def refused(call):
+def refused(call: Callable[[], Any]) -> tuple[bool, Any]:
     """Whether `call` raises TypeError or ValueError with a message; otherwise (False, its result)."""
     try:
         return False, call()
@@ -163,7 +181,7 @@ def refused(call):
         return True, None
 
 
-def global_state():
+def global_state() -> dict[str, object]:
     """What a library could change behind its user's back, by name."""
     return {
         "torch's random state": torch.get_rng_state().tolist(),
@@ -180,7 +198,7 @@ def global_state():
 
 
 @contextlib.contextmanager
-def expect_no_change(what):
+def expect_no_change(what: str) -> Iterator[None]:
     before = global_state()
     yield
     changed = [name for name, value in global_state().items() if value != before[name]]
@@ -191,19 +209,19 @@ def expect_no_change(what):
 
 
 @check
-def predict_gives_pixels_of_the_same_shape(Model):
+def predict_gives_pixels_of_the_same_shape(Model: Makes) -> None:
     expect_pixels("predict", Model().predict(images()), (2, 3, 32, 32))
 
 
 @check
-def predict_takes_the_graders_image(Model):
+def predict_takes_the_graders_image(Model: Makes) -> None:
     generator = torch.Generator().manual_seed(0)
     output = Model().predict(torch.rand(1, 3, 512, 512, generator=generator) * 255)
     expect_pixels("predict of 512 x 512", output, (1, 3, 512, 512))
 
 
 @check
-def predict_answers_on_the_device_of_the_input(Model):
+def predict_answers_on_the_device_of_the_input(Model: Makes) -> None:
     model = Model()
     for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
         got = model.predict(images().to(device)).device.type
@@ -211,14 +229,14 @@ def predict_answers_on_the_device_of_the_input(Model):
 
 
 @check
-def predict_gives_the_same_for_uint8_and_float(Model):
+def predict_gives_the_same_for_uint8_and_float(Model: Makes) -> None:
     model = Model()
     for dtype in (torch.float32, torch.float64):
         expect_same(f"uint8 against {dtype}", model.predict(images().to(dtype)), model.predict(images()))
 
 
 @check
-def predict_keeps_the_fractions_of_floats(Model):
+def predict_keeps_the_fractions_of_floats(Model: Makes) -> None:
     model, pixels = Model(), images().float().clamp(1, 254)
     expect(
         not torch.equal(model.predict(pixels + 0.4), model.predict(pixels)), "0.4 more in every pixel changed nothing"
@@ -226,15 +244,15 @@ def predict_keeps_the_fractions_of_floats(Model):
 
 
 @check
-def predict_treats_other_integers_as_pixels_or_refuses_them(Model):
+def predict_treats_other_integers_as_pixels_or_refuses_them(Model: Makes) -> None:
     model = Model()
     for dtype in (torch.int16, torch.int32, torch.int64):
-        no, output = refused(lambda dtype=dtype: model.predict(images().to(dtype)))
+        no, output = refused(partial(model.predict, images().to(dtype)))
         if not no:
             expect_same(f"uint8 against {dtype}", output, model.predict(images()))
 
 
-def layouts(pixels):
+def layouts(pixels: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
     """The same float pixels, laid out in memory in other ways, and as tensors that cannot or must not be written."""
     wide = torch.zeros(2 * len(pixels), 3, 40, 50)
     wide[::2, :, 3:35, 5:37] = pixels
@@ -247,13 +265,13 @@ def layouts(pixels):
     yield "inference", inference_tensor(pixels)
 
 
-def inference_tensor(pixels):
+def inference_tensor(pixels: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
         return pixels.clone()
 
 
 @check
-def predict_takes_any_memory_layout(Model):
+def predict_takes_any_memory_layout(Model: Makes) -> None:
     model = Model()
     for name, pixels in layouts(images().float()):
         output = model.predict(pixels)
@@ -262,7 +280,7 @@ def predict_takes_any_memory_layout(Model):
 
 
 @check
-def predict_leaves_its_input_alone(Model):
+def predict_leaves_its_input_alone(Model: Makes) -> None:
     model = Model()
     for name, pixels in layouts(images().float()):
         before = pixels.detach().clone()
@@ -272,7 +290,7 @@ def predict_leaves_its_input_alone(Model):
 
 
 @check
-def predict_leaves_read_only_memory_alone(Model):
+def predict_leaves_read_only_memory_alone(Model: Makes) -> None:
     buffer = bytes(images().flatten().tolist())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns that the buffer cannot be written
@@ -282,7 +300,7 @@ def predict_leaves_read_only_memory_alone(Model):
 
 
 @check
-def predict_gives_the_same_for_any_batch_split_and_order(Model):
+def predict_gives_the_same_for_any_batch_split_and_order(Model: Makes) -> None:
     model, pixels = Model(), images(7, 3, 32, 32)
     whole = model.predict(pixels)
     for size in (1, 2, 3):
@@ -293,65 +311,66 @@ def predict_gives_the_same_for_any_batch_split_and_order(Model):
 
 
 @check
-def predict_takes_a_batch_of_one(Model):
+def predict_takes_a_batch_of_one(Model: Makes) -> None:
     expect_pixels("a batch of one", Model().predict(images(1, 3, 32, 32)), (1, 3, 32, 32))
 
 
 @check
-def predict_takes_an_empty_batch(Model):
+def predict_takes_an_empty_batch(Model: Makes) -> None:
     expect_pixels("an empty batch", Model().predict(images(0, 3, 32, 32)), (0, 3, 32, 32))
 
 
 @check
-def predict_takes_any_height_and_width(Model):
+def predict_takes_any_height_and_width(Model: Makes) -> None:
     model = Model()
     for size in ((1, 1), (1, 2), (2, 1), (31, 33), (5, 64), (3, 200), (200, 3), (30, 30), (32, 36)):
         expect_pixels(f"predict of {size[0]} x {size[1]}", model.predict(images(2, 3, *size)), (2, 3, *size))
 
 
 @check
-def predict_refuses_wrong_shapes(Model):
+def predict_refuses_wrong_shapes(Model: Makes) -> None:
     model = Model()
     for shape in ((32, 32), (3, 32, 32), (1, 2, 3, 32, 32), (2, 1, 32, 32), (2, 4, 32, 32), (2, 32, 32, 3)):
-        expect_refusal(f"predict of shape {shape}", lambda shape=shape: model.predict(images(*shape)), str(shape),
+        expect_refusal(f"predict of shape {shape}", partial(model.predict, images(*shape)), str(shape),
                        str(list(shape)))  # fmt: skip
 
 
 @check
-def predict_refuses_what_is_no_tensor(Model):
+def predict_refuses_what_is_no_tensor(Model: Makes) -> None:
     model = Model()
-    for value in (None, [[1.0]], "image.png"):
+    strange: list[Any] = [None, [[1.0]], "image.png"]
+    for value in strange:
         kind = type(value).__name__
-        expect_refusal(f"predict of a {kind}", lambda value=value: model.predict(value), kind)
+        expect_refusal(f"predict of a {kind}", partial(model.predict, value), kind)
 
 
 @check
-def predict_treats_or_refuses_values_that_are_no_pixels(Model):
+def predict_treats_or_refuses_values_that_are_no_pixels(Model: Makes) -> None:
     model = Model()
     for value in (float("nan"), float("inf"), -float("inf"), -1000.0, 1e6, 3e38, 1e300):
         one, all_of_them = (images().to(torch.float64 if value == 1e300 else torch.float32) for _ in range(2))
         one[0, 0, 0, 0] = all_of_them[0] = value
         for what, pixels in ((f"an image with {value}", one), (f"an image of {value}", all_of_them)):
-            no, output = refused(lambda pixels=pixels: model.predict(pixels))
+            no, output = refused(partial(model.predict, pixels))
             if not no:
                 expect(not output.isnan().any(), f"predict of {what}: got NaN")
                 expect_pixels(f"predict of {what}", output, pixels.shape)
 
 
 @check
-def predict_repeats_bit_by_bit(Model):
+def predict_repeats_bit_by_bit(Model: Makes) -> None:
     model = Model()
     expect_same("the same prediction twice", model.predict(images()), model.predict(images()), 0)
 
 
 @check
-def predict_depends_on_the_image(Model):
+def predict_depends_on_the_image(Model: Makes) -> None:
     output = Model().predict(images(2, 3, 32, 32))
     expect(not torch.equal(output[0], output[1]), "two different images have the same result")
 
 
 @check
-def predict_from_two_threads_at_once(Model):
+def predict_from_two_threads_at_once(Model: Makes) -> None:
     model, found = Model(), {}
     inputs = [images(4, 3, 40, 40, seed=seed) for seed in range(2)]
     wanted = [model.predict(pixels).clone() for pixels in inputs]
@@ -371,7 +390,7 @@ def predict_from_two_threads_at_once(Model):
 
 
 @check
-def predict_takes_constant_images(Model):
+def predict_takes_constant_images(Model: Makes) -> None:
     model = Model()
     for value in (0, 128, 255):
         pixels = torch.full((2, 3, 32, 32), value, dtype=torch.uint8)
@@ -379,7 +398,7 @@ def predict_takes_constant_images(Model):
 
 
 @check
-def predict_depends_on_no_earlier_call(Model):
+def predict_depends_on_no_earlier_call(Model: Makes) -> None:
     """Whatever was predicted or refused in between, an image has the same result, and no result is overwritten."""
     model, (pixels, _) = loaded(Model), natural(4)
     result = model.predict(pixels)
@@ -401,7 +420,7 @@ def predict_depends_on_no_earlier_call(Model):
 
 
 @check
-def an_image_is_denoised_alike_alone_and_among_many(Model):
+def an_image_is_denoised_alike_alone_and_among_many(Model: Makes) -> None:
     """Natural images of very different brightness: among noise of one mean a share of the batch's goes unnoticed."""
     model, (pixels, _) = loaded(Model), natural(150)
     pixels[1::3] //= 8
@@ -414,7 +433,7 @@ def an_image_is_denoised_alike_alone_and_among_many(Model):
     expect_each_same("1,100 images of 8 x 8", model.predict(small), parts)
 
 
-def expect_each_same(what, together, alone):
+def expect_each_same(what: str, together: torch.Tensor, alone: torch.Tensor) -> None:
     expect_same(f"{what}, together and in parts", together[:0], alone[:0])
     worst = (together.double() - alone.double()).abs().flatten(1).amax(1)
     wrong = (worst > TOLERANCE).nonzero().flatten().tolist()
@@ -425,7 +444,7 @@ def expect_each_same(what, together, alone):
 SHAPES = (150, 32, 32), (150, 31, 29), (8, 40, 130), (8, 130, 40), (1, 300, 450)  # many, odd, wide, tall, large
 
 
-def denoised(Model):
+def denoised(Model: Makes) -> Iterator[tuple[str, torch.Tensor, torch.Tensor, torch.Tensor]]:
     """(name, noisy, output, clean) of images of each of SHAPES."""
     model = loaded(Model)
     for shape in SHAPES:
@@ -434,7 +453,7 @@ def denoised(Model):
 
 
 @check
-def loaded_weights_denoise_every_row_column_and_channel(Model):
+def loaded_weights_denoise_every_row_column_and_channel(Model: Makes) -> None:
     """Every channel and every strip of 16 rows or columns gets nearer to the clean image; no single row or column, at
     the border too, stays as it came or is lost."""
     for what, noisy, output, clean in denoised(Model):
@@ -459,7 +478,7 @@ def loaded_weights_denoise_every_row_column_and_channel(Model):
 
 
 @check
-def loaded_weights_leave_everything_in_its_place(Model):
+def loaded_weights_leave_everything_in_its_place(Model: Makes) -> None:
     """Every strip of the result is nearer to the clean image than to that moved by a pixel, and every channel to its
     own than to another."""
     for what, _, output, clean in denoised(Model):
@@ -479,14 +498,14 @@ def loaded_weights_leave_everything_in_its_place(Model):
             expect(nearest == colour, f"coloured light: the {colour} of the result is nearest to the image's {nearest}")
 
 
-def overlap(output, clean, down, right):
+def overlap(output: torch.Tensor, clean: torch.Tensor, down: int, right: int) -> tuple[torch.Tensor, torch.Tensor]:
     """`output` without its border of a pixel, and the part of `clean` that lies there when it is moved back."""
     height, width = output.shape[2:]
     return output[:, :, 1:-1, 1:-1], clean[:, :, 1 - down : height - 1 - down, 1 - right : width - 1 - right]
 
 
 @check
-def large_images_have_no_seams(Model):
+def large_images_have_no_seams(Model: Makes) -> None:
     """Far from the borders an image's result is that of the same image cut off at the upper left, unless something
     happens at fixed places. What depends on the whole image changes everywhere, a seam in few rows or columns."""
     model, (noisy, _), cut, far = loaded(Model), natural(1, 300, 700), 80, 100
@@ -501,7 +520,7 @@ def large_images_have_no_seams(Model):
 
 
 @check
-def exposure_is_kept(Model):
+def exposure_is_kept(Model: Makes) -> None:
     """A dark image, of floats at most 1 too, stays dark, a bright one bright."""
     model, (pixels, _) = loaded(Model), natural(4)
     for share in (1 / 255, 0.05, 0.25, 0.5, 1):
@@ -517,7 +536,7 @@ def exposure_is_kept(Model):
 
 
 @check
-def results_use_the_whole_range(Model):
+def results_use_the_whole_range(Model: Makes) -> None:
     """Neither few values nor many equal ones where it ends, short of 0 and 255."""
     model, (pixels, _) = loaded(Model), natural(24)
     found = len(model.predict(pixels).unique())
@@ -539,7 +558,7 @@ MODES = {"gradients on": torch.enable_grad, "gradients off": torch.no_grad, "inf
 
 
 @check
-def works_in_every_gradient_mode(Model):
+def works_in_every_gradient_mode(Model: Makes) -> None:
     model = Model()
     wanted = model.predict(images())
     for name, mode in MODES.items():
@@ -554,7 +573,7 @@ def works_in_every_gradient_mode(Model):
 
 
 @check
-def works_with_default_dtype_float64(Model):
+def works_with_default_dtype_float64(Model: Makes) -> None:
     model, before = Model(), torch.get_default_dtype()
     wanted = model.predict(images())
     try:
@@ -569,7 +588,7 @@ def works_with_default_dtype_float64(Model):
 
 
 @check
-def leaves_the_global_state_as_it_was(Model):
+def leaves_the_global_state_as_it_was(Model: Makes) -> None:
     for grad in (True, False):
         with torch.set_grad_enabled(grad):
             with expect_no_change("Model()"):
@@ -598,7 +617,7 @@ sys.exit(f"importing changed: {', '.join(changed)}" if changed else 0)
 
 
 @check
-def importing_has_no_side_effects(Model):
+def importing_has_no_side_effects(Model: Makes) -> None:
     """In a process and an empty folder of its own: no output, no files, no changed settings."""
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -613,7 +632,7 @@ def importing_has_no_side_effects(Model):
 
 
 @check
-def train_without_epochs_changes_nothing(Model):
+def train_without_epochs_changes_nothing(Model: Makes) -> None:
     model = Model()
     before = model.predict(images())
     model.train(*pairs(3), 0)
@@ -621,7 +640,7 @@ def train_without_epochs_changes_nothing(Model):
 
 
 @check
-def train_changes_the_weights(Model):
+def train_changes_the_weights(Model: Makes) -> None:
     model = Model()
     before = model.predict(images())
     model.train(*pairs(40), 1)
@@ -629,7 +648,7 @@ def train_changes_the_weights(Model):
 
 
 @check
-def train_takes_seven_epochs(Model):
+def train_takes_seven_epochs(Model: Makes) -> None:
     model = Model()
     twin = copy.deepcopy(model)
     model.train(*pairs(5), 7)
@@ -639,7 +658,7 @@ def train_takes_seven_epochs(Model):
 
 
 @check
-def train_learns_from_both_versions_of_every_pair(Model):
+def train_learns_from_both_versions_of_every_pair(Model: Makes) -> None:
     model, (first, second) = Model(), pairs(64)
     other = images(64, 3, 16, 16, seed=3)
     trained = after_training(model, first, second)
@@ -658,7 +677,7 @@ def train_learns_from_both_versions_of_every_pair(Model):
 
 
 @check
-def train_uses_all_pairs(Model):
+def train_uses_all_pairs(Model: Makes) -> None:
     """Also those after the 1,000th, and the last of 37 and 101, which no batch size divides."""
     model = loaded(Model)
     for count, used in ((37, 36), (101, 100), (1101, 1000)):
@@ -670,7 +689,7 @@ def train_uses_all_pairs(Model):
 
 
 @check
-def train_keeps_the_versions_of_a_pair_and_their_channels_together(Model):
+def train_keeps_the_versions_of_a_pair_and_their_channels_together(Model: Makes) -> None:
     """Red and blue images: with targets of their own colour, what sets them apart stays; with exchanged ones it
     falls."""
     model = loaded(Model)
@@ -695,7 +714,7 @@ def train_keeps_the_versions_of_a_pair_and_their_channels_together(Model):
 
 
 @check
-def train_takes_any_number_of_pairs(Model):
+def train_takes_any_number_of_pairs(Model: Makes) -> None:
     """1 and 3: a batch larger than the data. 37 and 101: a last short batch, for every batch size but 37 and 101."""
     for count in (1, 2, 3, 37, 101):
         model = Model()
@@ -705,21 +724,21 @@ def train_takes_any_number_of_pairs(Model):
 
 
 @check
-def train_takes_uint8_and_float_alike(Model):
+def train_takes_uint8_and_float_alike(Model: Makes) -> None:
     start = Model()
     for what, versions in (("", pairs(5)), ("dark, ", [version // 128 for version in pairs(5)])):
         outputs = {}
         for dtype in (torch.uint8, torch.float32, torch.float64):
             before = [version.to(dtype) for version in versions]
             given = [version.clone() for version in before]
-            outputs[dtype] = after_training(start, *given)
+            outputs[dtype] = after_training(start, given[0], given[1])
             expect(all(map(torch.equal, given, before)), f"train changed its {dtype} input")
             expect_pixels(f"predict after training on {dtype}", outputs[dtype], (2, 3, 32, 32))
             expect_same(f"{what}training on uint8 against {dtype}", outputs[dtype], outputs[torch.uint8])
 
 
 @check
-def train_takes_any_memory_layout(Model):
+def train_takes_any_memory_layout(Model: Makes) -> None:
     """The same weights as from contiguous images, nearly: a tenth of what a training changes is allowed."""
     start = Model()
     untrained = start.predict(images())
@@ -734,12 +753,13 @@ def train_takes_any_memory_layout(Model):
 
 
 @check
-def train_goes_on_after_a_prediction(Model):
+def train_goes_on_after_a_prediction(Model: Makes) -> None:
     """From the weights of the training before: what that one was given makes a difference."""
     start, outputs = Model(), []
-    for first in (pairs(20), pairs(20)[::-1], [255 - version for version in pairs(20)]):
+    first, second = pairs(20)
+    for one, other in ((first, second), (second, first), (255 - first, 255 - second)):
         model = copy.deepcopy(start)
-        model.train(*first, 1)
+        model.train(one, other, 1)
         before = model.predict(images())
         model.train(*pairs(20), 1)
         outputs.append(model.predict(images()))
@@ -749,7 +769,7 @@ def train_goes_on_after_a_prediction(Model):
 
 
 @check
-def predict_after_training_repeats_and_splits(Model):
+def predict_after_training_repeats_and_splits(Model: Makes) -> None:
     """As before: no dropout, no statistics of the batch."""
     model, (pixels, _) = loaded(Model), natural(7)
     pixels[::2] //= 8
@@ -761,7 +781,7 @@ def predict_after_training_repeats_and_splits(Model):
 
 
 @check
-def train_takes_constant_images(Model):
+def train_takes_constant_images(Model: Makes) -> None:
     for value in (0, 255):
         model, constant = Model(), torch.full((4, 3, 16, 16), value, dtype=torch.uint8)
         model.train(constant, constant, 2)
@@ -769,28 +789,28 @@ def train_takes_constant_images(Model):
 
 
 @check
-def train_refuses_pairs_that_do_not_match(Model):
+def train_refuses_pairs_that_do_not_match(Model: Makes) -> None:
     model = Model()
     before = model.predict(images())
     for first, second in (((3, 3, 16, 16), (2, 3, 16, 16)), ((2, 3, 16, 16), (2, 3, 16, 8)), ((2, 1, 8, 8),) * 2):
         expect_refusal(f"training on {first} and {second}",
-                       lambda pair=(first, second): model.train(*(images(*shape) for shape in pair), 1),
+                       partial(model.train, images(*first), images(*second), 1),
                        *(text for shape in (second, first) for text in (str(shape), str(list(shape)))))  # fmt: skip
         expect_same("predict before and after a refused training", model.predict(images()), before, 0)
 
 
 @check
-def train_treats_or_refuses_values_that_are_no_pixels(Model):
+def train_treats_or_refuses_values_that_are_no_pixels(Model: Makes) -> None:
     for value in (float("nan"), float("inf")):
         model, (first, second) = Model(), [version.float() for version in pairs(3)]
         first[0, 0, 0, 0] = value
-        refused(lambda model=model, pair=(first, second): model.train(*pair, 1))
+        refused(partial(model.train, first, second, 1))
         output = model.predict(images())
         expect(not output.isnan().any(), f"training on {value} made the weights NaN")
 
 
 @check
-def train_repeats_from_the_same_weights(Model):
+def train_repeats_from_the_same_weights(Model: Makes) -> None:
     """Two copies of one Model, trained alike under other random states, agree."""
     first = Model()
     second = copy.deepcopy(first)
@@ -806,7 +826,7 @@ def train_repeats_from_the_same_weights(Model):
 
 
 @check
-def loads_its_weights_from_any_folder(Model):
+def loads_its_weights_from_any_folder(Model: Makes) -> None:
     first, second, here = Model(), Model(), os.getcwd()
     first.load_pretrained_model()
     with tempfile.TemporaryDirectory() as folder:
@@ -823,7 +843,7 @@ def loads_its_weights_from_any_folder(Model):
 
 
 @check
-def loaded_weights_denoise_and_training_does_not_spoil_them(Model):
+def loaded_weights_denoise_and_training_does_not_spoil_them(Model: Makes) -> None:
     noisy, another, clean = scenes()
     model = loaded(Model)
 
@@ -839,7 +859,7 @@ def loaded_weights_denoise_and_training_does_not_spoil_them(Model):
 
 
 @check
-def pickles_and_copies_are_equal_and_independent(Model):
+def pickles_and_copies_are_equal_and_independent(Model: Makes) -> None:
     model = Model()
     wanted = model.predict(images())
     for name, make in (("pickle", lambda m: pickle.loads(pickle.dumps(m))), ("deepcopy", copy.deepcopy)):
@@ -851,7 +871,7 @@ def pickles_and_copies_are_equal_and_independent(Model):
 
 
 @check
-def two_models_are_independent(Model):
+def two_models_are_independent(Model: Makes) -> None:
     first, second = Model(), Model()
     before = second.predict(images())
     first.train(*pairs(20), 1)
@@ -859,7 +879,7 @@ def two_models_are_independent(Model):
     expect_same("another Model was trained and loaded: predict", second.predict(images()), before, 0)
 
 
-def seconds_of(call):
+def seconds_of(call: Callable[[], Any]) -> float:
     """Time that `call` takes; that in which the machine was busy with something else does not count."""
     started = time.perf_counter(), time.process_time()
     call()
@@ -867,7 +887,7 @@ def seconds_of(call):
 
 
 @contextlib.contextmanager
-def one_thread():
+def one_thread() -> Iterator[None]:
     """A second thread that waits for a busy machine counts as time of the process."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -878,13 +898,13 @@ def one_thread():
 
 
 @check
-def an_epoch_takes_no_longer_than_allowed(Model):
+def an_epoch_takes_no_longer_than_allowed(Model: Makes) -> None:
     """50,000 pairs in 300 s on a modest processor of four cores, from the fastest of up to four times 128 pairs on one
     thread. The time counts less by as much as that thread is slower, in the measure of matrix products timed just
     before."""
     model, few, matrix, fastest = Model(), pairs(128, 32), torch.ones(1024, 1024), math.inf
     with one_thread():
-        model.train(*(version[:32] for version in few), 1)
+        model.train(few[0][:32], few[1][:32], 1)
         for _ in range(4):
             product = seconds_of(lambda: [matrix @ matrix for _ in range(10)]) / 10
             slower = max(1.0, product * FLOPS / (2 * 1024**3))
@@ -897,7 +917,7 @@ def an_epoch_takes_no_longer_than_allowed(Model):
 
 
 @check
-def memory_stays_bounded(Model):
+def memory_stays_bounded(Model: Makes) -> None:
     """A prediction of 512 x 512 and 64 pairs of 32 x 32 add at most 4 GiB to the process's peak."""
     try:
         from resource import RUSAGE_SELF, getrusage
@@ -915,7 +935,7 @@ def memory_stays_bounded(Model):
 # ------------------------------------------------------------------------------------------------------ command
 
 
-def find(name):
+def find(name: str) -> Any:
     """The object `module:Class`. Raises ValueError for another form, ImportError or AttributeError without it."""
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
@@ -923,7 +943,7 @@ def find(name):
     return getattr(import_module(module), attribute)
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Check `module:Class`; a line for each failure. -> exit status: 0 when all checks pass, 1, 2 for bad usage"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="module:Class")

@@ -1,5 +1,7 @@
 """The prescribed denoiser. `denoiser_bonus.py` has the same names inside: swap the two files to swap the network."""
 
+from __future__ import annotations
+
 from .nn import Conv2d, ReLU, Sequential, Sigmoid, TransposeConv2d
 
 NAME = "prescribed"
@@ -15,18 +17,17 @@ class Denoiser(Sequential):
 
     multiple = 4
 
-    def __init__(self, channels=(192, 384), kernel_sizes=(5, 3)):
+    def __init__(self, channels: tuple[int, int] = (192, 384), kernel_sizes: tuple[int, int] = (5, 3)) -> None:
         self.arguments = {"channels": tuple(channels), "kernel_sizes": tuple(kernel_sizes)}
         half, quarter = channels
-        outer, inner = ({"kernel_size": k, "stride": 2, "padding": (k - 1) // 2} for k in kernel_sizes)
-        outer_up, inner_up = ({**size, "output_padding": size["kernel_size"] % 2} for size in (outer, inner))
+        outer, inner = ((k, 2, (k - 1) // 2) for k in kernel_sizes)  # kernel_size, stride, padding
         super().__init__(
-            Conv2d(3, half, **outer),
+            Conv2d(3, half, *outer),
             ReLU(inplace=True),
-            Conv2d(half, quarter, **inner),
+            Conv2d(half, quarter, *inner),
             ReLU(inplace=True),
-            TransposeConv2d(quarter, half, **inner_up),
+            TransposeConv2d(quarter, half, *inner, output_padding=inner[0] % 2),
             ReLU(inplace=True),
-            TransposeConv2d(half, 3, **outer_up),
+            TransposeConv2d(half, 3, *outer, output_padding=outer[0] % 2),
             Sigmoid(),
         )

@@ -1,5 +1,9 @@
 """The RED-Net. `denoiser.py` has the same names inside: rename this file to denoiser.py and the network is swapped."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 from .nn import Conv2d, ReLU, Sequential, Skip, TransposeConv2d
 
 NAME = "rednet"
@@ -14,7 +18,9 @@ class Denoiser(Sequential):
     (channels, kernel_size, stride).
     """
 
-    def __init__(self, layers=((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))):
+    def __init__(
+        self, layers: Sequence[tuple[int, int, int]] = ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))
+    ) -> None:
         self.arguments = {"layers": tuple(map(tuple, layers))}
         self.multiple = 1
         for _, _, stride in layers:
@@ -22,17 +28,16 @@ class Denoiser(Sequential):
         super().__init__(mirrored(3, layers))
 
 
-def mirrored(channels, layers):
+def mirrored(channels: int, layers: Sequence[tuple[int, int, int]]) -> Skip:
     """x + transposed convolution of (the rest, mirrored in turn, of) ReLU of convolution of x."""
     (width, kernel_size, stride), *rest = layers
     padding = (kernel_size - 1) // 2
-    size = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
     inside = [mirrored(width, rest), ReLU(inplace=True)] if rest else []
     return Skip(
         Sequential(
-            Conv2d(channels, width, **size),
+            Conv2d(channels, width, kernel_size, stride, padding),
             ReLU(inplace=True),
             *inside,
-            TransposeConv2d(width, channels, output_padding=2 * padding + stride - kernel_size, **size),
+            TransposeConv2d(width, channels, kernel_size, stride, padding, 2 * padding + stride - kernel_size),
         )
     )

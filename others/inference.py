@@ -1,19 +1,36 @@
 """Denoising pixels of any size in bounded memory."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
 import torch
 
 from .data import to_unit
-from .nn import alignment, receptive_field
+from .nn import Module, alignment, receptive_field
+from .progress import Advance
 
 MEMORY = 2**30  # bytes that any prediction stays below, beside the images and the result; with the shipped networks ...
 PIXELS_AT_ONCE = 2**17  # ... this many pixels, 128 images of 32 x 32 or a tile of about 360 x 360, need less of it
+
+Place: TypeAlias = tuple[slice, slice]  # rows, columns
+Tile: TypeAlias = tuple[Place, ...]  # of the input, of the tile's output what is kept, its place there
+View: TypeAlias = tuple[int, bool]  # quarter turns, whether it is mirrored
 
 
 class NotFinite(RuntimeError):
     """The network gives NaN or infinity."""
 
 
-def denoise(network, images, dtype=torch.float32, self_ensemble=False, pixels_at_once=PIXELS_AT_ONCE, on_tile=None):
+def denoise(
+    network: Module,
+    images: torch.Tensor,
+    dtype: torch.dtype = torch.float32,
+    self_ensemble: bool = False,
+    pixels_at_once: int = PIXELS_AT_ONCE,
+    on_tile: Advance | None = None,
+) -> torch.Tensor:
     """Pixels (N, 3, H, W) in 0-255 -> denoised float32 pixels of the same shape, on the device of `images`.
 
     Sizes that the network's strides do not divide are extended by repeating the border and cut back afterwards.
@@ -39,12 +56,14 @@ def denoise(network, images, dtype=torch.float32, self_ensemble=False, pixels_at
     return output.div_(len(views)).clamp_(0, 1).mul_(255)
 
 
-def turned(size, turns):
+def turned(size: Sequence[int], turns: int) -> tuple[int, ...]:
     """(height, width) after quarter turns."""
     return tuple(size) if turns % 2 == 0 else tuple(size)[::-1]
 
 
-def add_tile(network, source, target, view, tile, dtype):
+def add_tile(
+    network: Module, source: torch.Tensor, target: torch.Tensor, view: View, tile: Tile, dtype: torch.dtype
+) -> None:
     """Add the network's output for one tile of a view of `source`, cut and turned back, to its place in `target`."""
     seen, keep, place = tile
     size = turned(source.shape[2:], view[0])
@@ -58,7 +77,7 @@ def add_tile(network, source, target, view, tile, dtype):
     region(target, place, size, view).add_(transform_back(kept, *view))
 
 
-def region(images, place, size, view):
+def region(images: torch.Tensor, place: Place, size: Sequence[int], view: View) -> torch.Tensor:
     """The part of `images` that `transform` puts at `place`, (rows, columns), of the view of that size."""
     (height, width), (rows, columns) = size, place
     if view[1]:
@@ -69,19 +88,19 @@ def region(images, place, size, view):
     return images[:, :, rows, columns]
 
 
-def transform(images, turns, mirror):
+def transform(images: torch.Tensor, turns: int, mirror: bool) -> torch.Tensor:
     """Turn by quarters, then mirror."""
     images = images.rot90(turns, (2, 3))
     return images.flip(3) if mirror else images
 
 
-def transform_back(images, turns, mirror):
+def transform_back(images: torch.Tensor, turns: int, mirror: bool) -> torch.Tensor:
     """The inverse of `transform`."""
     images = images.flip(3) if mirror else images
     return images.rot90(-turns, (2, 3))
 
 
-def extend(images, below, right):
+def extend(images: torch.Tensor, below: int, right: int) -> torch.Tensor:
     """Repeat the last row `below` times and the last column `right` times."""
     if below:
         images = torch.cat((images, images[:, :, -1:].expand(-1, -1, below, -1)), 2)
@@ -90,18 +109,18 @@ def extend(images, below, right):
     return images
 
 
-def missing(network, size):
+def missing(network: Module, size: Sequence[int]) -> tuple[int, int]:
     """(rows, columns) that an image of that size lacks of what the network's strides divide."""
     height, width = size
     return -height % network.multiple, -width % network.multiple
 
 
-def extended(network, size):
+def extended(network: Module, size: Sequence[int]) -> list[int]:
     """[height, width] up to what the network's strides divide."""
     return [n + more for n, more in zip(size, missing(network, size))]
 
 
-def tiles(network, size, pixels_at_once):
+def tiles(network: Module, size: Sequence[int], pixels_at_once: int) -> Iterator[Tile]:
     """Yield (tile of the input, part of the tile's output to keep, its place in the output) as (rows, columns)."""
     whole = extended(network, size)
     sides = whole if whole[0] * whole[1] <= pixels_at_once else tile_sides(whole, pixels_at_once)
@@ -112,14 +131,14 @@ def tiles(network, size, pixels_at_once):
             yield tuple(zip(vertical, horizontal))
 
 
-def tile_sides(size, pixels_at_once):
+def tile_sides(size: Sequence[int], pixels_at_once: int) -> tuple[int, int]:
     """Height and width of about `pixels_at_once`, nearly square unless the image is too narrow for that."""
     side = int(pixels_at_once**0.5)
     height = min(size[0], max(side, pixels_at_once // size[1]))
     return height, min(size[1], max(1, pixels_at_once // height))
 
 
-def cuts(size, side, margin, step):
+def cuts(size: int, side: int, margin: Sequence[int], step: int) -> Iterator[tuple[slice, slice, slice]]:
     """Cover an axis: (input slice, slice of its output to keep, place of that) of each piece of about `side`.
 
     A piece reaches `margin` beyond what is kept of it and starts at a multiple of `step`, where the network's strides

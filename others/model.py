@@ -1,16 +1,21 @@
 """Model: the interface that the assignment fixes, with either network."""
 
+from __future__ import annotations
+
 import operator
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import torch
 
-from . import data, inference, training
-from .progress import tiles
+from . import data, inference, nn, training
+from .progress import Advance, tiles
 from .storage import networks
 
 HERE = Path(__file__).resolve().parent
@@ -31,7 +36,9 @@ class Model:
     Building and using a Model leaves torch's global state (random numbers, gradient mode, default dtype) as it was.
     """
 
-    def __init__(self, denoiser=None, device=None, precision="fp32"):
+    def __init__(
+        self, denoiser: str | None = None, device: str | torch.device | None = None, precision: str = "fp32"
+    ) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"Model: expected precision to be one of {', '.join(PRECISIONS)}, got {precision!r}")
         default = "cuda" if torch.cuda.is_available() else "cpu"
@@ -42,18 +49,18 @@ class Model:
         self._build()
 
     @property
-    def module(self):
+    def module(self) -> ModuleType:
         """The module that defines the network: its Denoiser, NAME and RECIPE."""
         return denoisers()[self.denoiser]
 
-    def _make(self, **arguments):
+    def _make(self, **arguments: Any) -> nn.Module:
         with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
             return self.module.Denoiser(**arguments)
 
-    def _build(self, **arguments):
+    def _build(self, **arguments: Any) -> None:
         self.network = self._make(**arguments).to(device=self.device, dtype=torch.float32).eval()
 
-    def _expected(self, **arguments):
+    def _expected(self, **arguments: Any) -> dict[str, torch.Tensor]:
         """The state of a network without memory for it: names and shapes."""
         with torch.device("meta"):
             network = self._make(**arguments)
@@ -61,7 +68,7 @@ class Model:
             raise ValueError(f"expected strides of at most {LARGEST_MULTIPLE} in all, got {network.multiple}")
         return network.state_dict()
 
-    def load_pretrained_model(self, path=SHIPPED):
+    def load_pretrained_model(self, path: Path | str = SHIPPED) -> None:
         """Load the weights for this denoiser from `path`: by default the shipped ones, Miniproject_2/bestmodel.pth.
 
         Raises FileNotFoundError without the file and CheckpointError if it is damaged or holds no matching weights;
@@ -73,8 +80,18 @@ class Model:
         self.network.load_state_dict(saved["state"])
         self.pretrained = True
 
-    def train(self, train_input, train_target, num_epochs=1, *, validation=None, recipe=None, progress=None,
-              checkpoint=None, workers=training.ALONE):  # fmt: skip
+    def train(
+        self,
+        train_input: torch.Tensor,
+        train_target: torch.Tensor,
+        num_epochs: int = 1,
+        *,
+        validation: data.Pair | None = None,
+        recipe: training.Recipe | None = None,
+        progress: Callable[[training.Record], object] | bool | None = None,
+        checkpoint: Path | str | None = None,
+        workers: training.Workers = training.ALONE,
+    ) -> list[training.Record]:
         """Train on pairs of noisy versions of the same images, pixels (N, 3, H, W), uint8 or float in 0-255.
 
         After `load_pretrained_model` the rate is low: the weights adapt to the given pairs and get no worse.
@@ -92,14 +109,15 @@ class Model:
         """
         data.check_pairs(train_input, train_target, "Model.train")
         if validation is not None:
-            data.check_pairs(*validation, "Model.train, validation")
+            noisy, clean = validation
+            data.check_pairs(noisy, clean, "Model.train, validation")
+            validation = data.computable(noisy), data.computable(clean)
         num_epochs, recipe = whole_epochs(num_epochs), in_plain_numbers(recipe or self.recipe())
         progress = None if progress is True else progress
         if progress and not callable(progress):
             raise TypeError(f"Model.train: expected progress to be a function, True, False or None, got {progress!r}")
-        validation = validation and tuple(map(data.computable, validation))
         with torch.inference_mode(False), torch.no_grad():
-            pairs = tuple(data.computable(version.detach()) for version in (train_input, train_target))
+            pairs = data.computable(train_input.detach()), data.computable(train_target.detach())
             run = partial(training.fit, self.network, pairs, num_epochs, recipe, validation, self.dtype,
                           checkpoint=checkpoint, workers=workers)  # fmt: skip
             try:
@@ -109,7 +127,7 @@ class Model:
             finally:
                 self.network.eval()  # also when interrupted
 
-    def recipe(self):
+    def recipe(self) -> training.Recipe:
         """How `train` trains: the denoiser's recipe. For pretrained weights at a small part of its rate, and in batches
         twice as large: half of the optimiser's steps, whose time an epoch has to spare."""
         recipe = training.Recipe(**self.module.RECIPE)
@@ -117,7 +135,12 @@ class Model:
             return recipe
         return recipe._replace(lr=recipe.lr * FINE_TUNING, batch_size=2 * recipe.batch_size)
 
-    def predict(self, test_input, self_ensemble=False, on_tile=None):
+    def predict(
+        self,
+        test_input: torch.Tensor,
+        self_ensemble: bool = False,
+        on_tile: Advance | bool | None = None,
+    ) -> torch.Tensor:
         """Denoise pixels (N, 3, H, W), uint8 or float in 0-255, of any height and width; large ones in tiles.
 
         Returns float32 pixels in [0, 255] of the same shape, on the device of the input. The input is not changed.
@@ -129,12 +152,12 @@ class Model:
         """
         data.check_images(test_input, "Model.predict")
         on_tile = None if on_tile is True else on_tile
-        with torch.no_grad(), tiles("denoising") if on_tile is None else nullcontext(on_tile) as advance:
+        with torch.no_grad(), tiles("denoising") if on_tile is None else nullcontext(on_tile or None) as advance:
             images = data.computable(test_input)
             return inference.denoise(self.network, images, self.dtype, self_ensemble, on_tile=advance)
 
 
-def whole_epochs(number):
+def whole_epochs(number: Any) -> int:
     """The number of epochs as Python's int; numpy's, for one, go into no checkpoint. Raises ValueError."""
     with suppress(TypeError):
         if not isinstance(number, bool) and operator.index(number) >= 0:
@@ -142,10 +165,10 @@ def whole_epochs(number):
     raise ValueError(f"Model.train: expected num_epochs to be an integer >= 0, got {number!r}")
 
 
-def in_plain_numbers(recipe):
+def in_plain_numbers(recipe: training.Recipe) -> training.Recipe:
     """The recipe with Python's float, int and str, as those of `training.Recipe`. Raises TypeError, and ValueError for
     numbers that are too small."""
-    to_plain = {float: float, int: operator.index, bool: bool, str: str}
+    to_plain: dict[type, Callable[[Any], Any]] = {float: float, int: operator.index, bool: bool, str: str}
     kinds = {name: to_plain[type(default)] for name, default in training.Recipe._field_defaults.items()}
     try:
         recipe = recipe._replace(**{name: kind(getattr(recipe, name)) for name, kind in kinds.items()})
@@ -156,7 +179,7 @@ def in_plain_numbers(recipe):
     return recipe
 
 
-def find_denoiser(name=None):
+def find_denoiser(name: str | None = None) -> str:
     """`name`, or for None that of the one in denoiser.py. Raises ValueError if there is no such one."""
     known = denoisers()
     if name is not None and name not in known:
@@ -165,9 +188,9 @@ def find_denoiser(name=None):
 
 
 @cache
-def denoisers():
+def denoisers() -> dict[str, ModuleType]:
     """{name: module} of those in denoiser.py and, unless that is the only file, denoiser_bonus.py."""
-    known = {}
+    known: dict[str, ModuleType] = {}
     for file in ("denoiser", "denoiser_bonus"):
         if find_spec(f".{file}", __package__):
             module = import_module(f".{file}", __package__)

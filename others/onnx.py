@@ -4,14 +4,22 @@ Input `image` and output `denoised` are (N, 3, H, W), float32 in [0, 1], of any 
 network's strides need.
 """
 
+from __future__ import annotations
+
 from functools import singledispatch
+from typing import TYPE_CHECKING, Any
 
 from . import nn
+
+if TYPE_CHECKING:
+    import numpy
+    import torch
+    from onnx import ModelProto
 
 OPSET = 17
 
 
-def modules():
+def modules() -> tuple[Any, ...]:
     """onnx's parts that are needed. Raises ImportError that says what to install."""
     try:
         from onnx import TensorProto, checker, helper, numpy_helper, reference
@@ -23,23 +31,24 @@ def modules():
 class Graph:
     """The nodes and weights so far; values are named by number."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.helper, self.numpy_helper, self.types, *_ = modules()
-        self.nodes, self.weights = [], []
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
 
-    def add(self, operator, *inputs, **attributes):
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Append a node -> the name of its output."""
         output = f"v{len(self.nodes)}"
         self.nodes.append(self.helper.make_node(operator, inputs, [output], **attributes))
         return output
 
-    def weight(self, tensor):
+    def weight(self, tensor: torch.Tensor) -> str:
         name = f"w{len(self.weights)}"
         self.weights.append(self.numpy_helper.from_array(tensor.detach().float().cpu().contiguous().numpy(), name))
         return name
 
 
-def build(network, about=""):
+def build(network: nn.Module, about: str = "") -> ModelProto:
     """The ONNX model of a network, checked. Raises NotImplementedError for a module that has no rule here."""
     helper, _, types, checker, _ = modules()
     graph = Graph()
@@ -55,25 +64,25 @@ def build(network, about=""):
 
 
 @singledispatch
-def emit(module, graph, value):
+def emit(module: nn.Module, graph: Graph, value: str) -> str:
     """Add the nodes of a module that reads `value` -> the name of its output."""
     raise NotImplementedError(f"export: no ONNX rule for {type(module).__name__}")
 
 
 @emit.register
-def _(module: nn.Sequential, graph, value):
+def _(module: nn.Sequential, graph: Graph, value: str) -> str:
     for child in module:
         value = emit(child, graph, value)
     return value
 
 
 @emit.register
-def _(module: nn.Skip, graph, value):
+def _(module: nn.Skip, graph: Graph, value: str) -> str:
     return graph.add("Add", emit(module.body, graph, value), value)
 
 
 @emit.register
-def _(module: nn.Concatenate, graph, value):
+def _(module: nn.Concatenate, graph: Graph, value: str) -> str:
     return graph.add("Concat", emit(module.body, graph, value), value, axis=1)
 
 
@@ -81,12 +90,12 @@ def _(module: nn.Concatenate, graph, value):
 @emit.register(nn.Sigmoid)
 @emit.register(nn.Tanh)
 @emit.register(nn.Identity)
-def _(module, graph, value):
+def _(module: nn.Module, graph: Graph, value: str) -> str:
     return graph.add(type(module).__name__.replace("ReLU", "Relu"), value)
 
 
 @emit.register
-def _(module: nn.Conv2d, graph, value):
+def _(module: nn.Conv2d, graph: Graph, value: str) -> str:
     if module.padding_mode != "zeros":
         raise NotImplementedError(f"export: no ONNX rule for padding_mode {module.padding_mode!r}")
     (top, bottom), (left, right) = module.margins()
@@ -95,7 +104,7 @@ def _(module: nn.Conv2d, graph, value):
 
 
 @emit.register
-def _(module: nn.TransposeConv2d, graph, value):
+def _(module: nn.TransposeConv2d, graph: Graph, value: str) -> str:
     pads = [*module.padding, *module.padding]
     return graph.add(
         "ConvTranspose",
@@ -107,11 +116,11 @@ def _(module: nn.TransposeConv2d, graph, value):
     )
 
 
-def parameters(module, graph):
+def parameters(module: nn.Conv2d | nn.TransposeConv2d, graph: Graph) -> list[str]:
     return [graph.weight(tensor) for tensor in (module.weight, module.bias) if tensor is not None]
 
 
-def geometry(module):
+def geometry(module: nn.Conv2d | nn.TransposeConv2d) -> dict[str, Any]:
     return {
         "kernel_shape": list(module.kernel_size),
         "strides": list(module.stride),
@@ -120,7 +129,7 @@ def geometry(module):
     }
 
 
-def run(model, images):
+def run(model: ModelProto, images: torch.Tensor) -> numpy.ndarray:
     """What onnx's own reference evaluator makes of (N, 3, H, W) in [0, 1]: a numpy array."""
     reference = modules()[4]
     return reference.ReferenceEvaluator(model).run(None, {"image": images.numpy()})[0]

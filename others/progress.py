@@ -1,15 +1,21 @@
 """How far something is: tqdm's bar where tqdm is installed."""
 
+from __future__ import annotations
+
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any, TypeAlias
 
 PATIENCE = 2  # seconds that a prediction may take without a word
 
+Advance: TypeAlias = Callable[[int, int], object]  # called with (done, total)
+
 
 @contextmanager
-def progress(**options):
+def progress(**options: Any) -> Iterator[tuple[Advance | None, Callable[[str], object]]]:
     """with progress(...) as (advance, write): advance(done, total) moves tqdm's bar, made with these options, and
     write(text) prints a line above it. Without tqdm advance is None, and write prints."""
     try:
@@ -27,7 +33,7 @@ def progress(**options):
 
 
 @contextmanager
-def tiles(title):
+def tiles(title: str) -> Iterator[Advance]:
     """with tiles(title) as advance: advance(done, total) shows on stderr, from 2 seconds on, the tiles that are done
     and the time left: in tqdm's bar, or without tqdm in a line at 2, 4, 8 ... seconds."""
     pause = 0.1 if sys.stderr.isatty() else 5  # a log file or a notebook keeps what a terminal overwrites
@@ -35,9 +41,9 @@ def tiles(title):
         yield advance or lines(title)
 
 
-def lines(title):
+def lines(title: str) -> Advance:
     """advance(done, total) that writes a line whenever twice the time has passed."""
-    started, due = time.monotonic(), PATIENCE
+    started, due = time.monotonic(), float(PATIENCE)
 
     def advance(done, total):
         nonlocal due

@@ -1,4 +1,5 @@
-"""The rules of the assignment, proved: what the framework imports, which operators it runs, that it builds no graph."""
+"""The rules of the assignment, proved: what the framework imports, which operators it runs, that it builds no graph.
+And one of this project: public signatures have types."""
 
 import ast
 import re
@@ -107,6 +108,55 @@ def test_the_audit_passes_what_is_allowed():
         y = layer.backward(x.detach().clamp_min(0))
     """
     assert list(forbidden("\n".join(line.strip() for line in allowed.splitlines()))) == []
+
+
+# -------------------------------------------------------------------------------------------------------------- types
+
+
+def signatures(body, inside=""):
+    """(name, function) of the public functions and methods, constructors and `__call__` included."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from signatures(node.body, f"{inside}{node.name}.")
+        elif isinstance(node, ast.FunctionDef) and (node.name[0] != "_" or node.name in ("__init__", "__call__")):
+            yield f"{inside}{node.name}", node
+
+
+def without_types(source):
+    """Names of the public functions and methods that lack the type of a parameter or of the result."""
+    for name, function in signatures(ast.parse(source).body):
+        given = function.args
+        every = [*given.posonlyargs, *given.args, given.vararg, *given.kwonlyargs, given.kwarg]
+        parameters = [each for each in every[("." in name) :] if each]  # of a method without self
+        if function.returns is None or any(each.annotation is None for each in parameters):
+            yield name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "others").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_public_signatures_have_types(path):
+    assert path.parent.name == "pictures" or list(without_types(path.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(x) -> int: ...",
+        "def f(x: int): ...",
+        "def f(*, x=1) -> int: ...",
+        "def f(*x, **y: int) -> None: ...",
+        "class A:\n    def f(self): ...",
+        "class A:\n    def __init__(self, x) -> None: ...",
+    ],
+)
+def test_a_missing_type_is_seen(source):
+    assert len(list(without_types(source))) == 1
+
+
+def test_what_is_private_or_inside_a_function_needs_no_types():
+    source = (
+        "def f(x: int) -> int:\n    def g(y): ...\ndef _h(x): ...\nclass A:\n    def f(self, *, x: int) -> None: ..."
+    )
+    assert list(without_types(source)) == []
 
 
 # ---------------------------------------------------------------------------------------------------------- operators

@@ -1,10 +1,14 @@
 """The command line `noise2noise`, also `python -m others`: one file per command."""
 
+from __future__ import annotations
+
 import argparse
 import signal
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any, NoReturn
 
 from .streams import complain, one_line, surroundings
 
@@ -12,7 +16,7 @@ COMMANDS = ("denoise", "train", "evaluate", "simulate", "info", "export")
 PRINTING = ("evaluate", "info")  # whose result is what they print
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. -> exit status: 0 fine, 1 something failed, 128 and its number (130, 143, 129) for a signal
     that interrupted; wrong usage exits with 2 (SystemExit)."""
     if hasattr(sys.stdout, "reconfigure"):
@@ -38,21 +42,21 @@ def main(arguments=None):
 class Parser(argparse.ArgumentParser):
     """Where an option asks for a Path, an empty name, which Path takes for the current folder, is wrong use."""
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.register("type", Path, name_of_file)
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         super().error(one_line(message))
 
 
-def name_of_file(text):
+def name_of_file(text: str) -> Path:
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError(f"expected the name of a file or folder, got {text!r}")
     return Path(text)
 
 
-def parser():
+def parser() -> Parser:
     """That of all commands, imported here: torch takes seconds, in which a signal may come."""
     top = Parser(
         prog="noise2noise",
@@ -62,7 +66,7 @@ def parser():
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
         module = import_module(f".{name}", __package__)
-        summary, _, rest = module.__doc__.partition("\n")
+        summary, _, rest = (module.__doc__ or "").partition("\n")
         command = commands.add_parser(
             name, help=summary, description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
         )

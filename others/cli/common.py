@@ -1,11 +1,15 @@
 """What several commands share: the model and its options, pixels of picture files."""
 
+from __future__ import annotations
+
 import argparse
 import math
 import os
 import sys
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 from .. import pictures
 from ..model import PRECISIONS, Model, denoisers
@@ -13,10 +17,12 @@ from ..storage import networks
 from ..storage.files import check_new, remove_left, temporary_for
 from .streams import complain, one_line  # noqa: F401, the commands take them from here
 
+Number = TypeVar("Number", int, float)
+
 SEEDS = 2**40  # the generator takes 64 bits, of a seed times 1,000,003 and the epoch
 
 
-def add_model_arguments(parser):
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model")
     model.add_argument("--denoiser", choices=denoisers(), help="the network; rednet is a little better, and slower")
     model.add_argument("--weights", type=Path, metavar="FILE", help="instead of the shipped weights")
@@ -24,37 +30,39 @@ def add_model_arguments(parser):
     model.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of activations (default: fp32)")
 
 
-def add_range_argument(parser):
+def add_range_argument(parser: argparse.ArgumentParser) -> None:
     said = "the pictures' black and white, in their own numbers, instead of those declared or found"
     parser.add_argument("--range", nargs=2, type=float, action=LowHigh, metavar=("LOW", "HIGH"), help=said)
 
 
 class LowHigh(argparse.Action):
-    def __call__(self, parser, args, values, option_string=None):
+    def __call__(
+        self, parser: argparse.ArgumentParser, args: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
         if not -math.inf < values[0] < values[1] < math.inf:
             parser.error("--range {:g} {:g}: expected LOW below HIGH".format(*values))
         args.range = tuple(values)
 
 
-def say_range(source, ranges):
+def say_range(source: Path, ranges: pictures.Ranges) -> None:
     """A line on stderr about black and white that are not the type's own."""
     if ranges.note():
         say(f"{source}: {ranges.note()}")
 
 
-def say(text):
+def say(text: str) -> None:
     """A line on stderr that is no error."""
     print(one_line(f"note: {text}"), file=sys.stderr)
 
 
-def say_left_out(*folders):
+def say_left_out(*folders: Path) -> None:
     """A line for each reason why files in the folders are left out."""
     for folder in folders:
         for reason, files in pictures.left_out(folder).items():
             say(f"left out: {', '.join(map(str, files))}: {reason}")
 
 
-def positive(kind, most=math.inf):
+def positive(kind: type[Number], most: float = math.inf) -> Callable[[str], Number]:
     """The type of an option that is a number above 0, up to `most`."""
 
     def number(text):
@@ -68,21 +76,21 @@ def positive(kind, most=math.inf):
     return number
 
 
-def seed(text):
+def seed(text: str) -> int:
     """The type of an option that is a seed."""
     if abs(int(text)) >= SEEDS:
         raise argparse.ArgumentTypeError(f"expected a seed between -{SEEDS:,} and {SEEDS:,}, got {text[:40]}")
     return int(text)
 
 
-def check_ignored(args, given, why):
+def check_ignored(args: argparse.Namespace, given: Sequence[str], why: str) -> None:
     """Say which of these options were given though they do nothing."""
     names = [f"--{name}" for name in given if getattr(args, name) not in (None, False)]
     if names:
         say(f"{' and '.join(names)} {'does' if len(names) == 1 else 'do'} nothing {why}")
 
 
-def new_model(args):
+def new_model(args: argparse.Namespace) -> Model:
     """An untrained Model as the arguments describe it."""
     name = args.denoiser
     if args.weights and not name:
@@ -94,19 +102,22 @@ def new_model(args):
         raise ValueError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
 
 
-def load_model(args):
+def load_model(args: argparse.Namespace) -> Model:
     """A Model with the weights that the arguments name."""
     model = new_model(args)
     model.load_pretrained_model(*[args.weights] if args.weights else [])
     return model
 
 
-def check_outputs(outputs, inputs, force, own=()):
+def check_outputs(
+    outputs: Iterable[Path | None], inputs: Iterable[Path | None], force: bool, own: Collection[Path] = ()
+) -> None:
     """Raise before the work what would lose it: OSError where no file can be written; FileExistsError if there is
     something at an output, unless `force` or it is one of `own`; ValueError if that is an input, or a picture or data
     in a folder that is one, or if two outputs are one file. None stands for what was not given. What a killed command
     left half written of an output is removed."""
-    seen, suffixes = {}, (*pictures.FORMATS, ".pkl")
+    seen: dict[Path, Path] = {}
+    suffixes = (*pictures.FORMATS, ".pkl")
     for path in filter(None, outputs):
         check_output(path, force or path in own)
         if path.resolve() in seen:
@@ -120,13 +131,13 @@ def check_outputs(outputs, inputs, force, own=()):
     remove_left(seen)
 
 
-def check_output(path, force=False):
+def check_output(path: Path, force: bool = False) -> None:
     """Raise OSError where no file can be written, FileExistsError if there is something, unless `force`."""
     check_place(path)
     check_new(path, force)
 
 
-def check_place(path):
+def check_place(path: Path) -> None:
     """Raise OSError unless a file can be made at `path`, by making one beside it. Missing folders are not made."""
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path}: expected the name of a file, got a folder; choose another name")

@@ -16,15 +16,20 @@ does not stop the others: it is named at the end, and the exit status is 1. With
 those of a folder go to FOLDER-denoised; what is no picture in it is named. --skip-existing goes on with a folder that
 was begun: status 0 when everything is there."""
 
+from __future__ import annotations
+
+import argparse
 import glob
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from .. import pictures
 from ..diagnose import noise
+from ..model import Model
 from ..progress import tiles
 from ..storage.files import remove_left
 from .common import (
@@ -41,6 +46,8 @@ from .common import (
     say_range,
 )
 
+Hints: TypeAlias = dict[str, list[Path]]  # what noise is not that of the weights: of which pictures
+
 ADVICE = "train on noisy pairs of your own (noise2noise train --help), then denoise with --weights"
 
 
@@ -48,19 +55,19 @@ class Job(NamedTuple):
     source: Path
     target: Path
 
-    def outputs(self, args):
+    def outputs(self, args: argparse.Namespace) -> list[Path]:
         return [self.target] + [self.comparison] * args.compare
 
-    def missing(self, args):
+    def missing(self, args: argparse.Namespace) -> list[Path]:
         """The outputs that are to be written: all, but for those that are there with --skip-existing."""
         return [path for path in self.outputs(args) if not (args.skip_existing and os.path.lexists(path))]
 
     @property
-    def comparison(self):
+    def comparison(self) -> Path:
         return self.target.with_name(f"{self.target.stem}-compare{self.target.suffix}")
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", nargs="+", metavar="INPUT", help="picture, folder of pictures, or pattern")
     parser.add_argument("-o", "--out", type=Path, metavar="OUT", help="file for one picture, folder for several")
     there = parser.add_mutually_exclusive_group()
@@ -73,14 +80,16 @@ def add_arguments(parser):
     add_model_arguments(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     planned = plan(args)
     jobs = [job for job in planned if job.missing(args)]
     if len(jobs) < len(planned):
         print(f"{len(planned) - len(jobs)} of {len(planned)} pictures have their results already.", flush=True)
     if not jobs:
         return 0
-    model, started, failed, hints = load_model(args), time.perf_counter(), [], {}
+    model, started = load_model(args), time.perf_counter()
+    failed: list[Path] = []
+    hints: Hints = {}
     for job in jobs:
         try:
             denoise_file(model, job, args, hints)
@@ -100,14 +109,14 @@ def run(args):
     return 1 if failed else 0
 
 
-def listed(files):
+def listed(files: Sequence[Path]) -> str:
     return one_line(files[0]) + (f" and {len(files) - 1} more" if len(files) > 1 else "")
 
 
 # ------------------------------------------------------------------------------------------------------ the files
 
 
-def plan(args):
+def plan(args: argparse.Namespace) -> list[Job]:
     """The jobs; what cannot work is said before anything is computed."""
     found = [job for given in args.input for job in sources(given, args)]
     several = len(found) > 1 or Path(args.input[0]).is_dir()
@@ -127,7 +136,7 @@ def plan(args):
     return jobs
 
 
-def sources(given, args):
+def sources(given: str, args: argparse.Namespace) -> list[tuple[Path, Path, Path | None]]:
     """(file, its place in the output folder, the folder without -o or None for beside it) of each picture that an
     argument names."""
     path = Path(given)
@@ -149,7 +158,7 @@ def sources(given, args):
     return [(path, Path(path.name), None)]
 
 
-def beside(folder, args):
+def beside(folder: Path, args: argparse.Namespace) -> Path:
     """Where the results of a folder go: FOLDER-denoised, by the folder's own name where it is given as . or so."""
     if folder.name in ("", ".."):
         whole = folder.resolve()
@@ -159,7 +168,7 @@ def beside(folder, args):
     return folder.with_name(f"{folder.name}-denoised")
 
 
-def target(source, inside, folder, out, several):
+def target(source: Path, inside: Path, folder: Path | None, out: Path | None, several: bool) -> Path:
     """Where the result goes."""
     if out is None:
         return folder / inside if folder else source.with_name(f"{source.stem}-denoised{source.suffix}")
@@ -168,8 +177,9 @@ def target(source, inside, folder, out, several):
     return out / inside
 
 
-def check_targets(jobs, args):
-    inputs, seen = {job.source.resolve() for job in jobs}, {}
+def check_targets(jobs: Sequence[Job], args: argparse.Namespace) -> None:
+    inputs = {job.source.resolve() for job in jobs}
+    seen: dict[Path, Path] = {}
     for job in jobs:
         for path in job.outputs(args):
             if path.resolve() in inputs:
@@ -183,7 +193,7 @@ def check_targets(jobs, args):
 # ---------------------------------------------------------------------------------------------------- one picture
 
 
-def denoise_file(model, job, args, hints):
+def denoise_file(model: Model, job: Job, args: argparse.Namespace, hints: Hints) -> None:
     started, outputs = time.perf_counter(), job.missing(args)
     for path in outputs:
         check_output(path, args.force)
@@ -218,7 +228,7 @@ def denoise_file(model, job, args, hints):
     print(f"{job.source} -> {', '.join(map(str, outputs))} ({time.perf_counter() - started:.1f} s)", flush=True)
 
 
-def note(hints, seen, source):
+def note(hints: Hints, seen: noise.Noise | None, source: Path) -> None:
     hint = noise.unlike_training(seen)
     if hint:
         hints.setdefault(hint, []).append(source)

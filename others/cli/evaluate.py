@@ -11,12 +11,16 @@ is the mean over images of each image's PSNR, PSNR B that of the mean squared er
 which have none, are counted. With scikit-image (the extra `eval`) SSIM is measured too, and non-local means, wavelet
 and total-variation denoising are compared (--plain leaves them out)."""
 
+from __future__ import annotations
+
+import argparse
 import csv
 import io
 import json
 import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
@@ -35,6 +39,10 @@ from .common import (
     say_range,
 )
 
+Named: TypeAlias = tuple[str, torch.Tensor, torch.Tensor]  # name, noisy, clean: pixels (1, 3, H, W)
+Methods: TypeAlias = dict[str, Callable[[torch.Tensor], torch.Tensor]]
+Shown: TypeAlias = dict[str, list[torch.Tensor]]
+
 SHOWN = 6  # images in the figure
 LISTED = 40  # images in the printed table
 
@@ -50,7 +58,7 @@ class Score(NamedTuple):
     numbers: int
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("noisy", type=Path, metavar="NOISY", help="picture, folder, or val_data.pkl")
     parser.add_argument("clean", type=Path, metavar="CLEAN", nargs="?", help="picture or folder (not for a .pkl)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table per image")
@@ -65,11 +73,11 @@ def add_arguments(parser):
     add_model_arguments(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     check_outputs([args.csv, args.json, args.figure, args.gains], [args.noisy, args.clean, args.weights], args.force)
     for path in filter(None, (args.figure, args.gains)):
         figures.kind(path)  # say what is wrong or missing before the work
-    unknown = []
+    unknown: list[str] = []
     found, model = load_pairs(args, unknown), load_model(args)
     methods = {"noisy": torch.Tensor.float, model.module.NAME: lambda pixels: model.predict(pixels, args.self_ensemble)}
     library = baselines.available()
@@ -83,7 +91,7 @@ def run(args):
     write_results(args, scores, methods, shown)
 
 
-def load_pairs(args, unknown):
+def load_pairs(args: argparse.Namespace, unknown: list[str]) -> Iterator[Named]:
     """An iterator over (name, noisy, clean), pixels (1, 3, H, W) in 0-255. `unknown` gets the names of the pairs of
     which it cannot be told whether they belong together."""
     if args.noisy.suffix == ".pkl":
@@ -101,7 +109,7 @@ def load_pairs(args, unknown):
     return (pair for files in found for pair in checked(files, args, unknown))
 
 
-def pages(name, first, second, given=None):
+def pages(name: str, first: Path, second: Path, given: tuple[float, float] | None = None) -> Iterator[Named]:
     """Yield (name, first, second) of each page of two files, upright pixels (1, 3, H, W) in 0-255."""
     ranges = pictures.range_of(first, second, given=given)  # one scale for what is compared
     say_range(first, ranges)
@@ -113,7 +121,9 @@ def pages(name, first, second, given=None):
         yield (name if len(images[0]) == 1 else f"{name} page {number}"), *pair
 
 
-def checked(files, args, unknown=None):
+def checked(
+    files: tuple[str, Path, Path], args: argparse.Namespace, unknown: list[str] | None = None
+) -> Iterator[Named]:
     """Pass on the `pages` of (name, first, second). Raises ValueError for a pair that shows no one scene, unless
     --unchecked; where that cannot be told the name goes into `unknown`; a note says if one is exposed otherwise."""
     for name, noisy, clean in pages(*files, args.range):
@@ -128,11 +138,11 @@ def checked(files, args, unknown=None):
         yield name, noisy, clean
 
 
-def listed(names):
+def listed(names: Sequence[str]) -> str:
     return f"{len(names)} ({', '.join(names[:5])}{' ...' if len(names) > 5 else ''})"
 
 
-def matched(first, second):
+def matched(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
     """(name, file of `first`, file of `second`) for two pictures, or for all of two folders, matched by name."""
     if not first.is_dir() and not second.is_dir():
         return [(first.name, first, second)]
@@ -140,7 +150,7 @@ def matched(first, second):
     for folder in (first, second):
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: expected a folder, as {first if folder == second else second} is one")
-        files = {}
+        files: dict[str, Path] = {}
         for file in pictures.picture_files(folder):
             name = str(file.relative_to(folder).with_suffix(""))
             if name in files:
@@ -155,9 +165,10 @@ def matched(first, second):
     return [(name, file, by_name[1][name]) for name, file in sorted(by_name[0].items())]
 
 
-def measure(found, methods, library):
+def measure(found: Iterable[Named], methods: Methods, library: bool) -> tuple[list[Score], Shown]:
     """The scores, and the first images as {method or "clean": [pixels]}."""
-    scores, shown = [], {}
+    scores: list[Score] = []
+    shown: Shown = {}
     for name, noisy, clean in found:
         for method, run_method in methods.items():
             output = run_method(noisy)
@@ -167,20 +178,20 @@ def measure(found, methods, library):
     return scores, shown
 
 
-def keep(shown, method, image):
+def keep(shown: Shown, method: str, image: torch.Tensor) -> None:
     images = shown.setdefault(method, [])
     if len(images) < SHOWN and (not images or images[0].shape == image.shape):
         images.append(image)
 
 
-def score(name, method, output, clean, library):
+def score(name: str, method: str, output: torch.Tensor, clean: torch.Tensor, library: bool) -> Score:
     output, clean = output.cpu().float() / 255, clean.float() / 255
     error = float((output - clean).pow(2).mean())
     ssim = baselines.ssim(output[0], clean[0]) if library else None
     return Score(name, method, float(metrics.psnr_per_image(output, clean)), ssim, error, clean.numel())
 
 
-def means(scores, method):
+def means(scores: Sequence[Score], method: str) -> dict[str, Any]:
     """PSNR A and B, the mean SSIM of a method, and how many images are identical: they are not in PSNR A, which they
     would make infinite."""
     mine = [score for score in scores if score.method == method]
@@ -196,7 +207,7 @@ def means(scores, method):
 # ------------------------------------------------------------------------------------------------------- showing
 
 
-def print_table(scores, methods):
+def print_table(scores: Sequence[Score], methods: Methods) -> None:
     names = list(dict.fromkeys(score.image for score in scores))
     width = max([len("PSNR A, dB"), *(min(40, len(name)) for name in names)])
     line = f"{{:{width}.40}}" + "  {:>14}" * len(methods)
@@ -214,7 +225,7 @@ def print_table(scores, methods):
         print(line.format("identical", *(column["identical"] for column in columns)))
 
 
-def write_results(args, scores, methods, shown):
+def write_results(args: argparse.Namespace, scores: Sequence[Score], methods: Methods, shown: Shown) -> None:
     summary = {method: means(scores, method) for method in methods}
     if args.csv:
         text = io.StringIO()
@@ -228,23 +239,24 @@ def write_results(args, scores, methods, shown):
         write_text(args.json, json.dumps({"means": summary, "images": table}, indent=1), args.force)
     ours = list(methods)[1]
     if args.figure:
-        images = [torch.cat(shown[key]) for key in ("noisy", ours, "clean")]
+        noisy, denoised, clean = (torch.cat(shown[key]) for key in ("noisy", ours, "clean"))
         with replacing(args.figure, args.force) as file:
-            figures.comparison(file, *images, figures.kind(args.figure))
+            figures.comparison(file, noisy, denoised, clean, figures.kind(args.figure))
     if args.gains:
         columns = ([s.psnr for s in scores if s.method == method] for method in ("noisy", ours))
         drawn = [pair for pair in zip(*columns) if all(map(math.isfinite, pair))]
         if not drawn:
             raise ValueError(f"{args.gains}: expected an image whose noisy version differs from the clean one")
+        before, after = zip(*drawn)
         with replacing(args.gains, args.force) as file:
-            figures.gains(file, *zip(*drawn), figures.kind(args.gains))
+            figures.gains(file, before, after, figures.kind(args.gains))
 
 
-def in_json(number):
+def in_json(number: float | None) -> float | str | None:
     """JSON has no infinity."""
     return number if number is None or math.isfinite(number) else metrics.words(number)
 
 
-def write_text(path, text, force):
+def write_text(path: Path, text: str, force: bool) -> None:
     with replacing(path, force) as file:
         file.write(text.encode())

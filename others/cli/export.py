@@ -7,25 +7,32 @@ examples:
 The file's input is `image`, (N, 3, H, W), float32 in [0, 1], sides multiples of 4 (prescribed) or 8 (RED-Net). The file
 is run through onnx's reference evaluator on images of several sizes; if it differs, it is not written."""
 
+from __future__ import annotations
+
+import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from .. import onnx
+from .. import nn, onnx
 from ..storage.files import replacing
 from .common import add_model_arguments, check_outputs, load_model, say
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 SIZES = ((1, 4, 4), (2, 8, 4))  # number, height, width: the evaluator is slow
 TOLERANCE = 1e-4  # of the range [0, 1]
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="the file to write")
     parser.add_argument("--force", action="store_true", help="replace a file that is there already")
     add_model_arguments(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     check_outputs([args.onnx], [args.weights], args.force)
     if args.precision != "fp32":
         say(f"--precision {args.precision} does nothing: the file holds float32")
@@ -44,7 +51,7 @@ def run(args):
     print(f"largest difference from the network, images {sizes}: {worst:.2g} of 1 (onnx's reference evaluator)")
 
 
-def largest_difference(network, made):
+def largest_difference(network: nn.Module, made: ModelProto) -> float:
     """Between the network and onnx's reference evaluator, on random images."""
     generator, differences = torch.Generator().manual_seed(0), []
     for count, height, width in SIZES:

@@ -4,22 +4,27 @@ examples:
   noise2noise info
   noise2noise info --weights own.pth --layers"""
 
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..model import SHIPPED, Model, denoisers
-from ..nn import summary
+from ..nn import Module, summary
 from ..nn.summary import calls, count, describe_field
 from ..storage import networks
 
 SIDE = 64  # of the image that multiplications are counted on
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, metavar="FILE", help="instead of the shipped weights")
     parser.add_argument("--layers", action="store_true", help="list the layers too")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     path = args.weights or SHIPPED
     print(f"weights: {path} ({path.stat().st_size / 2**20:.1f} MiB)" if path.is_file() else f"weights: {path}")
     for name in networks.held(path):
@@ -31,7 +36,7 @@ def run(args):
         describe(name, model.network, saved["info"], args.layers)
 
 
-def describe(name, network, provenance, layers):
+def describe(name: str, network: Module, provenance: dict[str, Any], layers: bool) -> None:
     print(f"\n{name}")
     products = sum(row.multiplications for row in calls(network, (1, 3, SIDE, SIDE)))
     print(f"  arguments: {network.arguments}")
@@ -44,7 +49,7 @@ def describe(name, network, provenance, layers):
         print("\n".join("  " + line for line in summary(network, (1, 3, SIDE, SIDE)).splitlines()))
 
 
-def entries(record, indent):
+def entries(record: dict[str, Any], indent: str) -> Iterator[str]:
     """The lines of a dict, and of the dicts in it."""
     for key, value in record.items():
         if isinstance(value, dict):

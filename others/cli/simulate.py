@@ -10,7 +10,11 @@ torch.load. A pixel of the clean image is the mean of a cell of 9 x 9 pixels of 
 of them instead; `gaussian` and `poisson` add noise to the mean. Validation images come from photographs of their own: a
 tenth of them. The same seed gives the same data."""
 
+from __future__ import annotations
+
+import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,7 +29,7 @@ NAMES = "train_data.pkl", "val_data.pkl"
 MOST = 10**9  # images in a file
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of photographs")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the data")
     parser.add_argument("--noise", choices=("subsampling", "gaussian", "poisson"), default="subsampling")
@@ -39,7 +43,7 @@ def add_arguments(parser):
     parser.add_argument("--force", action="store_true", help="replace data that are there already")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     for noise, option in (("gaussian", "sigma"), ("poisson", "photons")):
         if args.noise != noise:
             check_ignored(args, [option], f"with --noise {args.noise}")
@@ -65,10 +69,11 @@ def run(args):
         print(f"{target}: 2 x {tuple(tensors[0].shape)}")
 
 
-def room(count):
+def room(count: int) -> data.Pair:
     """Memory for two versions of so many images: uint8 (count, 3, 32, 32) twice."""
     try:
-        return tuple(torch.empty(count, 3, noises.SIZE, noises.SIZE, dtype=torch.uint8) for _ in range(2))
+        first, second = (torch.empty(count, 3, noises.SIZE, noises.SIZE, dtype=torch.uint8) for _ in range(2))
+        return first, second
     except RuntimeError as error:
         size = count * 6 * noises.SIZE**2 / 2**30
         raise MemoryError(
@@ -76,7 +81,7 @@ def room(count):
         ) from error
 
 
-def fill(made, files, args, seed, clean):
+def fill(made: data.Pair, files: Sequence[Path], args: argparse.Namespace, seed: int, clean: bool) -> None:
     """Fill (noisy, noisy), or (noisy, clean), with images."""
     generator = torch.Generator().manual_seed(seed)
     side = noises.SIZE * args.cell
@@ -89,7 +94,9 @@ def fill(made, files, args, seed, clean):
             version[i] = image.round().clamp(0, 255).to(torch.uint8)
 
 
-def noisy_pair(crop, mean, args, generator):
+def noisy_pair(
+    crop: torch.Tensor, mean: torch.Tensor, args: argparse.Namespace, generator: torch.Generator
+) -> list[torch.Tensor]:
     """Two noisy versions of a crop whose cells have these means, in 0-255."""
     if args.noise == "subsampling":
         drawn = noises.subsample_photo(crop, 1, noises.SIZE, args.cell, generator)

@@ -1,25 +1,29 @@
 """What surrounds every command: signals that end it cleanly, and output that may be lost without losing the work."""
 
+from __future__ import annotations
+
 import os
 import signal
 import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from typing import Any, TextIO
 
 from ..storage.files import INTERRUPTING
 
 AGAIN = 10.0  # seconds for which further signals are ignored: cleaning up takes less, and torchrun repeats them
 
 
-def complain(command, problem):
+def complain(command: str, problem: BaseException | str) -> None:
     """One line on stderr, whatever the names of files hold. problem: an exception, or words."""
     said = words(problem) if isinstance(problem, BaseException) else problem
     print(f"{' '.join(('noise2noise', *command.split()))}: {one_line(said)}", file=sys.stderr, flush=True)
 
 
-def words(error):
+def words(error: BaseException) -> str:
     """What an exception says; of the system's errors the file and the reason, without the number."""
     if isinstance(error, OSError) and error.strerror:
         file = error.filename2 or error.filename
@@ -27,14 +31,14 @@ def words(error):
     return str(error).strip() or type(error).__name__
 
 
-def one_line(text):
+def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
 class Interrupted(KeyboardInterrupt):
     """A signal came; `number` is which."""
 
-    def __init__(self, number=signal.SIGINT):
+    def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__(number)
         self.number = number
 
@@ -42,21 +46,21 @@ class Interrupted(KeyboardInterrupt):
 class Stream:
     """A text stream whose reader may go away: what cannot be written is dropped, and `lost` is the first error."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: TextIO | None) -> None:
         self.stream = stream or open(os.devnull, "w")  # noqa: SIM115
-        self.lost = None
+        self.lost: OSError | None = None
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
 
-    def write(self, text):
+    def write(self, text: str) -> int:
         self.attempt(self.stream.write, text)
         return len(text)
 
-    def flush(self):
+    def flush(self) -> None:
         self.attempt(self.stream.flush)
 
-    def attempt(self, function, *arguments):
+    def attempt(self, function: Callable[..., object], *arguments: Any) -> None:
         if self.lost:
             return
         try:
@@ -68,7 +72,7 @@ class Stream:
 
 
 @contextmanager
-def surroundings(complain):
+def surroundings(complain: Callable[[BaseException | str], None]) -> Iterator[Stream]:
     """with surroundings(complain) as stdout: SIGINT, SIGTERM and SIGHUP raise Interrupted, unless they are ignored;
     output may be lost; complain(text) says warnings."""
     fill_standard_streams()
@@ -82,7 +86,7 @@ def surroundings(complain):
             stderr.flush()
 
 
-def fill_standard_streams():
+def fill_standard_streams() -> None:
     """The next file that is opened must not become the standard output that a shell has closed."""
     for number in range(3):
         try:
@@ -92,7 +96,7 @@ def fill_standard_streams():
 
 
 @contextmanager
-def signals_raise():
+def signals_raise() -> Iterator[None]:
     """Handlers are those from before afterwards. Python handles signals in the main thread alone."""
     last, before = -AGAIN, {}
 

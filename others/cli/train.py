@@ -25,6 +25,9 @@ Weights are written after each epoch; Ctrl-C keeps those of the last one, and wh
 is 130; a training whose loss explodes keeps the best that there were. With --resume the same command goes on where it
 was interrupted, to the weights of a training that never was, and does nothing more once it is done."""
 
+from __future__ import annotations
+
+import argparse
 import contextlib
 import csv
 import hashlib
@@ -36,19 +39,21 @@ import sys
 import time
 import warnings
 import zipfile
+from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 
 from .. import data, pictures, training
 from ..diagnose import pairs
 from ..evaluation import figures
-from ..model import SHIPPED
+from ..model import SHIPPED, Model
 from ..storage import checkpoint, networks
 from ..storage.files import locked, replacing
 from ..training.run import Diverged, digest, identity, records_in
-from ..training.workers import joined
+from ..training.workers import Workers, joined
 from .common import (
     add_model_arguments,
     add_range_argument,
@@ -62,10 +67,12 @@ from .common import (
 from .evaluate import checked, listed, matched, pages
 from .streams import words
 
+Scenes: TypeAlias = dict[str, list[torch.Tensor]]  # pictures (3, H, W) in 0-255 of each
+
 GENERATED = {"pairs": 3000, "images": 100}
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--pairs", nargs=2, type=Path, metavar=("A_DIR", "B_DIR"), help="pictures matched by name")
     source.add_argument("--burst", type=Path, metavar="DIR", help="several shots of each scene")
@@ -87,13 +94,13 @@ def add_arguments(parser):
     add_model_arguments(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     with joined() as group, contextlib.redirect_stdout(sys.stdout if group.rank == 0 else io.StringIO()):
         args.device = args.device or group.device
         run_in(group, args)
 
 
-def run_in(group, args):
+def run_in(group: Workers, args: argparse.Namespace) -> None:
     """As one process of the group; that of rank 0 alone prints and writes."""
     check_options(args, group)
     check(args, unknown=finished(args))
@@ -128,7 +135,7 @@ def run_in(group, args):
     print(f"{args.out}: use it with noise2noise denoise PICTURE --weights {args.out}")
 
 
-def check_options(args, group):
+def check_options(args: argparse.Namespace, group: Workers) -> None:
     """Leave with status 2 if two options contradict each other; say which do nothing; put in what is left out."""
     if args.weights and args.from_shipped:
         args.parser.error("--weights and --from-shipped: expected one of them, the weights to go on from")
@@ -140,7 +147,7 @@ def check_options(args, group):
     args.count, args.patch = args.count or 5000, args.patch or 64
 
 
-def check(args, unknown=False):
+def check(args: argparse.Namespace, unknown: bool = False) -> None:
     """Raise what `check_outputs` does; with --resume this training may replace what it made before. With `unknown`,
     where it is too early to tell, nothing that is there is refused."""
     inputs = [*(args.pairs or []), *(args.validate or []), args.burst, args.data, args.weights]
@@ -150,22 +157,22 @@ def check(args, unknown=False):
     check_outputs([*written(args), *state], inputs, args.force, own + state)
 
 
-def written(args):
+def written(args: argparse.Namespace) -> list[Path]:
     """What the command asks for besides the state."""
     return [path for path in (args.out, args.csv, args.curve) if path]
 
 
-def name_of(path, args):
+def name_of(path: Path, args: argparse.Namespace) -> str:
     """As the state has it: seen from the folder of the weights, which may be moved."""
     return os.path.relpath(os.path.realpath(path), os.path.realpath(args.out.parent))
 
 
-def files_of(args):
+def files_of(args: argparse.Namespace) -> list[str]:
     """The names of the files that the interrupted training wrote, or would have."""
     return list(earlier_state(args).get("files", ()))
 
 
-def finished(args, this=None):
+def finished(args: argparse.Namespace, this: dict[str, Any] | None = None) -> bool:
     """Whether all is there that a training with --resume writes in the end: that one (`run.identity`) where it is
     given."""
     if not args.resume or args.force or state_file(args).exists() or not all(map(Path.is_file, written(args))):
@@ -178,12 +185,12 @@ def finished(args, this=None):
     return False
 
 
-def mark(this):
+def mark(this: dict[str, Any]) -> str:
     """The identity of a training in few letters."""
     return hashlib.sha256(json.dumps(this, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def starting_model(args):
+def starting_model(args: argparse.Namespace) -> Model:
     """New weights, or the shipped ones or those of --weights to go on from."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.seed)
@@ -193,7 +200,14 @@ def starting_model(args):
     return model
 
 
-def train(args, model, fit, heading, about, this):
+def train(
+    args: argparse.Namespace,
+    model: Model,
+    fit: Callable[..., Generator[training.Record, None, None]],
+    heading: str,
+    about: dict[str, Any],
+    this: dict[str, Any] | None,
+) -> None:
     """Run the epochs; after each of them, and when interrupted or given up, write what was learnt."""
     started, state, stepped = time.perf_counter(), earlier_state(args), False
     records, parent = [training.Record(*fields) for fields in records_in(state)], start_of(args, model)
@@ -249,25 +263,25 @@ def train(args, model, fit, heading, about, this):
         state_file(args).unlink(missing_ok=True)
 
 
-def state_file(args):
+def state_file(args: argparse.Namespace) -> Path:
     """Where --resume keeps the state of the training."""
     return args.out.with_name(f"{args.out.name}.state")
 
 
-def earlier_state(args):
+def earlier_state(args: argparse.Namespace) -> dict[str, Any]:
     """The state of the interrupted training that goes on; {} if there is none, or no training in its file."""
     file = state_file(args)
     state = checkpoint.load(file).get("training") if args.resume and file.is_file() else None
     return state if isinstance(state, dict) else {}
 
 
-def start_of(args, model):
+def start_of(args: argparse.Namespace, model: Model) -> dict[str, Any]:
     """Where the weights that the training starts from come from."""
     path = args.weights or SHIPPED
     return networks.load(path, model.module.NAME)["info"] if args.weights or args.from_shipped else {}
 
 
-def report(args, records):
+def report(args: argparse.Namespace, records: Sequence[training.Record]) -> None:
     """Write the log and the curve so far."""
     if args.csv:
         text = io.StringIO()
@@ -284,7 +298,7 @@ def report(args, records):
 # ---------------------------------------------------------------------------------------------------------- data
 
 
-def load_source(args):
+def load_source(args: argparse.Namespace) -> tuple[training.Source, str]:
     """(pairs for training.fit, what they are in words)."""
     if args.data:
         file = args.data / "train_data.pkl"
@@ -303,7 +317,7 @@ def load_source(args):
                     f"{len(scenes)} scenes"  # fmt: skip
 
 
-def load_scenes(args):
+def load_scenes(args: argparse.Namespace) -> tuple[Scenes, int]:
     """({scene: pictures (3, H, W) in 0-255}, side of a patch), all found good. Raises ValueError that names the scenes
     that are not."""
     scenes, side = without_small(paired_scenes(args) if args.pairs else burst_scenes(args), args.patch)
@@ -321,7 +335,7 @@ def load_scenes(args):
     return scenes, side
 
 
-def say_found(scenes, found, wrong):
+def say_found(scenes: Scenes, found: dict[str, pairs.Finding], wrong: dict[str, str]) -> None:
     """What the checks of scenes found, and what they cannot tell."""
     for name, finding in found.items():
         if finding.relation.uneven > pairs.UNEVEN:
@@ -339,7 +353,7 @@ def say_found(scenes, found, wrong):
         print(f"{len(small)} too small to check (sides below {pairs.SMALLEST} pixels): cannot tell {pairs.SCENE}.")
 
 
-def without_small(scenes, wanted):
+def without_small(scenes: Scenes, wanted: int) -> tuple[Scenes, int]:
     """(the scenes that patches can be cut from, their side); those left out are named."""
     side = pairs.patch_side(scenes.values(), wanted)
     for name in [name for name, shots in scenes.items() if min(shots[0].shape[1:]) < side]:
@@ -348,16 +362,17 @@ def without_small(scenes, wanted):
     return scenes, side
 
 
-def paired_scenes(args):
+def paired_scenes(args: argparse.Namespace) -> Scenes:
     """{name: two pictures}, of files of several pages page by page."""
     found = (pair for files in matched(*args.pairs) for pair in pages(*files, args.range))
     return {name: [picture[0] for picture in shots] for name, *shots in found}
 
 
-def burst_scenes(args):
+def burst_scenes(args: argparse.Namespace) -> Scenes:
     """{scene: its shots}, all pages of its files. Of files that belong together by name alone those that show another
     scene than the one before are a scene of their own."""
-    scenes, alone = {}, []
+    scenes: Scenes = {}
+    alone: list[str] = []
     for name, files in burst_files(args.burst).items():
         ranges = pictures.range_of(*files, given=args.range)  # one scale for a scene
         shots = [(file, page[0]) for file in files for page in pictures.pages(file, ranges)]
@@ -379,11 +394,11 @@ def burst_scenes(args):
     return scenes
 
 
-def burst_files(source):
+def burst_files(source: Path) -> dict[str, list[Path]]:
     """{scene: its files}, by folders in `source` or by names but for a number at the end; `source` may be one file."""
     if not source.exists():
         raise FileNotFoundError(f"no folder {source}")
-    scenes = {}
+    scenes: dict[str, list[Path]] = {}
     for file in pictures.picture_files(source) if source.is_dir() else [source]:
         inside = file.parent != source and source.is_dir()
         prefix = re.sub(r"[-_ ]?\d+$", "", file.stem) or file.stem
@@ -391,14 +406,15 @@ def burst_files(source):
     return scenes
 
 
-def load_validation(args):
+def load_validation(args: argparse.Namespace) -> data.Pair | None:
     """(noisy, clean) pixels of one size, or None."""
     if args.validate:
         found = (pair for files in matched(*args.validate) for pair in checked(files, args))
         images, _ = without_small({name: [image[0] for image in pair] for name, *pair in found}, args.patch)
         side = [min(n) for n in zip(*(pair[0].shape[1:] for pair in images.values()))]
         cut = [[image[:, : side[0], : side[1]].float() for image in pair] for pair in images.values()]
-        return tuple(torch.stack(versions) for versions in zip(*cut))
+        noisy, clean = (torch.stack(versions) for versions in zip(*cut))
+        return noisy, clean
     if args.data and (args.data / "val_data.pkl").is_file():
         return data.load_pairs(args.data / "val_data.pkl")
     if not (args.data or args.pairs or args.burst):

@@ -3,10 +3,11 @@
 from .course import load_pairs
 from .patches import Patches
 from .photos import PhotoPairs, load_photo, photo_files, photo_validation
-from .pixels import check_images, check_pairs, computable, to_pixels, to_unit
+from .pixels import Pair, check_images, check_pairs, computable, to_pixels, to_unit
 from .scenes import Scene, generated, generated_pairs, generated_validation
 
 __all__ = [
+    "Pair",
     "Patches",
     "PhotoPairs",
     "Scene",

@@ -1,12 +1,14 @@
 """The course's files: train_data.pkl and val_data.pkl."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 from ..storage import tensors
-from .pixels import check_pairs
+from .pixels import Pair, check_pairs
 
 
-def load_pairs(path, mmap=False):
+def load_pairs(path: Path | str, mmap: bool = False) -> Pair:
     """(noisy_1, noisy_2) of train_data.pkl or (noisy, clean) of val_data.pkl: two uint8 tensors (N, 3, H, W).
 
     With mmap the pixels stay on the disk until they are used: for data larger than the memory. No code in the file is
@@ -22,10 +24,11 @@ def load_pairs(path, mmap=False):
         raise ValueError(f"{path}: not a file of tensors written by torch.save: {reason}") from error
     if not isinstance(content, (tuple, list)) or len(content) != 2:
         raise TypeError(f"{path}: expected a pair of tensors, got {described(content)}")
-    check_pairs(*content, str(path))
-    return tuple(content)
+    first, second = content
+    check_pairs(first, second, str(path))
+    return first, second
 
 
-def described(content):
+def described(content: object) -> str:
     length = f" of {len(content)}" if isinstance(content, (tuple, list)) else ""
     return f"a {type(content).__name__}{length}"

@@ -6,60 +6,65 @@ independent between cells and versions. So the noise has mean zero given the cle
 variance is the variance inside the cell: none in flat areas, much on edges and texture.
 """
 
+from __future__ import annotations
+
 import torch
+
+from .pixels import Pair
 
 SIZE = 32  # height and width of the course's images
 CELL = 9  # source pixels per pixel, in each direction
 
 
-def gaussian(clean, sigma, generator):
+def gaussian(clean: torch.Tensor, sigma: float | torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Pixels in 0-255 of any shape -> float32 pixels with noise of that standard deviation, not clamped."""
     return clean + sigma * torch.randn(clean.shape, generator=generator)
 
 
-def poisson(clean, photons, generator):
+def poisson(clean: torch.Tensor, photons: float, generator: torch.Generator) -> torch.Tensor:
     """Pixels in 0-255 -> as counted where white is that many photons, float32 pixels, not clamped."""
     scale = photons / 255
     return torch.poisson(clean * scale, generator) / scale
 
 
-def subsample_photo(photo, crops, size, cell, generator, versions=2):
+def subsample_photo(
+    photo: torch.Tensor, crops: int, size: int, cell: int, generator: torch.Generator, versions: int = 2
+) -> list[torch.Tensor]:
     """Noisy versions of `crops` random crops: uint8 (3, H, W) -> so many uint8 (crops, 3, size, size).
 
     Only the pixels that are kept are read: one in each cell, for each version.
     """
     _, height, width = photo.shape
-    draw = {"generator": generator}
-    top = torch.randint(height - size * cell + 1, (crops, 1, 1), **draw)
-    left = torch.randint(width - size * cell + 1, (crops, 1, 1), **draw)
+    top = torch.randint(height - size * cell + 1, (crops, 1, 1), generator=generator)
+    left = torch.randint(width - size * cell + 1, (crops, 1, 1), generator=generator)
     rows = top + cell * torch.arange(size).view(1, size, 1)
     columns = left + cell * torch.arange(size).view(1, 1, size)
     noisy = []
     for _ in range(versions):
-        pick = torch.randint(cell * cell, (crops, size, size), **draw)
+        pick = torch.randint(cell * cell, (crops, size, size), generator=generator)
         index = (rows + pick // cell) * width + columns + pick % cell
         noisy.append(photo.view(3, -1)[:, index].transpose(0, 1))
     return noisy
 
 
-def random_crop(photo, side, generator):
+def random_crop(photo: torch.Tensor, side: int, generator: torch.Generator) -> torch.Tensor:
     """(3, H, W) -> (3, side, side)"""
     top, left = (int(torch.randint(n - side + 1, (), generator=generator)) for n in photo.shape[1:])
     return photo[:, top : top + side, left : left + side]
 
 
-def average_photo(photo, crops, size, cell, generator):
+def average_photo(photo: torch.Tensor, crops: int, size: int, cell: int, generator: torch.Generator) -> torch.Tensor:
     """Random crops without noise: uint8 (3, H, W) -> float32 pixels (crops, 3, size, size)."""
     return torch.stack([cell_means(random_crop(photo, size * cell, generator), cell) for _ in range(crops)])
 
 
-def cell_means(photo, cell):
+def cell_means(photo: torch.Tensor, cell: int) -> torch.Tensor:
     """The clean image: (3, S * cell, S * cell) -> float32 (3, S, S)."""
     size = photo.shape[1] // cell
     return photo.float().reshape(3, size, cell, size, cell).mean((2, 4))
 
 
-def centre_pair(photo, size, cell, generator):
+def centre_pair(photo: torch.Tensor, size: int, cell: int, generator: torch.Generator) -> Pair | None:
     """(noisy, clean) of the centre of a photograph, uint8 (3, size, size) each; None if it is too small for that."""
     top, left = ((n - size * cell) // 2 for n in photo.shape[1:])
     if min(top, left) < 0:

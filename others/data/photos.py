@@ -1,5 +1,8 @@
 """The course's noise on photographs (the extra `images`)."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,6 +11,7 @@ from .. import pictures
 from . import noises
 from .noises import CELL, SIZE
 from .patches import generator_of
+from .pixels import Pair
 
 BILINEAR = 2  # among Pillow's ways to resize
 
@@ -24,11 +28,20 @@ class PhotoPairs:
 
     SIGMA = 15  # in pixel values
 
-    def __init__(self, folder, count=50_000, seed=0, cell=CELL, files=None, gaussian=0.0, targets=1):
+    def __init__(
+        self,
+        folder: Path | str,
+        count: int = 50_000,
+        seed: int = 0,
+        cell: int = CELL,
+        files: Sequence[Path] | None = None,
+        gaussian: float = 0.0,
+        targets: int = 1,
+    ) -> None:
         self.photos = [load_photo(file, SIZE * cell) for file in (files or photo_files(folder))]
         self.count, self.seed, self.cell, self.gaussian, self.targets = count, seed, cell, gaussian, targets
 
-    def __call__(self, epoch):
+    def __call__(self, epoch: int) -> Pair:
         generator = generator_of(self.seed, epoch)
         versions = [torch.empty(self.count, 3, SIZE, SIZE, dtype=torch.uint8) for _ in range(2)]
         for number, photo in enumerate(self.photos):
@@ -44,17 +57,18 @@ class PhotoPairs:
                     version[instead] = made.round().clamp(0, 255).to(torch.uint8)
             versions[0][mine] = noisy[0]
             versions[1][mine] = torch.stack(noisy[1:]).float().mean(0).round().to(torch.uint8)
-        return tuple(versions)
+        return versions[0], versions[1]
 
 
-def photo_validation(files, seed=0, cell=CELL):
+def photo_validation(files: Sequence[Path], seed: int = 0, cell: int = CELL) -> Pair:
     """(noisy, clean) of the centre of each photograph: uint8 (len(files), 3, 32, 32)."""
     generator = torch.Generator().manual_seed(seed)
     pairs = [noises.centre_pair(load_photo(file, SIZE * cell), SIZE, cell, generator) for file in files]
-    return tuple(map(torch.stack, zip(*pairs)))
+    noisy, clean = zip(*pairs)
+    return torch.stack(noisy), torch.stack(clean)
 
 
-def photo_files(folder):
+def photo_files(folder: Path | str) -> list[Path]:
     """The photographs in a folder, sorted. Raises FileNotFoundError if there is none."""
     files = sorted(f for f in Path(folder).iterdir() if f.suffix.lower() in pictures.FORMATS and not f.is_dir())
     if not files:
@@ -62,7 +76,7 @@ def photo_files(folder):
     return files
 
 
-def load_photo(file, smallest):
+def load_photo(file: Path, smallest: int) -> torch.Tensor:
     """uint8 (3, H, W), enlarged if a side is shorter than `smallest`. Raises as `pictures.read` does."""
     photo = next(pictures.pages(file))[0].round().to(torch.uint8)
     scale = smallest / min(photo.shape[1:])

@@ -1,19 +1,24 @@
 """Scenes to put the course's noise on: images that are generated, of which no file is needed."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 
 from .noises import CELL, SIZE
+from .pixels import Pair
 
 
-def stack(images):
+def stack(images: list[torch.Tensor]) -> torch.Tensor:
     """List of (3, H, W) in [0, 1] -> uint8 pixels (N, 3, H, W)."""
     empty = torch.empty(0, 3, SIZE, SIZE)
     return (torch.stack(images) if images else empty).clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
-def single(values):
+def single(values: Iterable[Any]) -> torch.Tensor:
     """A float32 tensor, whatever the default dtype: the images depend on nothing but seed and index."""
     return torch.tensor(values, dtype=torch.float32)
 
@@ -29,7 +34,7 @@ class Scene:
     leaves = 160
     colours = ((0.55, 0.58, 0.57), (-0.7, 0.0, 0.68), (0.4, -0.82, 0.41))  # principal axes: brightness, then hues
 
-    def __init__(self, seed, index):
+    def __init__(self, seed: int, index: int) -> None:
         self.generator = torch.Generator().manual_seed((seed * 2_654_435_761 + index * 40_503 + 1) % 2**63)
         n = self.leaves
         uniform = self.uniform
@@ -46,13 +51,13 @@ class Scene:
         self.wave = self.normal(n, 2) * (10 ** (uniform(n, 1) * 1.6 + 0.8))
         self.amplitude = 0.15 * uniform(n) ** 2
 
-    def uniform(self, *shape):
+    def uniform(self, *shape: int) -> torch.Tensor:
         return torch.rand(*shape, generator=self.generator, dtype=torch.float32)
 
-    def normal(self, *shape):
+    def normal(self, *shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=self.generator, dtype=torch.float32)
 
-    def colour_at(self, points):
+    def colour_at(self, points: torch.Tensor) -> torch.Tensor:
         """(P, 2) positions in the unit square -> (3, P) colours in [0, 1]."""
         near = self.near(points)
         offset = points - self.centre[near].unsqueeze(1)
@@ -67,7 +72,7 @@ class Scene:
         shade = ((points - 0.5) * self.shade[top]).sum(1)
         return (self.colour[top].t() + shade + texture).clamp(0, 1)
 
-    def near(self, points):
+    def near(self, points: torch.Tensor) -> torch.Tensor:
         """Indices of the leaves that can reach the points' bounding box, and of the background."""
         low, high = points.amin(0), points.amax(0)
         outside = (low - self.centre).maximum(self.centre - high).amax(1)
@@ -75,7 +80,7 @@ class Scene:
         reachable[-1] = True
         return reachable.nonzero().squeeze(1)
 
-    def noisy(self):
+    def noisy(self) -> torch.Tensor:
         """One noisy version, (3, 32, 32) in [0, 1]."""
         steps = single(range(SIZE))
         corner = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), 2)
@@ -83,7 +88,7 @@ class Scene:
         points = (corner * CELL + pick + 0.5) / (SIZE * CELL)
         return self.colour_at(points.view(-1, 2)).view(3, SIZE, SIZE)
 
-    def clean(self):
+    def clean(self) -> torch.Tensor:
         """The mean of each cell, (3, 32, 32) in [0, 1]."""
         image = torch.empty(3, SIZE, SIZE, dtype=torch.float32)
         block = 4  # cells; few leaves reach a block, so most need not be asked
@@ -100,7 +105,7 @@ class Scene:
 # ---------------------------------------------------------------------------------------------- of many scenes
 
 
-def generated(count, versions, clean, seed=0, start=0):
+def generated(count: int, versions: int, clean: bool, seed: int = 0, start: int = 0) -> tuple[torch.Tensor, ...]:
     """So many noisy versions of `count` generated images, then the clean ones if wanted: uint8 (count, 3, 32, 32) each.
     Image i depends on seed and i alone."""
     scenes = [Scene(seed, start + i) for i in range(count)]
@@ -108,11 +113,13 @@ def generated(count, versions, clean, seed=0, start=0):
     return (*noisy, stack([scene.clean() for scene in scenes])) if clean else tuple(noisy)
 
 
-def generated_pairs(count, seed=0, start=0):
+def generated_pairs(count: int, seed: int = 0, start: int = 0) -> Pair:
     """(noisy_1, noisy_2) of `count` generated images."""
-    return generated(count, 2, False, seed, start)
+    first, second = generated(count, 2, False, seed, start)
+    return first, second
 
 
-def generated_validation(count, seed=0, start=10**9):
+def generated_validation(count: int, seed: int = 0, start: int = 10**9) -> Pair:
     """(noisy, clean) of `count` generated images, by default others than the training ones."""
-    return generated(count, 1, True, seed, start)
+    noisy, clean = generated(count, 1, True, seed, start)
+    return noisy, clean

@@ -5,6 +5,8 @@ agree in structure that noise would not repeat, they show one scene; where their
 not, they show two. Where there is neither, a wall or the sky, it cannot be told.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import torch
@@ -38,11 +40,11 @@ class Relation(NamedTuple):
     clipped: float = 0.0
 
     @property
-    def different(self):
+    def different(self) -> bool:
         return self.wrong == DIFFERENT
 
 
-def relation(first, second):
+def relation(first: torch.Tensor, second: torch.Tensor) -> Relation:
     """The Relation of two grey pictures (H, W) in 0-255 with sides of 64 or more."""
     strength, alike = agreement(first, second)
     found = exposure(first, second) if strength > AGREEING else Relation()
@@ -58,18 +60,18 @@ def relation(first, second):
         return Relation("the second is mirrored or turned")
     if different:
         return Relation(DIFFERENT)
-    return found if found.known else Relation(**brighter(left))
+    return found if found.known else brighter(Relation(), left)
 
 
-def brighter(left, side=2 * COARSE):
-    """offset, uneven and bent of a Relation, from a difference in which little but noise is to be seen."""
+def brighter(found: Relation, left: torch.Tensor, side: int = 2 * COARSE) -> Relation:
+    """The Relation with offset, uneven and bent from a difference in which little but noise is to be seen."""
     blocks = means(left, side)
     offset = float(blocks.mean())
     sure = abs(offset) > AGREEING * float(blocks.std()) / blocks.numel() ** 0.5
-    return {"offset": offset, "uneven": abs(offset), "bent": abs(offset)} if sure else {}
+    return found._replace(offset=offset, uneven=abs(offset), bent=abs(offset)) if sure else found
 
 
-def agreement(first, second):
+def agreement(first: torch.Tensor, second: torch.Tensor) -> tuple[float, float]:
     """(standard errors that the mean of the tiles' correlations is above 0, that mean), at the scale where it is most
     certain."""
     found = [(0.0, 0.0)]
@@ -83,19 +85,19 @@ def agreement(first, second):
     return max(found, key=lambda pair: abs(pair[0]))
 
 
-def means(image, side):
+def means(image: torch.Tensor, side: int) -> torch.Tensor:
     """(H, W) -> (H // side, W // side), the means of blocks."""
     rows, columns = (n // side for n in image.shape)
     return image[: rows * side, : columns * side].reshape(rows, side, columns, side).mean((1, 3))
 
 
-def fine(image):
+def fine(image: torch.Tensor) -> torch.Tensor:
     """What a pixel is above the mean of its four neighbours."""
     middle = image[1:-1, 1:-1]
     return middle - (image[2:, 1:-1] + image[:-2, 1:-1] + image[1:-1, 2:] + image[1:-1, :-2]) / 4
 
 
-def tiles(image):
+def tiles(image: torch.Tensor) -> torch.Tensor:
     """(H, W) -> (tiles, pixels of a tile), each without its mean."""
     if min(image.shape) < TILE:
         return image.new_empty(0, TILE**2)
@@ -103,7 +105,7 @@ def tiles(image):
     return each - each.mean(1, keepdim=True)
 
 
-def structured(left):
+def structured(left: torch.Tensor) -> bool:
     """Whether blocks of a difference that lie apart, further than noise is correlated, vary together along rows and
     along columns. Single strong blocks count little."""
     blocks = means(left, BLOCK)
@@ -123,13 +125,13 @@ def structured(left):
     return False
 
 
-def too_much(left):
+def too_much(left: torch.Tensor) -> bool:
     """Whether a difference is stronger and smoother than that of noise."""
     blocks = means(left, BLOCK).var() / 2
     return bool(blocks > LOUD**2 and blocks * BLOCK**2 > SMOOTH * left.var() / 2)
 
 
-def turned(first, second, least):
+def turned(first: torch.Tensor, second: torch.Tensor, least: float) -> bool:
     """Whether the second agrees with the first, by so many standard errors, when it is mirrored or turned."""
     views = [second.flip(axes) for axes in ((0,), (1,), (0, 1))]
     if first.shape[0] == first.shape[1]:
@@ -137,7 +139,7 @@ def turned(first, second, least):
     return any(agreement(first, view)[0] > least for view in views)
 
 
-def exposure(first, second):
+def exposure(first: torch.Tensor, second: torch.Tensor) -> Relation:
     """The Relation of two pictures of one scene: the line nearest to the blocks of both, without those that are black
     or white in one, and without the fifth that fits worst. (Deming 1943, for equal errors)"""
     shares = clipped(first), clipped(second)
@@ -149,7 +151,7 @@ def exposure(first, second):
         return Relation("", True, clipped=alone)
     one, two = one[kept], two[kept]
     if torch.stack((one, two)).corrcoef()[0, 1] < ALIKE:
-        return Relation("", True, clipped=alone)._replace(**brighter((two - one).view(1, -1), 1))
+        return brighter(Relation("", True, clipped=alone), (two - one).view(1, -1), 1)
     gain, offset = line(one, two)
     worst = (two - gain * one - offset).abs()
     near = worst <= worst.quantile(0.8)
@@ -164,12 +166,12 @@ def exposure(first, second):
     return Relation("", True, gain, offset, uneven, bent, alone)
 
 
-def clipped(image):
+def clipped(image: torch.Tensor) -> torch.Tensor:
     """The share of black and white pixels in each block."""
     return means(((image <= 0) | (image >= 255)).float(), COARSE)
 
 
-def whole(blocks, image):
+def whole(blocks: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
     """What is said of blocks, (H // 8, W // 8), for every pixel of the image; False beyond the blocks."""
     said = torch.zeros(image.shape, dtype=torch.bool)
     grown = blocks.repeat_interleave(COARSE, 0).repeat_interleave(COARSE, 1)
@@ -177,7 +179,7 @@ def whole(blocks, image):
     return said
 
 
-def line(x, y):
+def line(x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
     """(gain, offset)"""
     (a, b), (_, c) = torch.stack((x, y)).cov().tolist()
     if b <= 0:

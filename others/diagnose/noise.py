@@ -5,6 +5,8 @@ three channels, none in flat areas, strong at edges and in texture. The threshol
 noise, with others and with none, and measured on others (`benchmarks/noise_check.py`).
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import torch
@@ -29,7 +31,7 @@ class Noise(NamedTuple):
     evenness: float
 
 
-def look(pixels, denoised):
+def look(pixels: torch.Tensor, denoised: torch.Tensor) -> Noise | None:
     """Pixels (1, 3, H, W) in 0-255 before and after -> Noise; None when there is nothing to tell it from: a side is
     below 32, or all pixels are equal."""
     image, result = (each[0, :, :PART, :PART].float() for each in (pixels, denoised))
@@ -43,7 +45,7 @@ def look(pixels, denoised):
     )
 
 
-def flat(taken, result):
+def flat(taken: torch.Tensor, result: torch.Tensor) -> float:
     """Power (with half a pixel value added, for pictures without noise) where the result's gradient is least."""
     down, right = result[:, 2:, 1:-1] - result[:, :-2, 1:-1], result[:, 1:-1, 2:] - result[:, 1:-1, :-2]
     order = (down.pow(2) + right.pow(2)).mean(0).flatten().argsort()
@@ -51,13 +53,13 @@ def flat(taken, result):
     return float((power[order[: len(order) // 10]].mean() + 0.5) / (power.mean() + 0.5))
 
 
-def evenness(image):
+def evenness(image: torch.Tensor) -> float:
     blocks = detail(image).pow(2).mean((0, 3, 4)).flatten()
     least = blocks.sort().values[: max(1, len(blocks) // 10)].mean()
     return float((least.clamp_min(1e-4) / blocks.median().clamp_min(1e-4)).sqrt())
 
 
-def detail(image):
+def detail(image: torch.Tensor) -> torch.Tensor:
     """The second differences along both axes, in blocks: (..., H, W) -> (..., rows of blocks, columns, 8, 8). Of white
     noise they have 36 times the variance, of flat areas and slopes nothing. (Immerkaer 1996)"""
     for _ in range(2):
@@ -65,7 +67,7 @@ def detail(image):
     return image.unfold(-2, BLOCK, BLOCK).unfold(-2, BLOCK, BLOCK)
 
 
-def unlike_training(noise):
+def unlike_training(noise: Noise | None) -> str | None:
     """How the noise differs from that which the shipped weights were trained on, or None."""
     if noise is None:
         return None

@@ -5,7 +5,10 @@ teaches blur; a pair of equal pictures, or with the same noise in both, teaches 
 teaches nothing.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Collection, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -37,7 +40,7 @@ class Finding(NamedTuple):
     relation: Relation = Relation()
 
 
-def check_scene(shots):
+def check_scene(shots: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], Finding]:
     """(the shots, all exposed as the first; Finding of the scene). Each is compared with the first and with those
     next to it."""
     shots, unknown, relations = list(shots), "", []
@@ -54,7 +57,7 @@ def check_scene(shots):
     return shots, Finding("", unknown, max(relations, key=lambda each: each.uneven, default=Relation()))
 
 
-def compare(first, second):
+def compare(first: torch.Tensor, second: torch.Tensor) -> Finding:
     """Finding of two pictures (3, H, W) in 0-255. Of pictures with a side below `SMALLEST` little can be told."""
     if first.shape != second.shape:
         return Finding(f"they have different sizes, {size_of(first)} and {size_of(second)}")
@@ -73,12 +76,12 @@ def compare(first, second):
     return Finding("", "" if same is False else NOISE, related)
 
 
-def problem(first, second):
+def problem(first: torch.Tensor, second: torch.Tensor) -> str | None:
     """What is wrong with a pair of pictures (3, H, W) of one scene, in plain words; None if nothing was found."""
     return compare(first, second).wrong or None
 
 
-def belonging(first, second):
+def belonging(first: torch.Tensor, second: torch.Tensor) -> Relation:
     """The Relation of two pictures (3, H, W) of one size, which are to show one scene with nothing moved."""
     if min(first.shape[1:]) < SMALLEST:
         return Relation()
@@ -92,23 +95,23 @@ def belonging(first, second):
     return relation(first, second)
 
 
-def moved(image, down, right):
+def moved(image: torch.Tensor, down: int, right: int) -> torch.Tensor:
     """What of a picture (H, W) stays in its frame when it is moved back by so much."""
     rows, columns = image.shape
     return image[max(0, down) : rows + min(0, down), max(0, right) : columns + min(0, right)]
 
 
-def alike(first, second):
+def alike(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return torch.stack((first.flatten(), second.flatten())).corrcoef()[0, 1]
 
 
-def exposed(related):
+def exposed(related: Relation) -> str:
     return f"the second is exposed otherwise ({related.gain:.2f} times the first, {related.offset:+.0f})"
 
 
-def groups(shots):
+def groups(shots: Sequence[torch.Tensor]) -> list[list[int]]:
     """[[numbers of shots that follow each other and show one scene, as far as can be told]]"""
-    found = []
+    found: list[list[int]] = []
     for number, shot in enumerate(shots):
         last = shots[found[-1][-1]] if found else None
         if last is not None and last.shape == shot.shape and not belonging(last, shot).different:
@@ -118,23 +121,23 @@ def groups(shots):
     return found
 
 
-def patch_side(scenes, wanted):
+def patch_side(scenes: Collection[Sequence[torch.Tensor]], wanted: int) -> int:
     """The side of the patches: as wanted, or what half of the scenes have. Smaller scenes are to be left out."""
     sides = sorted(min(scene[0].shape[1:]) for scene in scenes)
     return min(wanted, sides[len(sides) // 2])
 
 
-def size_of(image):
+def size_of(image: torch.Tensor) -> str:
     return f"{image.shape[1]} x {image.shape[2]}"
 
 
-def middle(image, side=512):
+def middle(image: torch.Tensor, side: int = 512) -> torch.Tensor:
     """The central part of a picture as grey floats (H, W)."""
     top, left = (max(0, (n - side) // 2) for n in image.shape[1:])
     return image[:, top : top + side, left : left + side].float().mean(0)
 
 
-def shift(first, second):
+def shift(first: torch.Tensor, second: torch.Tensor) -> tuple[int, int]:
     """(down, right): where the content of `first` is found in `second`, in whole pixels: the highest peak of the
     phase correlation, smoothed by a pixel for the noise; (0, 0) unless it stands out, as with little but noise it does
     not. (Kuglin & Hines 1975)"""
@@ -143,24 +146,24 @@ def shift(first, second):
     cross = cross / cross.abs().clamp_min(1e-9) * low_pass(first.shape)
     surface = torch.fft.irfft2(cross, s=first.shape)
     peak = divmod(int(surface.argmax()), first.shape[1])
-    found = tuple(p - n if p > n // 2 else p for p, n in zip(peak, first.shape))
-    clear = surface.max() > CLEAR[max(map(abs, found)) == 1] * surface.std()
-    return found if clear else (0, 0)
+    down, right = (p - n if p > n // 2 else p for p, n in zip(peak, first.shape))
+    clear = surface.max() > CLEAR[max(abs(down), abs(right)) == 1] * surface.std()
+    return (down, right) if clear else (0, 0)
 
 
-def windowed(image):
+def windowed(image: torch.Tensor) -> torch.Tensor:
     """Without its mean, faded out to the border, where a picture does not go on as the transform assumes."""
     rows, columns = (torch.hann_window(n, periodic=False) for n in image.shape)
     return (image - image.mean()) * rows.unsqueeze(1) * columns
 
 
-def low_pass(shape):
+def low_pass(shape: Sequence[int]) -> torch.Tensor:
     """A Gaussian over frequencies: rows as fft2, columns as rfft2 has them."""
     rows, columns = torch.fft.fftfreq(shape[0]), torch.fft.rfftfreq(shape[1])
     return (-20 * (rows.unsqueeze(1).square() + columns.square())).exp()
 
 
-def same_noise(first, second):
+def same_noise(first: torch.Tensor, second: torch.Tensor) -> bool | None:
     """Whether two pictures (H, W) have the same noise: True, False, or None where it cannot be told.
 
     Looked at are the flattest blocks, where they agree: noise reaches into the finest detail and is alike in all of
@@ -184,14 +187,14 @@ def same_noise(first, second):
     return True if white > WHITE and even < EVEN else None
 
 
-def frequencies():
+def frequencies() -> tuple[torch.Tensor, torch.Tensor]:
     """(the finest, the coarser ones without the coarsest) of a block's frequencies: bool (8, 8) each."""
     rows, columns = torch.arange(BLOCK).unsqueeze(1), torch.arange(BLOCK)
     fine = (rows >= BLOCK // 2) & (columns >= BLOCK // 2)
     return fine, (rows + columns > 2) & (rows + columns < 7) & ~fine
 
 
-def spectra(image):
+def spectra(image: torch.Tensor) -> torch.Tensor:
     """(H, W) -> (blocks, 8, 8), cosine transforms."""
     row = torch.arange(BLOCK)
     cosines = (math.pi / BLOCK * row.unsqueeze(1) * (row + 0.5)).cos() * (2 / BLOCK) ** 0.5

@@ -1,11 +1,21 @@
 """Denoisers without learning, and SSIM, from scikit-image (the extra `eval`). Pixels are (1, 3, H, W) in 0-255."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
 import torch
+
+if TYPE_CHECKING:
+    import numpy
+
+Denoise: TypeAlias = Callable[[torch.Tensor], torch.Tensor]  # of pixels
 
 INSTALL = 'they need scikit-image: pip install ".[eval]" in the folder of the project'
 
 
-def available():
+def available() -> bool:
     """Whether scikit-image and PyWavelets are installed."""
     try:
         import pywt
@@ -15,7 +25,7 @@ def available():
     return bool(pywt)
 
 
-def ssim(output, clean):
+def ssim(output: torch.Tensor, clean: torch.Tensor) -> float | None:
     """Structural similarity of (3, H, W) in [0, 1]; None for images smaller than its window of 7 x 7."""
     from skimage.metrics import structural_similarity
 
@@ -25,7 +35,7 @@ def ssim(output, clean):
     return float(structural_similarity(*images, channel_axis=2, data_range=1.0))
 
 
-def channels_last(method):
+def channels_last(method: Callable[[numpy.ndarray, float], numpy.ndarray]) -> Denoise:
     """method(image (H, W, 3) in [0, 1], its estimated noise) as a function of pixels."""
 
     def denoise(pixels):
@@ -40,7 +50,7 @@ def channels_last(method):
 
 
 @channels_last
-def non_local_means(image, sigma):
+def non_local_means(image: numpy.ndarray, sigma: float) -> numpy.ndarray:
     """With the strength that scikit-image's example recommends. (Buades, Coll & Morel 2005)"""
     from skimage.restoration import denoise_nl_means
 
@@ -48,7 +58,7 @@ def non_local_means(image, sigma):
 
 
 @channels_last
-def wavelet(image, sigma):
+def wavelet(image: numpy.ndarray, sigma: float) -> numpy.ndarray:
     """BayesShrink. (Chang, Yu & Vetterli 2000)"""
     from skimage.restoration import denoise_wavelet
 
@@ -56,7 +66,7 @@ def wavelet(image, sigma):
 
 
 @channels_last
-def total_variation(image, sigma):
+def total_variation(image: numpy.ndarray, sigma: float) -> numpy.ndarray:
     """With scikit-image's default weight, 0.1. (Chambolle 2004)"""
     from skimage.restoration import denoise_tv_chambolle
 

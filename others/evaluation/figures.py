@@ -1,9 +1,21 @@
 """Figures, drawn with matplotlib (the extra `plots`). Images are pixels (N, 3, H, W) in 0-255."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
 from .metrics import psnr_per_image, words
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
 
-def kind(path):
+    from ..training import Record
+
+
+def kind(path: Path) -> str:
     """What a file of this name holds, as matplotlib calls it: png, pdf, svg ...; png without a suffix.
 
     Raises ValueError for what it does not draw, ImportError that says what to install.
@@ -17,7 +29,7 @@ def kind(path):
     return suffix
 
 
-def figure_maker():
+def figure_maker() -> Callable[[float, float], Figure]:
     """(width, height in inches) -> figure that needs no screen. Raises ImportError that says what to install."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -33,7 +45,9 @@ def figure_maker():
     return figure
 
 
-def comparison(path, noisy, denoised, clean, format=None):
+def comparison(
+    path: Path | BinaryIO, noisy: Tensor, denoised: Tensor, clean: Tensor, format: str | None = None
+) -> None:
     """Write a grid to `path`: in each row an image noisy, denoised and clean, with its PSNR against clean. Of an open
     file `format` says what it holds, PNG by default."""
     figure = figure_maker()(6.0, 2.15 * len(clean))
@@ -49,7 +63,7 @@ def comparison(path, noisy, denoised, clean, format=None):
     figure.savefig(path, dpi=110, format=format)
 
 
-def gains(path, before, after, format=None):
+def gains(path: Path | BinaryIO, before: Sequence[float], after: Sequence[float], format: str | None = None) -> None:
     """Write each image's gain in PSNR over its PSNR before, in dB."""
     figure = figure_maker()(6.0, 3.6)
     axis = figure.subplots()
@@ -63,7 +77,7 @@ def gains(path, before, after, format=None):
     figure.savefig(path, dpi=110, format=format)
 
 
-def curve(path, records, format=None):
+def curve(path: Path | BinaryIO, records: Sequence[Record], format: str | None = None) -> None:
     """Write the training loss and, where it was measured, the validation PSNR of each epoch."""
     figure = figure_maker()(6.0, 3.6)
     axis = figure.subplots()

@@ -37,8 +37,8 @@ def scatter(y: Tensor, weight: Tensor, size: Sequence[int], geometry: Geometry, 
     for x_block, (y_block,), shifted in blocks(x, (y,), geometry, row_bytes, windows.BLOCK_BYTES):
         pixels = y_block.reshape(-1, y.shape[3])
         planes = multiply_across(matrix, pixels).view(kh, kw, few, *y_block.shape[:3])
-        axes = zip((kh, kw), size, y_block.shape[1:3], shifted.stride, shifted.padding, shifted.dilation)
-        vertical, horizontal = ([overlap(tap, *axis, adjoint=True) for tap in range(taps)] for taps, *axis in axes)
+        axes = zip((kh, kw), zip(size, y_block.shape[1:3], shifted.stride, shifted.padding, shifted.dilation))
+        vertical, horizontal = ([overlap(tap, *axis, adjoint=True) for tap in range(taps)] for taps, axis in axes)
         for row, (to_y, from_y) in zip(planes, vertical):
             for plane, (to_x, from_x) in zip(row, horizontal):
                 x_block.transpose(0, 1)[..., to_y, to_x].add_(plane[..., from_y, from_x])

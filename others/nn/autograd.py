@@ -34,9 +34,9 @@ automatic derivative evaluation program"; Baydin et al. 2018, arXiv:1502.05767, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from inspect import signature
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from torch import empty
 
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 else:
     Tensor = type(empty(0))
+
+Given = TypeVar("Given")
 
 
 class Call(NamedTuple):
@@ -63,7 +65,7 @@ class Recorded(Tensor):
     what torch makes without a gradient (detach(), y > 0, zeros_like) is a plain tensor, as is all made later."""
 
     @classmethod
-    def __torch_function__(cls, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(cls, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         result = Tensor.__torch_function__(function, (), args, kwargs)
         name = getattr(function.__self__, "__name__", "") if function.__name__ == "__get__" else function.__name__
         constant = name in ("detach", "data") or name.startswith("new_") or name.endswith("_like")
@@ -73,7 +75,7 @@ class Recorded(Tensor):
         what = f"{name.strip('_')}(), which is no call of a module; use Add, Concat, or detach() what it is applied to"
         return tape.barrier(what, tuple(leaves((args, kwargs))), result)
 
-    def __repr__(self) -> str:
+    def __repr__(self, *, tensor_contents=None):
         return repr(self.detach())
 
     def __deepcopy__(self, memo: dict) -> Tensor:
@@ -107,8 +109,9 @@ class Tape:
     """Records the module calls of a `with` block; `backward` differentiates them. The module docstring explains."""
 
     def __init__(self) -> None:
-        self.calls = []
-        self.known = {}  # {id of a tensor on the tape: how often it had been written to when it came there}
+        self.calls: list[Call] = []
+        #: {id of a tensor on the tape: how often it had been written to when it came there}
+        self.known: dict[int, list] = {}
 
     def __enter__(self) -> Tape:
         if self.calls:
@@ -172,14 +175,12 @@ class Tape:
         is 1. Raises RuntimeError if there is nothing to differentiate: no such output on the tape (any more), no
         parameters before it; and where a needed gradient does not exist.
         """
-        inputs = [inputs] if hasattr(inputs, "detach") else inputs
-        if not isinstance(outputs, (tuple, list)):
-            outputs, grad_outputs = [outputs], [grad_outputs]
-        if grad_outputs is None:
-            grad_outputs = [None] * len(outputs)
+        inputs, outputs = listed(inputs), listed(outputs)
+        upstream = [None] * len(outputs) if grad_outputs is None else listed(grad_outputs)
         self.unchanged(outputs, "backward got")
-        needed, gradients = self.needed(inputs), {}
-        for output, gradient in zip(outputs, grad_outputs, strict=True):
+        needed = self.needed(inputs)
+        gradients: dict[int, Tensor] = {}
+        for output, gradient in zip(outputs, upstream, strict=True):
             if id(output) not in needed:
                 raise RuntimeError("Tape: this output has no gradient. Was it made inside the with block, from "
                                    "parameters, by modules in training mode? Was backward called before?")  # fmt: skip
@@ -213,11 +214,18 @@ class Tape:
             reached.update(through)
 
 
+def listed(tensors: Tensor | Sequence[Given]) -> Sequence[Tensor | Given]:
+    """One tensor as a list; lists as they are."""
+    return [tensors] if isinstance(tensors, Tensor) else tensors
+
+
 def differentiate(call: Call, gradient: Tensor, needed: set[int], gradients: dict[int, Tensor]) -> None:
     """The chain rule for one call: from the gradient of its output to those of its inputs and parameters."""
+    assert call.module is not None, "a barrier, which `check_barriers` lets nobody reach"
     with restored(call.states):
         if needed.isdisjoint(map(id, call.inputs)):
-            return call.module.accumulate(gradient)
+            call.module.accumulate(gradient)
+            return
         found = call.module.backward(gradient)
     found = found if isinstance(found, tuple) else (found,)
     if not needed.isdisjoint(map(id, call.inputs[len(found) :])):

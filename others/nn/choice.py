@@ -116,7 +116,7 @@ def additions_cost(shape: Sequence[int], result: Sequence[int], geometry: Geomet
     numbers = prod(shape[:3]) * taps * channels
     calls = (3 + taps) * -(-numbers * number_bytes // windows.BLOCK_BYTES)
     copied = images * prod(size) * taps * inputs // prod(geometry.stride)
-    columns = copied * max(channels, NARROW) + CALL * (1 if channels % NARROW == 0 else WIDEN_CALLS)
+    columns: float = copied * max(channels, NARROW) + CALL * (1 if channels % NARROW == 0 else WIDEN_CALLS)
     if geometry.kernel_size != (1, 1) or geometry.stride != (1, 1):  # else the image is its own columns
         columns += copied * MOVE * (1 if inputs >= FEW_INPUTS else 2) + CALL * COPY_CALLS
     tiles = images * costs(images, inputs, result, geometry)[0] + CALL * TILE_CALLS

@@ -7,7 +7,7 @@ stand in several places, at any depth. The next forward begins by dropping it al
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ class Sequential(Module):
     """
 
     def __init__(self, *modules: Module | dict[str, Module]) -> None:
-        self.names = []
+        self.names: list[str] = []
         self.add_modules(*modules)
 
     def add_modules(self, *modules: Module | dict[str, Module]) -> Sequential:
@@ -36,7 +36,7 @@ class Sequential(Module):
         Raises TypeError for anything else, KeyError for a name that is taken or has a dot, as torch does.
         """
         if len(modules) == 1 and isinstance(modules[0], dict):
-            named = modules[0].items()
+            named: Iterable[tuple[str, object]] = modules[0].items()
         else:
             free = (str(i) for i in count(len(self.names)) if str(i) not in self.names)
             named = zip(free, modules)

@@ -31,6 +31,7 @@ class Convolution(Module):
     """
 
     enlarges = "more padding or a smaller kernel"  # the output
+    padding: Pair | str  # a word in Conv2d alone
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int | Pair, stride: int | Pair,
@@ -118,8 +119,8 @@ class Conv2d(Convolution):
         padding_mode: str = "zeros", device: device | str | int | None = None, dtype: dtype | None = None,
     ) -> None:  # fmt: skip
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
-        if padding_mode not in BORDERS:
-            raise ValueError(f"Conv2d: padding_mode must be one of {', '.join(BORDERS)}, got {padding_mode!r}")
+        if padding_mode not in ("zeros", *BORDERS):
+            raise ValueError(f"Conv2d: padding_mode must be one of zeros, {', '.join(BORDERS)}, got {padding_mode!r}")
         if isinstance(padding, str) and padding not in ("same", "valid"):
             raise ValueError(f"Conv2d: padding must be an int, a pair, 'same' or 'valid', got {padding!r}")
         if padding == "same" and self.stride != (1, 1):
@@ -129,12 +130,14 @@ class Conv2d(Convolution):
 
     def margins(self) -> tuple[Pair, Pair]:
         """((top, bottom), (left, right)); an odd total of 'same' padding has the larger part behind, as in torch."""
+        if not isinstance(self.padding, str):
+            top, left = self.padding
+            return (top, top), (left, left)
         if self.padding == "valid":
             return (0, 0), (0, 0)
-        if self.padding == "same":
-            totals = [span(k, d) - 1 for k, d in zip(self.kernel_size, self.dilation)]
-            return tuple((total // 2, total - total // 2) for total in totals)
-        return tuple((p, p) for p in self.padding)
+        totals = (span(k, d) - 1 for k, d in zip(self.kernel_size, self.dilation))
+        vertical, horizontal = ((total // 2, total - total // 2) for total in totals)
+        return vertical, horizontal
 
     def forward(self, input: Tensor) -> Tensor:
         self.check(input)
@@ -144,7 +147,8 @@ class Conv2d(Convolution):
         self.check_size(size, input)
         x, borders = nhwc(input), None
         if self.padding_mode != "zeros":
-            borders = [BORDERS[self.padding_mode](n, *m, x.device) for n, m in zip(x.shape[1:3], margins)]
+            border = BORDERS[self.padding_mode]
+            borders = [border(n, before, after, x.device) for n, (before, after) in zip(x.shape[1:3], margins)]
             x = extend(x, borders)
         geometry = self.geometry((0, 0) if borders else tuple(before for before, _ in margins))
         weight, bias = self.operands(x.dtype)
@@ -183,6 +187,7 @@ class TransposeConv2d(Convolution):
     """
 
     enlarges = "less padding or a larger kernel"
+    padding: Pair
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int | Pair, stride: int | Pair = 1,
@@ -284,7 +289,7 @@ def circular(size: int, before: int, after: int, device: device) -> Tensor:
     return arange(-before, size + after, device=device).remainder(size)
 
 
-BORDERS = {"zeros": None, "reflect": reflect, "replicate": replicate, "circular": circular}
+BORDERS = {"reflect": reflect, "replicate": replicate, "circular": circular}
 
 
 def extend(x: Tensor, borders: Sequence[Tensor]) -> Tensor:

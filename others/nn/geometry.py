@@ -72,7 +72,7 @@ class Phase(NamedTuple):
     """
 
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # instead of tuple's method
     taps: slice
     kernel_size: int
     padding: int

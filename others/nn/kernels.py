@@ -67,7 +67,9 @@ def weight_gradient(x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
     chosen = way("weight_gradient", x, x.shape[1:], y.shape[1:], geometry)
     if chosen is Way.REFERENCE:
         return reference.weight_gradient(x, y, geometry)
-    return sweep(chosen, x, geometry, y=y)
+    gradient = sweep(chosen, x, geometry, y=y)
+    assert gradient is not None  # of a y there is one
+    return gradient
 
 
 def correlate_and_gradient(x: Tensor, weight: Tensor, y: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
@@ -78,7 +80,9 @@ def correlate_and_gradient(x: Tensor, weight: Tensor, y: Tensor, geometry: Geome
         found = reference.correlate(x, weight, y.shape[1:3], geometry)
         return found, reference.weight_gradient(x, y, geometry)
     result = empty(y.shape, dtype=x.dtype, device=x.device)
-    return result, sweep(chosen, x, geometry, weight, result, y=y)
+    gradient = sweep(chosen, x, geometry, weight, result, y=y)
+    assert gradient is not None
+    return result, gradient
 
 
 # -------------------------------------------------------------------------------------------------- reading an image
@@ -96,25 +100,28 @@ def sweep(
     if way is Way.PHASES:
         return sweep_phases(x, geometry, weight, result, bias, add, y)
     reading = (Tiles if way is Way.TILES else Columns)(geometry)
-    factors = None if result is None else reading.factors(weight)
+    factors = None if weight is None else reading.factors(weight)
     gradient = None if y is None else reading.new_gradient(x, y)
     for x_block, cut, shifted in reading.blocks(x, [tensor for tensor in (result, y) if tensor is not None]):
         seen = reading.read(x_block, cut[0].shape[1:3], shifted)
-        if result is not None:
+        if factors is not None:
             reading.write(cut[0], seen, factors, bias, add)
-        if y is not None:
+        if gradient is not None:
             reading.add_product(gradient, seen, cut[-1])
-    return None if y is None else reading.weight_of(gradient)
+    return None if gradient is None else reading.weight_of(gradient)
 
 
-def sweep_phases(x, geometry, weight, result, bias, add, y):
+def sweep_phases(
+    x: Tensor, geometry: Geometry, weight: Tensor | None, result: Tensor | None, bias: Tensor | None, add: bool,
+    y: Tensor | None,
+) -> Tensor | None:  # fmt: skip
     """The same phase by phase of x: `correlate` is the sum of theirs, and each has the gradient of its own taps."""
-    small, columns = (result if y is None else y).shape[1:], Columns(geometry)
+    small, columns = next(each.shape[1:] for each in (y, result) if each is not None), Columns(geometry)
     gradient = None if y is None else columns.weight_of(columns.new_gradient(x, y))
     for phase, taps, around in phases_read(x, geometry):
         part = None if weight is None else weight[taps]
         found = sweep(way_to_read(phase, small, around), phase, around, part, result, bias, add, y)
-        if y is not None:
+        if gradient is not None and found is not None:
             gradient[taps] = found
         bias, add = None, True
     return gradient
@@ -140,7 +147,7 @@ def phase_geometry(rows: Phase, cols: Phase, groups: int) -> Geometry:
 # -------------------------------------------------------------------------------------------------- writing an image
 
 
-def scatter_apart(y, flipped, size, geometry, bias):
+def scatter_apart(y: Tensor, flipped: Tensor, size: Sequence[int], geometry: Geometry, bias: Tensor | None) -> Tensor:
     """`scatter` as an ordinary stride-1 correlation of y for each phase of the result: every output is written once,
     nothing is folded. `flipped`: the weight, (C_in, C_out / groups, kh, kw)."""
     (vertical, horizontal), (step_y, step_x) = image_phases(size, geometry), geometry.stride
@@ -148,9 +155,10 @@ def scatter_apart(y, flipped, size, geometry, bias):
     if geometry.stride == (1, 1):  # the only phase is x
         write_phase(x, y, flipped, vertical[0], horizontal[0], geometry.groups, bias)
         return x
+    nothing: Tensor | int = 0 if bias is None else bias  # for no tap: a large stride, or a factor of the dilation
     for rows in vertical:
         for cols in horizontal:
-            phase = 0 if bias is None else bias  # for no tap: a large stride, or one with a factor of the dilation
+            phase = nothing
             if rows.kernel_size and cols.kernel_size:
                 phase = workspace("phase", (len(y), rows.count, cols.count, len(flipped)), y)
                 write_phase(phase, y, flipped, rows, cols, geometry.groups, bias)
@@ -158,13 +166,17 @@ def scatter_apart(y, flipped, size, geometry, bias):
     return x
 
 
-def write_phase(out, y, flipped, rows, cols, groups, bias):
+def write_phase(
+    out: Tensor, y: Tensor, flipped: Tensor, rows: Phase, cols: Phase, groups: int, bias: Tensor | None
+) -> None:
     """out = one phase of `scatter`."""
     around = phase_geometry(rows, cols, groups)
     sweep(way_to_read(y, out.shape[1:], around), y, around, flipped[:, :, rows.taps, cols.taps], out, bias)
 
 
-def scatter_together(y, flipped, size, geometry, bias):
+def scatter_together(
+    y: Tensor, flipped: Tensor, size: Sequence[int], geometry: Geometry, bias: Tensor | None
+) -> Tensor:
     """`scatter` as one correlation whose channels are the phases, zero for the taps that a phase lacks, and are then
     interleaved ("pixel shuffle", Shi et al. 2016, arXiv:1609.05158). `flipped`: the weight, (C_in, C_out, kh, kw).
 

@@ -39,11 +39,11 @@ class Loss(Module):
     def backward(self, grad_output: Tensor | float | None = None) -> Tensor:
         """d loss / d input, times grad_output if there is one (a number, or a tensor of the loss's shape)."""
         difference, dtype = self.recall()
-        if hasattr(grad_output, "detach"):
+        if not isinstance(grad_output, (int, float, type(None))):
+            if not hasattr(grad_output, "detach"):
+                raise TypeError(f"{self.name()}: expected grad_output to be a number or a tensor, got {grad_output!r}")
             self.check_gradient(grad_output, difference.shape if self.reduction == "none" else ())
             grad_output = grad_output.detach()
-        elif not isinstance(grad_output, (int, float, type(None))):
-            raise TypeError(f"{self.name()}: expected grad_output to be a number or a tensor, got {grad_output!r}")
         gradient = self.slope(difference).to(dtype)
         if self.reduction == "mean":
             gradient.div_(difference.numel())

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from torch import Tensor, dtype, memory_format
     from typing_extensions import Self
 
+    from .autograd import Tape
+
 #: The `autograd.Tape` that records module calls in this thread or task, or None.
-RECORDER = ContextVar("RECORDER", default=None)
+RECORDER: ContextVar[Tape | None] = ContextVar("RECORDER", default=None)
 #: Whether this backward is the last one, and `restored` gives away what it puts back.
 LAST = ContextVar("LAST", default=False)
 
@@ -71,7 +73,7 @@ def put(kept: Iterable[tuple[Module, Any]]) -> None:
         module.saved = saved
 
 
-class Parameters(list):
+class Parameters(list["Tensor"]):
     """Tensors, as torch's parameters() gives them, with their (parameter, gradient) `pairs` for an optimiser."""
 
     def __init__(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -89,7 +91,7 @@ class Module:
     """
 
     training = True
-    parameter_names = ()
+    parameter_names: tuple[str, ...] = ()
     saved = None  # what backward needs of the last forward; containers and Tape keep it call by call (`states`)
 
     # ------------------------------------------------------------------------------------------------ computing
@@ -98,7 +100,7 @@ class Module:
         tape = RECORDER.get()
         return self.forward(*inputs, **options) if tape is None else tape.record(self, inputs, options)
 
-    def forward(self, input: Tensor) -> Any:
+    def forward(self, *inputs: Any, **options: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def backward(self, grad_output: Tensor) -> Any:
@@ -165,9 +167,10 @@ class Module:
     def register(self, name: str, tensor: Tensor | None) -> None:
         """Make `tensor` (or None) the parameter `name`, with a gradient of zeros beside it."""
         self.__dict__[name] = tensor
-        gradient = None if tensor is None else tensor.new_zeros(tensor.shape)
+        gradient = None
         if tensor is not None:
-            gradient.registered = True
+            gradient = tensor.new_zeros(tensor.shape)
+            gradient.__dict__["registered"] = True
         self.__dict__.setdefault("_gradients", {})[name] = gradient
         self.__dict__.setdefault("_shown", set()).discard(name)
         if name not in self.parameter_names:
@@ -224,7 +227,9 @@ class Module:
     def assign_gradient(self, name: str, value: Tensor | None) -> None:
         """Copy `value` into the gradient of a parameter; None means zero, as for torch's optimisers."""
         gradient = self.gradient(name, show=True)
-        if value is not gradient:
+        if gradient is None and value is not None:
+            raise AttributeError(f"{self.name()}.{name}: None has no gradient")
+        if gradient is not None and value is not gradient:
             gradient.zero_() if value is None else gradient.copy_(value.detach())
 
     def assign(self, name: str, value: Tensor | None) -> None:
@@ -293,8 +298,8 @@ class Module:
 
     def param(self) -> list[tuple[Tensor, Tensor]]:
         """The (parameter, gradient) pairs of this module and of its children's `param`, each once; [] without any."""
-        names = [name for name in self.parameter_names if getattr(self, name) is not None]
-        pairs = [(getattr(self, name), self.gradient(name)) for name in names]
+        own = [(getattr(self, name), self.gradient(name)) for name in self.parameter_names]
+        pairs = [(parameter, gradient) for parameter, gradient in own if gradient is not None]
         pairs += [pair for _, child in self.children() for pair in child.param()]
         return list({(id(parameter), id(gradient)): (parameter, gradient) for parameter, gradient in pairs}.values())
 

@@ -5,11 +5,22 @@ parameter groups: dicts with one of these under "params" and options of their ow
 parameters in place.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 from math import cos, inf, pi, sqrt
 from numbers import Real
+from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 from .module import Module
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Group = dict[str, Any]  # "params", "state" and options
+    Params = Module | Iterable[Tensor] | Iterable[tuple[Tensor, Tensor]] | Iterable[Group]
+    Rate = float | Tensor
 
 #: torch's options that choose how a step is computed, not what it gives. There is one way here.
 WAYS = ("foreach", "fused", "differentiable", "capturable")
@@ -22,11 +33,11 @@ class Optimizer:
     torch's foreach, fused, differentiable and capturable are taken where they are None or False.
     """
 
-    def __init__(self, params, defaults, ways=None):
+    def __init__(self, params: Params, defaults: dict[str, Any], ways: dict[str, Any] | None = None) -> None:
         self.defaults = self.without_ways({**defaults, **(ways or {})})
         if unknown := self.defaults.keys() - defaults.keys():
             raise TypeError(f"{type(self).__name__}: unexpected option {', '.join(sorted(unknown))}")
-        self.param_groups = []
+        self.param_groups: list[Group] = []
         unordered = hasattr(params, "detach") or isinstance(params, (set, frozenset))
         if unordered or not (isinstance(params, Module) or hasattr(params, "__iter__")):
             raise TypeError(f"{type(self).__name__}: expected a module or a list of parameters, got a "
@@ -37,7 +48,7 @@ class Optimizer:
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
             self.add_param_group(group)
 
-    def without_ways(self, options):
+    def without_ways(self, options: dict[str, Any]) -> dict[str, Any]:
         """The options but for `WAYS`. Raises NotImplementedError where one of these is wanted."""
         for name in WAYS:
             if options.get(name):
@@ -45,21 +56,29 @@ class Optimizer:
                                           f"computed in one way; leave {name} out")  # fmt: skip
         return {name: value for name, value in options.items() if name not in WAYS}
 
-    def add_param_group(self, group):
+    def check(self, group: Group) -> None:
+        """Raise TypeError or ValueError for options that are impossible."""
+        raise NotImplementedError
+
+    def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: Group) -> None:
+        """Write one step into the parameter and its state."""
+        raise NotImplementedError
+
+    def add_param_group(self, group: Group) -> None:
         """Add parameters with options of their own; options not given are the optimiser's."""
         if not isinstance(group, dict) or "params" not in group:
             found = list(group) if isinstance(group, dict) else type(group).__name__
             raise TypeError(f"{type(self).__name__}: expected a parameter group, a dict with 'params', got {found}")
         group = {**self.defaults, **self.without_ways(group)}
-        if not isinstance(group["params"], Module):
-            params = group["params"]
+        params: Params = group["params"]
+        if not isinstance(params, Module):
             group["params"] = [params] if hasattr(params, "detach") else list(getattr(params, "pairs", params))
             self.check_params(group["params"])
         self.check(group)
         self.check_duplicates(self.pairs(group))
         self.param_groups.append({**group, "state": {}})
 
-    def check_params(self, params):
+    def check_params(self, params: Sequence[Any]) -> None:
         """Raises TypeError for what is neither a tensor nor a pair of two, ValueError for two of different shapes."""
         for item in params:
             pair = item if isinstance(item, (tuple, list)) else (item, item)
@@ -69,7 +88,7 @@ class Optimizer:
             shape, found = (tuple(tensor.shape) for tensor in pair)
             self.require(shape == found, f"expected a gradient {shape} as the parameter, got {found}")
 
-    def check_duplicates(self, pairs):
+    def check_duplicates(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
         """A parameter in two groups is an error, twice in one group it is updated twice: a warning, as in torch."""
         new = [id(parameter) for parameter, _ in pairs]
         known = {id(parameter) for group in self.param_groups for parameter, _ in self.pairs(group)}
@@ -77,12 +96,12 @@ class Optimizer:
         if len(set(new)) < len(new):
             warn(f"{type(self).__name__}: a parameter group with duplicate parameters", stacklevel=4)
 
-    def pairs(self, group):
+    def pairs(self, group: Group) -> list[tuple[Tensor, Tensor]]:
         """The group's (parameter, gradient) pairs; a Module is asked anew each time, a tensor for its `grad`."""
         params = group["params"]
         return params.param() if isinstance(params, Module) else list(map(paired, params))
 
-    def step(self):
+    def step(self) -> None:
         """Update every parameter once from its gradient. Raises RuntimeError, before anything is changed, if one of a
         list of tensors has None for its `grad`: torch would leave it as it is without a word."""
         every = [(group, *pair) for group in self.param_groups for pair in self.pairs(group)]
@@ -95,24 +114,24 @@ class Optimizer:
             state, gradient = self.state_of(parameter, group), gradient.detach()
             self.update(parameter.detach(), -gradient if group.get("maximize") else gradient, state, group)
 
-    def zero_grad(self, set_to_none=False):
+    def zero_grad(self, set_to_none: bool = False) -> None:
         """Set all gradients to zero, in place. They never become None: set_to_none is there for torch's scripts."""
         for group in self.param_groups:
             for _, gradient in self.pairs(group):
                 if gradient is not None:
                     gradient.detach().zero_()
 
-    def state_of(self, parameter, group):
+    def state_of(self, parameter: Tensor, group: Group) -> dict[str, Any]:
         """What the optimiser remembers about one parameter."""
         return group["state"].setdefault(id(parameter), (parameter, {}))[1]
 
-    def __setstate__(self, attributes):
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
         """Copies and pickles hold other parameters than the original: theirs have other ids."""
         self.__dict__.update(attributes)
         for group in self.param_groups:
             group["state"] = {id(parameter): (parameter, state) for parameter, state in group["state"].values()}
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Everything but the parameters: options of each group, and the state of its parameters in order."""
         return {
             "param_groups": [
@@ -122,7 +141,7 @@ class Optimizer:
             ]
         }  # fmt: skip
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over options and state; tensors of the state get dtype and device of their parameter, as in torch.
 
         Raises ValueError, before anything is changed, if it is no state of such an optimiser or its groups do not fit.
@@ -133,10 +152,10 @@ class Optimizer:
             state = {id(owner): (owner, copied(known, owner)) for owner, known in zip(owners, options["state"])}
             group.update({**copied(options), "state": state})
 
-    def check_state(self, state_dict, parameters):
+    def check_state(self, state_dict: dict[str, Any], parameters: list[list[Tensor]]) -> list[dict[str, Any]]:
         """The saved groups, if they can be those of `parameters`, a list for each group."""
         who = "load_state_dict:"
-        saved = state_dict.get("param_groups") if isinstance(state_dict, dict) else None
+        saved: Any = state_dict.get("param_groups") if isinstance(state_dict, dict) else None
         known = isinstance(saved, (list, tuple)) and all(isinstance(options, dict) for options in saved)
         self.require(known and all("state" in options for options in saved), f"{who} expected what state_dict() of an "
                      f"optimiser from others.nn gave, got {type(state_dict).__name__}")  # fmt: skip
@@ -153,11 +172,11 @@ class Optimizer:
                              f"shape {', '.join(map(str, shapes))}")  # fmt: skip
         return saved
 
-    def require(self, condition, message):
+    def require(self, condition: object, message: str) -> None:
         if not condition:
             raise ValueError(f"{type(self).__name__}: {message}")
 
-    def check_numbers(self, values, smallest=0):
+    def check_numbers(self, values: dict[str, Any], smallest: float = 0) -> None:
         """Raises TypeError unless each of {name: value} is a number or a tensor of one, ValueError unless it is at
         least `smallest`, which NaN is not."""
         for name, value in values.items():
@@ -168,12 +187,12 @@ class Optimizer:
             self.require(value >= smallest, f"expected {name} >= {smallest}, got {value}")
 
 
-def paired(item):
+def paired(item: Any) -> tuple[Tensor, Tensor]:
     """A tensor with its `grad`; a pair as it is."""
     return (item, item.grad) if hasattr(item, "detach") else item
 
 
-def copied(state, owner=None):
+def copied(state: dict[str, Any], owner: Tensor | None = None) -> dict[str, Any]:
     """A state with tensors of its own, of the dtype and device of their `owner`."""
     return {
         key: value.detach().to(value if owner is None else owner, copy=True) if hasattr(value, "detach") else value
@@ -190,19 +209,21 @@ class SGD(Optimizer):
     Raises ValueError for negative lr, momentum or weight_decay, and for nesterov without momentum or with dampening.
     """
 
-    def __init__(self, params, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False, *, maximize=False,
-                 **ways):  # fmt: skip
+    def __init__(
+        self, params: Params, lr: Rate = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
+        nesterov: bool = False, *, maximize: bool = False, **ways: Any,
+    ) -> None:  # fmt: skip
         options = locals()
         names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
         super().__init__(params, {name: options[name] for name in names}, ways)
 
-    def check(self, group):
+    def check(self, group: Group) -> None:
         self.check_numbers({name: group[name] for name in ("lr", "momentum", "weight_decay")})
         self.check_numbers({"dampening": group["dampening"]}, smallest=-inf)
         momentum = group["momentum"] > 0 and group["dampening"] == 0
         self.require(momentum or not group["nesterov"], "nesterov needs a momentum and zero dampening")
 
-    def update(self, parameter, gradient, state, group):
+    def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: Group) -> None:
         momentum = group["momentum"]
         if group["weight_decay"]:
             gradient = gradient.add(parameter, alpha=group["weight_decay"])
@@ -225,13 +246,15 @@ class Adam(Optimizer):
     Raises ValueError for negative lr, eps or weight_decay and betas that are no numbers in [0, 1).
     """
 
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, amsgrad=False, *, maximize=False,
-                 **ways):  # fmt: skip
+    def __init__(
+        self, params: Params, lr: Rate = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0, amsgrad: bool = False, *, maximize: bool = False, **ways: Any,
+    ) -> None:  # fmt: skip
         options = locals()
         names = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
         super().__init__(params, {name: options[name] for name in names}, ways)
 
-    def check(self, group):
+    def check(self, group: Group) -> None:
         self.check_numbers({name: group[name] for name in ("lr", "eps", "weight_decay")})
         betas = group["betas"]
         two = isinstance(betas, (tuple, list)) and len(betas) == 2
@@ -240,7 +263,7 @@ class Adam(Optimizer):
             number = isinstance(beta, (int, float))
             self.require(number and 0 <= beta < 1, f"expected betas[{i}] to be a number in [0, 1), got {beta!r}")
 
-    def update(self, parameter, gradient, state, group):
+    def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: Group) -> None:
         if group["weight_decay"]:
             gradient = gradient.add(parameter, alpha=group["weight_decay"])
         if not state:
@@ -273,14 +296,16 @@ class Muon(Optimizer):
     hundred steps or more.
     """
 
-    def __init__(self, params, lr=1e-3, weight_decay=0.1, momentum=0.95, nesterov=True,
-                 ns_coefficients=(3.4445, -4.7750, 2.0315), eps=1e-7, ns_steps=5, adjust_lr_fn=None,
-                 **ways):  # fmt: skip
+    def __init__(
+        self, params: Params, lr: Rate = 1e-3, weight_decay: float = 0.1, momentum: float = 0.95, nesterov: bool = True,
+        ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315), eps: float = 1e-7, ns_steps: int = 5,
+        adjust_lr_fn: str | None = None, **ways: Any,
+    ) -> None:  # fmt: skip
         options = locals()
         names = ("lr", "weight_decay", "momentum", "nesterov", "ns_coefficients", "eps", "ns_steps", "adjust_lr_fn")
         super().__init__(params, {name: options[name] for name in names}, ways)
 
-    def check(self, group):
+    def check(self, group: Group) -> None:
         self.check_numbers({name: group[name] for name in ("lr", "momentum", "weight_decay", "eps")})
         known = (None, "original", "match_rms_adamw")
         self.require(group["adjust_lr_fn"] in known, f"expected adjust_lr_fn in {known}, got {group['adjust_lr_fn']!r}")
@@ -291,7 +316,7 @@ class Muon(Optimizer):
         whole = hasattr(steps, "__index__") and 0 <= steps < 100
         self.require(whole, f"expected ns_steps to be a whole number in [0, 100), got {steps!r}")
 
-    def update(self, parameter, gradient, state, group):
+    def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: Group) -> None:
         lr, momentum = float(group["lr"]), group["momentum"]
         if not state:
             state["velocity"] = parameter.new_zeros(parameter.shape)
@@ -308,7 +333,7 @@ class Muon(Optimizer):
 SPAN = 5  # steps between two computations of X X^T
 
 
-def orthogonal(matrix, coefficients, steps, eps):
+def orthogonal(matrix: Tensor, coefficients: Sequence[float], steps: int, eps: float) -> Tensor:
     """The matrix divided by its norm, then `steps` times X -> a X + b X X^T X + c X X^T X X^T X: the singular values
     s -> a s + b s^3 + c s^5, which brings those that are not tiny to about one. (Newton and Schulz's iteration)
 
@@ -326,16 +351,20 @@ def orthogonal(matrix, coefficients, steps, eps):
     return wide.t() if tall else wide
 
 
-def iterate(gram, coefficients, steps):
+def iterate(gram: Tensor, coefficients: Sequence[float], steps: int) -> Tensor:
     """The product of `steps` polynomials, from the square G (n, n) of the first X."""
     a, b, c = coefficients
-    polynomial = factor = None
-    for _ in range(steps):
-        if polynomial is not None:
-            gram = polynomial @ gram @ polynomial
+
+    def polynomial_of(gram):
         polynomial = gram.addmm(gram, gram, beta=b, alpha=c)
         polynomial.diagonal().add_(a)
-        factor = polynomial if factor is None else polynomial @ factor
+        return polynomial
+
+    factor = polynomial = polynomial_of(gram)
+    for _ in range(steps - 1):
+        gram = polynomial @ gram @ polynomial
+        polynomial = polynomial_of(gram)
+        factor = polynomial @ factor
     return factor
 
 
@@ -349,17 +378,22 @@ class Schedule:
     Where a group started is its `initial_lr`, which the first schedule notes.
     """
 
-    def __init__(self, optimizer):
+    def __init__(self, optimizer: Optimizer) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"{type(self).__name__}: expected an optimiser, got {type(optimizer).__name__}")
-        self.optimizer, self.count, self.initial = optimizer, 0, []
+        self.optimizer, self.count = optimizer, 0
+        self.initial: list[float] = []
         self.apply()
 
-    def begin(self, group):
+    def rate(self, group: Group, lr: float, initial: float) -> float:
+        """The rate after `count` steps of a group that has the rate lr and started with `initial`."""
+        raise NotImplementedError
+
+    def begin(self, group: Group) -> None:
         """Note where a group starts that this schedule has not seen."""
         group.setdefault("initial_lr", float(group["lr"]))
 
-    def apply(self):
+    def apply(self) -> None:
         groups = self.optimizer.param_groups
         for group in groups[len(self.initial) :]:
             self.begin(group)
@@ -367,7 +401,7 @@ class Schedule:
         rates = [self.rate(group, float(group["lr"]), initial) for group, initial in zip(groups, self.initial)]
         self.put(rates)
 
-    def put(self, rates):
+    def put(self, rates: Sequence[float]) -> None:
         """Set the groups' rates; a rate that is a tensor stays the same one."""
         for group, rate in zip(self.optimizer.param_groups, rates):
             if hasattr(group["lr"], "fill_"):
@@ -376,21 +410,21 @@ class Schedule:
                 group["lr"] = rate
         self.last = list(rates)
 
-    def step(self):
+    def step(self) -> None:
         """Advance by one step and set the rates."""
         self.count += 1
         self.apply()
 
-    def get_last_lr(self):
+    def get_last_lr(self) -> list[float]:
         """The rate of each group that this schedule set last."""
         return list(self.last)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Steps done, where the groups started, and their rates now."""
         rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         return {"count": self.count, "rates": list(self.initial), "now": rates}
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a state and set the rates that belong to it. Raises ValueError for one of other groups."""
         count, initial, rates = (state_dict[name] for name in ("count", "rates", "now"))
         if not len(initial) == len(rates) == len(self.optimizer.param_groups):
@@ -403,13 +437,13 @@ class Schedule:
 class StepLR(Schedule):
     """The rate times gamma, every step_size steps. (torch.optim.lr_scheduler.StepLR)"""
 
-    def __init__(self, optimizer, step_size, gamma=0.1):
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
         if not step_size >= 1:
             raise ValueError(f"StepLR: expected step_size >= 1, got {step_size}")
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer)
 
-    def rate(self, group, lr, initial):
+    def rate(self, group: Group, lr: float, initial: float) -> float:
         return lr if self.count == 0 or self.count % self.step_size else lr * self.gamma
 
 
@@ -418,13 +452,13 @@ class CosineAnnealingLR(Schedule):
     rate by the ratio of two neighbours on that curve. (Loshchilov & Hutter 2017, arXiv:1608.03983; torch's
     CosineAnnealingLR)"""
 
-    def __init__(self, optimizer, T_max, eta_min=0.0):
+    def __init__(self, optimizer: Optimizer, T_max: float, eta_min: float = 0.0) -> None:
         if not T_max > 0:
             raise ValueError(f"CosineAnnealingLR: expected T_max > 0, got {T_max}")
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer)
 
-    def rate(self, group, lr, initial):
+    def rate(self, group: Group, lr: float, initial: float) -> float:
         if self.count == 0:
             return lr
         if (self.count - 1 - self.T_max) % (2 * self.T_max) == 0:  # at eta_min, where the ratio would be 0 / 0
@@ -442,7 +476,10 @@ class OneCycleLR(Schedule):
     lasts until the next step. Raises ValueError when stepped more than total_steps times.
     """
 
-    def __init__(self, optimizer, max_lr, total_steps, *, pct_start=0.3, div_factor=25.0, final_div_factor=1e4):
+    def __init__(
+        self, optimizer: Optimizer, max_lr: float, total_steps: int, *, pct_start: float = 0.3,
+        div_factor: float = 25.0, final_div_factor: float = 1e4,
+    ) -> None:  # fmt: skip
         if total_steps < 1 or not 0 <= pct_start <= 1:
             raise ValueError(f"OneCycleLR: expected total_steps >= 1 and pct_start in [0, 1], got {total_steps} "
                              f"and {pct_start}")  # fmt: skip
@@ -451,14 +488,14 @@ class OneCycleLR(Schedule):
         self.total_steps, self.peak = total_steps, pct_start * total_steps - 1
         super().__init__(optimizer)
 
-    def begin(self, group):
+    def begin(self, group: Group) -> None:
         group.update(self.rates)
 
-    def rate(self, group, lr, initial):
+    def rate(self, group: Group, lr: float, initial: float) -> float:
         if self.count > self.total_steps:
             raise ValueError(f"OneCycleLR: stepped {self.count} times, but total_steps is {self.total_steps}")
         if self.count <= self.peak:
-            low, high, first, last = group["initial_lr"], group["max_lr"], 0, self.peak
+            low, high, first, last = group["initial_lr"], group["max_lr"], 0.0, self.peak
         else:
             low, high, first, last = group["max_lr"], group["min_lr"], self.peak, self.total_steps - 1
         part = (self.count - first) / (last - first) if last > first else 1

@@ -63,8 +63,8 @@ class MaxPool2d(Module):
 
     def taps(self, x: Tensor, y: Tensor) -> Iterator[tuple[int, tuple[slice, ...], tuple[slice, ...]]]:
         """For each tap, row by row: (its number, where in y (N, H', W', C) it arrives, where in x it reads)."""
-        axes = zip(self.kernel_size, y.shape[1:3], x.shape[1:3], self.stride, self.padding, self.dilation)
-        vertical, horizontal = ([overlap(i, *axis, adjoint=False) for i in range(k)] for k, *axis in axes)
+        axes = zip(self.kernel_size, zip(y.shape[1:3], x.shape[1:3], self.stride, self.padding, self.dilation))
+        vertical, horizontal = ([overlap(i, *axis, adjoint=False) for i in range(k)] for k, axis in axes)
         for i, (to_y, from_y) in enumerate(vertical):
             for j, (to_x, from_x) in enumerate(horizontal):
                 yield i * len(horizontal) + j, (slice(None), to_y, to_x), (slice(None), from_y, from_x)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from torch import cat
 from torch.nn.functional import fold, unfold
 
-from .geometry import Geometry, span
+from .geometry import Geometry, Pair, span
 from .windows import crop_or_pad
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ def bias_gradient(y: Tensor, groups: int = 1, by_image: bool = False) -> Tensor:
     return cat([sum(image.sum((1, 2)) for image in part) if by_image else part.sum((0, 2, 3)) for part in parts])
 
 
-def extent(size: Sequence[int], geometry: Geometry) -> list[int]:
+def extent(size: Sequence[int], geometry: Geometry) -> Pair:
     """The rows and columns that a result of this size reads."""
     axes = zip(size, geometry.kernel_size, geometry.stride, geometry.dilation)
-    return [(n - 1) * s + span(k, d) for n, k, s, d in axes]
+    return tuple((n - 1) * s + span(k, d) for n, k, s, d in axes)
 
 
 def as_columns(image: Tensor, size: Sequence[int], geometry: Geometry) -> Tensor:

@@ -38,13 +38,13 @@ def receptive_field(module: Module) -> tuple[Pair, Pair]:
 
     Raises NotImplementedError for modules that see the whole image, or are not known to `along`.
     """
-    return tuple(margins(along(module, axis)) for axis in (0, 1))
+    return margins(along(module, 0)), margins(along(module, 1))
 
 
 def alignment(module: Module) -> Pair:
     """(vertical, horizontal) period in input pixels: shifting the input by it shifts the output, and changes nothing
     else. The least common multiple of the strides that are in force somewhere in the network."""
-    return tuple(period(along(module, axis)) for axis in (0, 1))
+    return period(along(module, 0)), period(along(module, 1))
 
 
 class Axis(NamedTuple):
@@ -77,13 +77,13 @@ def along(module: Module, axis: int) -> Axis:
 @along.register(ReLU)
 @along.register(Sigmoid)
 @along.register(Tanh)
-def _(module, axis):
+def _(module: Module, axis: int) -> Axis:
     return Axis(lambda outputs: outputs)
 
 
 @along.register(Conv2d)
 @along.register(MaxPool2d)
-def _(module, axis):
+def _(module: Module, axis: int) -> Axis:
     padding = module.margins()[axis][0] if isinstance(module, Conv2d) else module.padding[axis]
     return window(module.kernel_size[axis], module.stride[axis], padding, module.dilation[axis])
 
@@ -95,7 +95,7 @@ def window(kernel_size: int, stride: int, padding: int, dilation: int) -> Axis:
 
 
 @along.register
-def _(module: TransposeConv2d, axis):
+def _(module: TransposeConv2d, axis: int) -> Axis:
     """The inverse of `window`: output o reads q where q * stride - padding + i * dilation = o."""
     stride = module.stride[axis]
     taps = [i * module.dilation[axis] - module.padding[axis] for i in range(module.kernel_size[axis])]
@@ -106,7 +106,7 @@ def _(module: TransposeConv2d, axis):
 
 
 @along.register
-def _(module: NearestUpsampling, axis):
+def _(module: NearestUpsampling, axis: int) -> Axis:
     if module.scale_factor is None or module.scale_factor[axis] != int(module.scale_factor[axis]):
         raise NotImplementedError(f"receptive_field: {module!r} has no integer scale_factor")
     return enlarged(int(module.scale_factor[axis]))
@@ -118,13 +118,13 @@ def enlarged(scale: int) -> Axis:
 
 
 @along.register
-def _(module: UpsamplingConv2d, axis):
+def _(module: UpsamplingConv2d, axis: int) -> Axis:
     convolved = window(module.kernel_size[axis], 1, module.padding[axis], module.dilation[axis])
     return chain([enlarged(module.stride[axis]), convolved])
 
 
 @along.register
-def _(module: Sequential, axis):
+def _(module: Sequential, axis: int) -> Axis:
     return chain([along(child, axis) for child in module])
 
 
@@ -139,7 +139,7 @@ def chain(parts: Sequence[Axis]) -> Axis:
 
 @along.register(Concatenate)
 @along.register(Skip)
-def _(module, axis):
+def _(module: Module, axis: int) -> Axis:
     body = along(module.body, axis)
     return Axis(lambda outputs: outputs | body.reads(outputs), body.scales)
 
@@ -176,10 +176,11 @@ def summary(module: Module, input_shape: Sequence[int]) -> str:
 
 def calls(module: Module, input_shape: Sequence[int]) -> list[Row]:
     """A `Row` for each call of a layer (a module without children), in order."""
-    module, rows = deepcopy(module).eval(), []
+    module = deepcopy(module).eval()
+    rows: list[Row] = []
     for name, layer in module.named_modules():
         if not layer.children():
-            layer.forward = observed(name, layer, rows)
+            vars(layer)["forward"] = observed(name, layer, rows)
     like = (module.parameters() or [empty(0)])[0].detach()
     with using(RECORDER, None):
         module(like.new_zeros(input_shape))
@@ -224,4 +225,4 @@ def describe_field(module: Module) -> str:
             f"{left} left, {right} right), aligned to {alignment(module)}")  # fmt: skip
 
 
-Module.summary = summary  # given from up here: this file knows all layers, and they know Module
+Module.summary = summary  # type: ignore[attr-defined]  # given from up here: this file knows all layers

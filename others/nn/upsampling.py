@@ -31,7 +31,7 @@ class NearestUpsampling(Module):
     output without pixels.
     """
 
-    recompute_scale_factor = None
+    recompute_scale_factor: bool | None = None
 
     def __init__(
         self, *factor: float, scale_factor: Scale | None = None, size: int | Pair | None = None, mode: str = "nearest"
@@ -66,11 +66,11 @@ class NearestUpsampling(Module):
         if input.dim() not in (3, 4):
             raise ValueError(f"{self.name()}: expected input (N, C, H, W) or (C, H, W), got {tuple(input.shape)}")
         input = input.detach()
-        scales = self.scale_factor or (None, None)
-        sizes = self.size or [floor(n * s) for n, s in zip(input.shape[-2:], scales)]
+        sizes = self.size or [floor(n * s) for n, s in zip(input.shape[-2:], self.scale_factor or ())]
         if min(*sizes, *input.shape[-2:]) < 1:
             raise RuntimeError(f"{self.name()}: the output for {tuple(input.shape)} would have size {tuple(sizes)}")
-        axes = zip(input.shape[-2:], sizes, (None, None) if self.recompute_scale_factor else scales)
+        scales = None if self.recompute_scale_factor else self.scale_factor
+        axes = zip(input.shape[-2:], sizes, scales or (None, None))
         double = input.is_floating_point() and input.element_size() == 8
         rows, columns = (sources(*axis, double).to(input.device) for axis in axes)
         self.save(input.shape, input.dtype, rows, columns)
@@ -142,6 +142,8 @@ class UpsamplingConv2d(Convolution):
     saves nothing.
     """
 
+    padding: Pair
+
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int | Pair = 3, scale_factor: int | Pair = 2,
         padding: int | Pair | None = None, dilation: int | Pair = 1, groups: int = 1, bias: bool = True,
@@ -182,7 +184,7 @@ class UpsamplingConv2d(Convolution):
 
     def fold_adjoint(self, kernel: Tensor) -> Tensor:
         """The adjoint of `fold`."""
-        return swap_channels(sum(self.places(kernel)), self.groups).flip(2, 3)
+        return swap_channels(sum(self.places(kernel), kernel.new_zeros(())), self.groups).flip(2, 3)
 
     def forward(self, input: Tensor) -> Tensor:
         self.check(input)

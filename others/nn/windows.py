@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torch import empty
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, device, dtype
 
     from .geometry import Geometry
 
@@ -79,7 +79,14 @@ def row_blocks(matrix: Tensor) -> Iterator[slice]:
         first += rows
 
 
-_buffers = local()
+class Buffers(local):
+    """The workspaces of each thread, by name, dtype and device."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, dtype, device], Tensor] = {}
+
+
+_buffers = Buffers()
 
 
 def workspace(name: str, shape: Sequence[int], like: Tensor) -> Tensor:
@@ -90,11 +97,11 @@ def workspace(name: str, shape: Sequence[int], like: Tensor) -> Tensor:
     be written outside, is replaced there.
     """
     key = (name, like.dtype, like.device)
-    size, buffer = prod(shape), _buffers.__dict__.get(key)
+    size, buffer = prod(shape), _buffers.known.get(key)
     if buffer is None or buffer.numel() < size or (buffer.is_inference() and not empty(0).is_inference()):
         keep_freed_memory()
-        _buffers.__dict__.pop(key, None)  # before the larger one is made
-        buffer = _buffers.__dict__[key] = empty(size, dtype=like.dtype, device=like.device)
+        _buffers.known.pop(key, None)  # before the larger one is made
+        buffer = _buffers.known[key] = empty(size, dtype=like.dtype, device=like.device)
     return buffer[:size].view(shape)
 
 
@@ -111,4 +118,4 @@ def keep_freed_memory() -> None:
 
 def free_workspaces() -> None:
     """Give the memory of this thread's workspaces back; they are made again when needed."""
-    _buffers.__dict__.clear()
+    _buffers.known.clear()

@@ -1,6 +1,10 @@
 """Checkpoints: what this project keeps in files, written whole or not at all, and read as `tensors.read` does."""
 
+from __future__ import annotations
+
 import io
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,7 +16,7 @@ FORMAT = 1  # what `save` writes
 READABLE = (1,)  # formats of all released versions
 
 
-def save(path, content):
+def save(path: Path | str, content: dict[str, Any]) -> None:
     """Write `content` (tensors, numbers, strings, dicts and lists of them) to `path`, whole or not at all, as
     `replacing` does; only what can be read back takes the place of what was there."""
     whole = serialised({"format": FORMAT, **content})
@@ -22,7 +26,7 @@ def save(path, content):
         load(file.name)
 
 
-def serialised(content):
+def serialised(content: object) -> memoryview:
     """What torch.save writes, in memory: it turns any exception of a file, a full disk or a signal, into an error of
     its own."""
     whole = io.BytesIO()
@@ -30,7 +34,7 @@ def serialised(content):
     return whole.getbuffer()
 
 
-def load(path):
+def load(path: Path | str) -> dict[str, Any]:
     """The content that `save` wrote, on the CPU.
 
     Raises FileNotFoundError when there is no such file, CheckpointError for anything that is not whole.
@@ -47,6 +51,6 @@ def load(path):
     if version is None and found:
         raise CheckpointError(f"{path}: expected weights as `train` writes them, got {found}")
     if not isinstance(version, int) or version not in READABLE:
-        found = version if isinstance(version, int) else f"a {type(content).__name__} without a number"
+        found = str(version) if isinstance(version, int) else f"a {type(content).__name__} without a number"
         raise CheckpointError(f"{path}: expected checkpoint format {FORMAT}, got {found}")
     return content

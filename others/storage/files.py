@@ -1,15 +1,22 @@
 """Writing files whole or not at all, and one writer at a time."""
 
+from __future__ import annotations
+
 import os
 import secrets
 import signal
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # tested for wherever it is used
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 INTERRUPTING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 WAIT = 0.05  # seconds between two tries
@@ -17,7 +24,7 @@ TEMPORARY = ".n2n-tmp"  # ends the names of files that are not yet whole
 LOCK = ".n2n-lock"  # ends those of locks: no other program's
 
 
-def check_new(path, force=False):
+def check_new(path: Path | str, force: bool = False) -> None:
     """Raise FileExistsError if there is something at `path`, unless `force` allows to replace it; OSError if that is
     no file: a device, a pipe, a folder."""
     if os.path.exists(path) and not os.path.isfile(path):
@@ -27,7 +34,7 @@ def check_new(path, force=False):
 
 
 @contextmanager
-def replacing(path, force=False, make_folder=True):
+def replacing(path: Path | str, force: bool = False, make_folder: bool = True) -> Iterator[BinaryIO]:
     """with replacing(path) as file: a binary file that becomes `path` when the block ends well.
 
     The bytes go to a temporary file in the same folder (made if need be), reach the disk, and take their place in one
@@ -56,7 +63,7 @@ def replacing(path, force=False, make_folder=True):
         raise
 
 
-def name_file(error, path):
+def name_file(error: BaseException, path: Path) -> None:
     """Let an OSError that names no file name this one."""
     if isinstance(error, OSError) and error.filename is None:
         if error.strerror:
@@ -65,7 +72,7 @@ def name_file(error, path):
             error.args = (f"{path}: not written ({error})",)
 
 
-def temporary_for(path, folder):
+def temporary_for(path: Path, folder: Path) -> str:
     """The name of a file in a folder that is not there yet, as `replacing(path)` writes to and `remove_left` removes.
     It is chosen before there is a file, so that a signal at any moment leaves none."""
     while True:
@@ -74,11 +81,11 @@ def temporary_for(path, folder):
             return name
 
 
-def create(name, path):
+def create(name: str, path: Path) -> BinaryIO:
     """The new file `name`, open, held until it is closed, with mode and owner of what is at `path`."""
     old = os.stat(path) if os.path.exists(path) else None
     mode = 0o666 if old is None else old.st_mode & 0o777
-    file = open(name, "x+b", opener=lambda *how: os.open(*how, mode))  # noqa: SIM115
+    file = open(name, "x+b", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115
     with suppress(OSError):
         hold(file)
     if old and fcntl:
@@ -90,14 +97,14 @@ def create(name, path):
     return file
 
 
-def hold(file):
+def hold(file: IO[bytes]) -> None:
     """Tell other processes until `file` is closed, or this one ends in any way, that somebody writes it. Raises OSError
     if another process does. Windows keeps what is open from being removed in any case."""
     if fcntl:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def put(temporary, path, force):
+def put(temporary: str, path: Path, force: bool) -> None:
     """Let the temporary file take the place of `path`: of nothing, unless `force`, also if another comes meanwhile."""
     if not force:
         with suppress(OSError):  # there is something, or the file system knows no second names
@@ -108,7 +115,7 @@ def put(temporary, path, force):
     os.replace(temporary, path)
 
 
-def remove_left(paths):
+def remove_left(paths: Iterable[Path | str]) -> None:
     """Remove the temporary files that killed processes left of `replacing` one of `paths`: those that nobody holds."""
     meant = [Path(os.path.realpath(path)) for path in paths]
     for folder in {path.parent for path in meant if path.parent.is_dir()}:
@@ -119,13 +126,13 @@ def remove_left(paths):
                     remove_unless_held(left.path)
 
 
-def target_of(name):
+def target_of(name: str) -> str | None:
     """The name that a temporary file is to have; None for other files."""
     end = -len(TEMPORARY) - 9
     return name[1:end] if name.startswith(".") and name.endswith(TEMPORARY) and name[end:][:1] == "." else None
 
 
-def remove_unless_held(path):
+def remove_unless_held(path: str) -> None:
     with suppress(OSError):
         with open(path, "rb") as file:
             hold(file)
@@ -136,7 +143,7 @@ def remove_unless_held(path):
 
 
 @contextmanager
-def locked(path, patience=0.0):
+def locked(path: Path | str | None, patience: float = 0.0) -> Iterator[None]:
     """with locked(path): no other process or thread that asks so writes `path`. Nothing for a path of None.
 
     An advisory lock on .NAME.n2n-lock beside it, which is there meanwhile; the system releases it however the process
@@ -144,8 +151,8 @@ def locked(path, patience=0.0):
     has the lock for more than `patience` seconds. Where no lock can be made (the folder is missing or cannot be written
     to, or the file system knows no locks) there is none.
     """
-    lock = path and acquire(path, patience)
-    if not lock:
+    lock = acquire(path, patience) if path else None
+    if not (path and lock):
         yield
         return
     try:
@@ -157,7 +164,7 @@ def locked(path, patience=0.0):
         lock.release()
 
 
-def acquire(path, patience):
+def acquire(path: Path | str, patience: float) -> BaseFileLock | None:
     """The lock of a path, held; None where nothing can be locked."""
     from filelock import FileLock, Timeout
 

@@ -1,10 +1,13 @@
 """What a file is that is not read here, in words, and what to do with it. No code in it is run."""
 
+from __future__ import annotations
+
 import io
 import pickletools
 import zipfile
 from itertools import islice
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import torch
 
@@ -19,7 +22,7 @@ MODULE = "a whole module, which would run code of its own; save its state_dict()
 FOREIGN = {b"\x93NUMPY": "an array of NumPy", b"\x89HDF": "a file of HDF5, as Keras writes it"}
 
 
-def foreign(path):
+def foreign(path: Path | str) -> str:
     """What a file is that is not read here, and what to do with it; "" if that is not known. No code in it is run."""
     try:
         with open(path, "rb") as file:
@@ -37,7 +40,7 @@ def foreign(path):
         return ""
 
 
-def foreign_zip(path):
+def foreign_zip(path: Path | str) -> str:
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if any(name.endswith(".npy") for name in names):
@@ -48,15 +51,16 @@ def foreign_zip(path):
             return foreign_pickles(io.BytesIO(file.read(LOOKED_AT)), 1)
 
 
-def foreign_pickles(file, count):
+def foreign_pickles(file: BinaryIO, count: int) -> str:
     """Of the pickles that follow one another in a file: that which holds what was saved names what it is made of."""
-    makers, names = set(), set()
+    makers: set[str] = set()
+    names: set[str] = set()
     for _ in range(count):
         for code, name, _ in islice(pickletools.genops(file), 10 * MOST_VALUES):
             if code.name in MAKERS:
                 makers.add(code.name)
             if code.name == "GLOBAL":
-                names.add(name)
+                names.add(str(name))
     strange = names - NAMES - {PARAMETER}
     if any(name.startswith("torch.nn.") for name in strange):
         return MODULE
@@ -65,7 +69,7 @@ def foreign_pickles(file, count):
     return HOLDS_ONE if tensors and refused and not strange and makers <= {"BUILD"} else ""
 
 
-def foreign_content(content):
+def foreign_content(content: Any) -> str:
     """What is in a file of tensors that `save` did not write, and what to do with it; "" if that is not known."""
     if isinstance(content, dict) and content and all(isinstance(value, torch.Tensor) for value in content.values()):
         return STATE_DICT

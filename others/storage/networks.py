@@ -1,7 +1,11 @@
 """Networks in a checkpoint, by name: arguments, weights, and where these come from; checked before use."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 from math import isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -9,10 +13,13 @@ from . import checkpoint
 from .files import locked
 from .tensors import CheckpointError
 
+if TYPE_CHECKING:
+    from ..nn import Module
+
 LARGEST_WEIGHT = 1e6  # in magnitude: far beyond any of a denoiser, and networks of such weights overflow or saturate
 
 
-def save(path, name, network, info, alone=False):
+def save(path: Path | str, name: str, network: Module, info: dict[str, Any], alone: bool = False) -> None:
     """Put a network into `path`, beside those of other names already there, or `alone`.
 
     network: a module with `arguments`, the constructor's, plain values. info: where its weights come from (data,
@@ -26,7 +33,7 @@ def save(path, name, network, info, alone=False):
         checkpoint.save(path, {"denoisers": {**others, name: entry}})
 
 
-def held(path):
+def held(path: Path | str) -> dict[str, Any]:
     """{name: what `save` put there} of all networks in a file, still unchecked.
 
     Raises as `checkpoint.load` does, and CheckpointError if there is none, as in what --resume keeps of a training.
@@ -37,7 +44,7 @@ def held(path):
     return found
 
 
-def load(path, name, expected=None):
+def load(path: Path | str, name: str, expected: Callable[..., dict[str, torch.Tensor]] | None = None) -> dict[str, Any]:
     """{"arguments", "state", "info"} of the network `name`.
 
     expected: a function of the constructor's arguments that gives a network's state, whose names and shapes the file
@@ -63,7 +70,7 @@ def load(path, name, expected=None):
     return saved
 
 
-def problems(key, value):
+def problems(key: object, value: object) -> Iterator[str]:
     """What is wrong with one weight, whatever the network."""
     if not isinstance(value, torch.Tensor):
         yield f"{key} is a {type(value).__name__}, expected a tensor"
@@ -74,7 +81,7 @@ def problems(key, value):
         yield f"{key} {found if isfinite(largest) else 'is not finite'}"
 
 
-def misfits(state, expected):
+def misfits(state: dict[str, Any], expected: dict[str, torch.Tensor]) -> Iterator[str]:
     """Names and shapes that differ."""
     yield from (f"{key} is missing" for key in expected if key not in state)
     yield from (f"{str(key)[:80]} is unexpected" for key in state if key not in expected)

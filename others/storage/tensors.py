@@ -1,11 +1,14 @@
 """Files of tensors as torch.save writes them, by whomever: checked before they are read, and without running code."""
 
+from __future__ import annotations
+
 import io
 import pickletools
 import re
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import torch
 
@@ -21,7 +24,7 @@ class CheckpointError(RuntimeError):
     """A file that is not a complete and matching checkpoint; the message names everything that is wrong."""
 
 
-def read(path, advice="", mmap=False, old=False):
+def read(path: Path | str, advice: str = "", mmap: bool = False, old: bool = False) -> Any:
     """The tensors and plain values in a file that torch.save wrote, on the CPU, whoever made it.
 
     What the zip declares is checked before it is read: nothing is compressed, so the memory taken is bounded by the
@@ -38,7 +41,7 @@ def read(path, advice="", mmap=False, old=False):
         size = path.stat().st_size
         if old and not zipfile.is_zipfile(path):
             check_old(path)
-            file = path
+            file: Path | io.BytesIO = path
         else:
             check_size(path, size, mmap)
             with zipfile.ZipFile(path) as archive:
@@ -58,7 +61,7 @@ def read(path, advice="", mmap=False, old=False):
         ) from error
 
 
-def check_size(path, size, mmap):
+def check_size(path: Path, size: int, mmap: bool) -> None:
     """Raise CheckpointError if too much would be read into memory to see what is in a zip.
 
     A file that torch maps it opens itself: such a zip must end as torch's do, so that torch cannot find another
@@ -77,7 +80,7 @@ def check_size(path, size, mmap):
         raise CheckpointError("not a checkpoint: expected a zip that ends as those of torch do; save it with torch")
 
 
-def check_directory(archive, size, mmap=False):
+def check_directory(archive: zipfile.ZipFile, size: int, mmap: bool = False) -> None:
     """Raise CheckpointError unless the zip is of the kind that torch writes, and its pickle names only tensors."""
     entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -95,7 +98,7 @@ def check_directory(archive, size, mmap=False):
     check_names(archive.read(pickles[0]))
 
 
-def check_names(pickled):
+def check_names(pickled: bytes | BinaryIO) -> None:
     """Raise CheckpointError if a pickle (bytes, or a file that stands before one) would call anything but tensors."""
     for code, name, _ in pickletools.genops(pickled):
         if code.name in MAKERS or (code.name == "GLOBAL" and name not in NAMES):
@@ -104,14 +107,14 @@ def check_names(pickled):
             raise CheckpointError(f"not a checkpoint: pickle protocol {name}, expected 2")
 
 
-def check_old(path):
+def check_old(path: Path) -> None:
     """torch before 1.6 wrote five pickles and then the bytes of the tensors."""
     with open(path, "rb") as file:
         for _ in range(5):
             check_names(file)
 
 
-def checked_copy(archive):
+def checked_copy(archive: zipfile.ZipFile) -> io.BytesIO:
     """The same entries in a zip in memory. Raises BadZipFile if a sum is wrong."""
     copy = io.BytesIO()
     with zipfile.ZipFile(copy, "w") as checked:
@@ -121,7 +124,7 @@ def checked_copy(archive):
     return copy
 
 
-def check_content(content, size):
+def check_content(content: object, size: int) -> None:
     """Raise CheckpointError for what is small in a file and large in use: tensors that repeat themselves, and values
     that hold each other many times."""
     waiting, seen = [content], 0

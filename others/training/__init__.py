@@ -1,14 +1,16 @@
 """Training: the loop, the state of a run, the signals that wait for it, and the processes that share it."""
 
 from .loop import Recipe, Record, collect, expectation, fit, noise_variance, show, train_step, validate
-from .run import Diverged
-from .workers import ALONE, joined
+from .run import Diverged, Source
+from .workers import ALONE, Workers, joined
 
 __all__ = [
     "ALONE",
     "Diverged",
     "Recipe",
     "Record",
+    "Source",
+    "Workers",
     "collect",
     "expectation",
     "fit",

@@ -1,19 +1,24 @@
 """The training loop: shuffled minibatches, one record per epoch; and two ways to watch it."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from typing import NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import torch
 
-from ..data import to_unit
+from ..data import Pair, to_unit
 from ..evaluation.metrics import psnr_a, squared_errors
 from ..inference import NotFinite, denoise, extend, missing, transform
-from ..nn import MSE
-from ..progress import progress
+from ..nn import MSE, Module
+from ..nn.optim import Optimizer
+from ..progress import Advance, progress
 from ..storage.files import locked
-from .run import Run
+from .run import Run, Source
 from .signals import Held
-from .workers import ALONE
+from .workers import ALONE, Workers
 
 
 class Record(NamedTuple):
@@ -28,7 +33,7 @@ class Record(NamedTuple):
     images_per_second: float
     psnr: float | None
 
-    def __str__(self):
+    def __str__(self) -> str:
         psnr = "" if self.psnr is None else f", validation PSNR A {self.psnr:.2f} dB"
         return (f"epoch {self.epoch}/{self.epochs}: loss {self.loss:.5f}{psnr}, {self.seconds:.0f} s, "
                 f"{self.images_per_second:.0f} images/s")  # fmt: skip
@@ -50,8 +55,19 @@ class Recipe(NamedTuple):
     swap: bool = True
 
 
-def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32, on_step=None, checkpoint=None,
-        workers=ALONE, start=None, files=()):  # fmt: skip
+def fit(
+    network: Module,
+    pairs: Source,
+    epochs: int,
+    recipe: Recipe,
+    validation: Pair | None = None,
+    dtype: torch.dtype = torch.float32,
+    on_step: Advance | None = None,
+    checkpoint: Path | str | None = None,
+    workers: Workers = ALONE,
+    start: str | None = None,
+    files: Iterable[str] = (),
+) -> Generator[Record, None, None]:
     """Train `network` on noisy pairs; yields one `Record` per epoch.
 
     pairs: (noisy_1, noisy_2), pixels (N, 3, H, W) in 0-255, or a function of the epoch's number (from 0) that gives
@@ -77,7 +93,14 @@ def fit(network, pairs, epochs, recipe, validation=None, dtype=torch.float32, on
             yield train_epoch(run, *fresh(run.epoch), validation, dtype, on_step)
 
 
-def train_epoch(run, first, second, validation=None, dtype=torch.float32, on_step=None):
+def train_epoch(
+    run: Run,
+    first: torch.Tensor,
+    second: torch.Tensor,
+    validation: Pair | None = None,
+    dtype: torch.dtype = torch.float32,
+    on_step: Advance | None = None,
+) -> Record:
     """One epoch of a `Run`, or what is left of it, on pairs of pixels (N, 3, H, W). -> its record"""
     network, workers = run.network, run.workers
     with Held(run.path is not None) as signals:
@@ -95,7 +118,7 @@ def train_epoch(run, first, second, validation=None, dtype=torch.float32, on_ste
         return Record(*run.finish(watched(run, validation, signals) if validation else None))
 
 
-def watched(run, validation, signals):
+def watched(run: Run, validation: Pair, signals: Held) -> float:
     """`validate` in a training. Raises Diverged where the network's numbers overflow."""
     try:
         return validate(run.network, *validation, lambda *_: run.pause(signals))
@@ -103,7 +126,15 @@ def watched(run, validation, signals):
         run.give_up(run.done, str(error))
 
 
-def train_step(network, optimizer, input, target, recipe, dtype=torch.float32, workers=ALONE):
+def train_step(
+    network: Module,
+    optimizer: Optimizer,
+    input: torch.Tensor,
+    target: torch.Tensor,
+    recipe: Recipe,
+    dtype: torch.dtype = torch.float32,
+    workers: Workers = ALONE,
+) -> float:
     """One update from pixels (N, 3, H, W), this process's share of the minibatch, which may be empty. -> loss, a float
 
     The gradients of single images are summed over micro-batches of any size and over the workers, then divided by the
@@ -132,7 +163,7 @@ def train_step(network, optimizer, input, target, recipe, dtype=torch.float32, w
     return loss / count
 
 
-def uncut(gradient, output):
+def uncut(gradient: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
     """The gradient of the whole output from that of its upper left part: zero for the rest, which was not used."""
     if gradient.shape == output.shape:
         return gradient
@@ -141,7 +172,7 @@ def uncut(gradient, output):
     return whole
 
 
-def clip_gradients(optimizer, largest):
+def clip_gradients(optimizer: Optimizer, largest: float) -> None:
     """Scale all gradients down so that the norm of the whole is at most `largest`, as torch.nn.utils.clip_grad_norm_
     does, with its 1e-6. (Pascanu et al. 2013)"""
     gradients = [gradient for group in optimizer.param_groups for _, gradient in optimizer.pairs(group)]
@@ -151,18 +182,18 @@ def clip_gradients(optimizer, largest):
         gradient.mul_(scale)
 
 
-def augment(first, second, generator, swap=True):
+def augment(first: torch.Tensor, second: torch.Tensor, generator: torch.Generator, swap: bool = True) -> Pair:
     """The same random flip and quarter turn for both versions; with `swap`, they change places at random.
 
     A batch of images that are not square is flipped but not turned by 90 degrees.
     """
     turn, mirror, exchange = torch.randint(2**16, (3,), generator=generator).tolist()
     turns = turn % 4 if first.shape[2] == first.shape[3] else 2 * (turn % 2)
-    pair = [transform(version, turns, mirror % 2) for version in (first, second)]
-    return pair[::-1] if swap and exchange % 2 else pair
+    first, second = (transform(version, turns, mirror % 2) for version in (first, second))
+    return (second, first) if swap and exchange % 2 else (first, second)
 
 
-def validate(network, noisy, clean, on_tile=None):
+def validate(network: Module, noisy: torch.Tensor, clean: torch.Tensor, on_tile: Advance | None = None) -> float:
     """PSNR A of the denoised pixels against the clean ones, in dB. on_tile: as in `denoise`."""
     return psnr_a(denoise(network, noisy, on_tile=on_tile) / 255, clean.float() / 255)
 
@@ -170,7 +201,9 @@ def validate(network, noisy, clean, on_tile=None):
 # ------------------------------------------------------------------------------------------------------ showing
 
 
-def collect(records, callback=None):
+def collect(
+    records: Generator[Record, None, None], callback: Callable[[Record], object] | Literal[False] | None = None
+) -> list[Record]:
     """Run the training, a generator of records; callback(record) after every epoch unless it is None or False.
     -> list of records"""
     done = []
@@ -182,14 +215,14 @@ def collect(records, callback=None):
     return done
 
 
-def noise_variance(first, second, count):
+def noise_variance(first: torch.Tensor, second: torch.Tensor, count: int) -> float:
     """Of the first `count` pairs of pixels (N, 3, H, W), in units of [0, 1]: the two versions differ by two independent
     noises, so it is half their mean squared difference."""
     versions = (version[:count].float() / 255 for version in (first, second))
     return float(squared_errors(*versions).mean()) / 2 if min(len(first), count) else 0.0
 
 
-def expectation(first, second, count=2000):
+def expectation(first: torch.Tensor, second: torch.Tensor, count: int = 2000) -> str:
     """What to expect of the loss, in words, from the first `count` pairs of pixels (N, 3, H, W).
 
     A mean squared error against noisy targets is the error against clean images plus the targets' variance. (Lehtinen
@@ -200,7 +233,7 @@ def expectation(first, second, count=2000):
             f"{variance:.5f} plus the error against clean images, not to zero.")  # fmt: skip
 
 
-def show(run, heading=""):
+def show(run: Callable[..., Generator[Record, None, None]], heading: str = "") -> list[Record]:
     """Call `run`, a `fit` that lacks only on_step: the heading, a line per epoch, and tqdm's bar with the time left if
     tqdm is installed. -> list of records"""
     if heading:

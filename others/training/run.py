@@ -1,21 +1,30 @@
 """The state of a training: saved so that another process goes on with it to the same bits, and watched."""
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import hashlib
 import json
 import shutil
 import time
+from collections.abc import Callable, Iterable, Sequence
 from math import inf, isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from warnings import warn
 
 import torch
 
-from ..nn import SGD, Muon, OneCycleLR
+from ..data import Pair
+from ..nn import SGD, Module, Muon, OneCycleLR
 from ..storage import checkpoint, networks
 from ..storage.tensors import CheckpointError
-from .workers import ALONE
+from .signals import Held
+from .workers import ALONE, Workers
+
+if TYPE_CHECKING:
+    from .loop import Recipe
 
 VERSION = 2  # of the state: from 2 on, its pairs are known by all of their pixels
 SAVE_EVERY = 60.0  # seconds between checkpoints, besides those at the ends of epochs
@@ -27,6 +36,8 @@ OPTIMIZERS = {
     "Muon": lambda params, recipe: Muon(params, recipe.lr, 0.0, recipe.momentum, adjust_lr_fn="match_rms_adamw"),
 }
 
+Source: TypeAlias = Pair | Callable[[int], Pair]  # noisy pairs, or what makes those of an epoch
+
 COUNTERS = ("epoch", "position", "done", "total", "seconds", "total_steps", "best_loss", "recent")
 
 
@@ -34,7 +45,7 @@ class Diverged(RuntimeError):
     """The loss is not finite or has exploded; the network has the best weights it had, which it has `learnt` unless
     they are those that it began with."""
 
-    def __init__(self, message, learnt):
+    def __init__(self, message: str, learnt: bool) -> None:
         super().__init__(message)
         self.learnt = learnt
 
@@ -50,8 +61,18 @@ class Run:
     to another training.
     """
 
-    def __init__(self, network, pairs, epochs, recipe, dtype=torch.float32, path=None, workers=ALONE, start=None,
-                 files=()):  # fmt: skip
+    def __init__(
+        self,
+        network: Module,
+        pairs: Source,
+        epochs: int,
+        recipe: Recipe,
+        dtype: torch.dtype = torch.float32,
+        path: Path | str | None = None,
+        workers: Workers = ALONE,
+        start: str | None = None,
+        files: Iterable[str] = (),
+    ) -> None:
         if recipe.optimizer not in OPTIMIZERS:
             raise ValueError(f"Recipe: expected optimizer to be {' or '.join(OPTIMIZERS)}, got {recipe.optimizer!r}")
         self.network, self.epochs, self.recipe, self.workers = network, epochs, recipe, workers
@@ -59,18 +80,20 @@ class Run:
         self.files = list(files)
         identified = (network, pairs, epochs, recipe, dtype, start)  # by all ranks, who wait for nobody meanwhile
         self.identity = identity(*identified) if self.path else None
-        self.optimizer, self.schedule = OPTIMIZERS[recipe.optimizer](network.param(), recipe), None
+        self.optimizer = OPTIMIZERS[recipe.optimizer](network.param(), recipe)
+        self.schedule: OneCycleLR | None = None
         self.generator = torch.Generator().manual_seed(recipe.seed)
-        self.order = None  # the permutation of the epoch that is going on, (N,)
+        self.order: torch.Tensor | None = None  # the permutation of the epoch that is going on, (N,)
         self.epoch = self.position = self.done = self.total_steps = 0  # position: minibatches of this epoch done
         self.total = self.seconds = 0.0  # of this epoch: loss summed over images, time
-        self.recent, self.best_loss, self.best = [], inf, self.weights()
-        self.records = []  # of the epochs that are done, the fields of a training.Record each
+        self.recent: list[float] = []
+        self.best_loss, self.best = inf, self.weights()
+        self.records: list[list[Any]] = []  # of the epochs that are done, the fields of a training.Record each
         self.resume()
 
     # ------------------------------------------------------------------------------------------------ going on
 
-    def begin(self, count):
+    def begin(self, count: int) -> None:
         """Start the epoch of `count` pairs, or go on in the middle of it."""
         self.started = time.perf_counter() - self.seconds
         if self.order is None:
@@ -82,19 +105,25 @@ class Run:
         if self.schedule is None and self.total_steps:
             self.schedule = self.one_cycle()
 
-    def one_cycle(self):
+    def one_cycle(self) -> OneCycleLR:
         return OneCycleLR(self.optimizer, self.recipe.lr, max(2, self.total_steps), pct_start=0.1)
 
-    def batches(self):
+    def permutation(self) -> torch.Tensor:
+        """`order`, of an epoch that has begun."""
+        assert self.order is not None, "an epoch starts with begin"
+        return self.order
+
+    def batches(self) -> Sequence[torch.Tensor]:
         """The indices (n,) of each minibatch that this epoch still has."""
-        every = self.order.split(self.recipe.batch_size) if len(self.order) else ()
+        order = self.permutation()
+        every = order.split(self.recipe.batch_size) if len(order) else ()
         return every[self.position :]
 
-    def advance(self, loss, count):
+    def advance(self, loss: float, count: int) -> None:
         """One step on `count` images is done. Raises Diverged."""
         self.watch(loss)
         self.total += loss * count
-        if self.schedule.count < self.schedule.total_steps - 1:
+        if self.schedule and self.schedule.count < self.schedule.total_steps - 1:
             self.schedule.step()
         self.position, self.done = self.position + 1, self.done + 1
         self.seconds = time.perf_counter() - self.started
@@ -102,17 +131,17 @@ class Run:
             self.check_weights()
             self.save()
 
-    def pause(self, signals):
+    def pause(self, signals: Held) -> None:
         """Let a signal that came do what it would have done, once the state is in the file."""
         if signals.came:
             self.check_weights()
             self.save()
             signals.deliver()
 
-    def finish(self, psnr=None):
+    def finish(self, psnr: float | None = None) -> list[Any]:
         """The epoch is over, with that validation PSNR. -> the fields of its record, which is in the file, too"""
         self.check_weights()
-        count, seconds = len(self.order), self.seconds
+        count, seconds = len(self.permutation()), self.seconds
         rate = count / seconds if count else 0.0
         self.records.append([self.epoch + 1, self.epochs, self.total / max(1, count), seconds, rate, psnr])
         self.epoch, self.order, self.position, self.total, self.seconds = self.epoch + 1, None, 0, 0.0, 0.0
@@ -121,10 +150,10 @@ class Run:
 
     # ------------------------------------------------------------------------------------------------ watching
 
-    def weights(self):
+    def weights(self) -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in self.network.state_dict().items()}
 
-    def watch(self, loss):
+    def watch(self, loss: float) -> None:
         """Keep the weights of the best window; go back to them and raise Diverged when the loss is lost."""
         if not isfinite(loss):
             self.give_up(self.done + 1, f"the loss is {loss}")
@@ -137,14 +166,14 @@ class Run:
             if mean < self.best_loss:
                 self.best_loss, self.best = mean, self.weights()
 
-    def check_weights(self):
+    def check_weights(self) -> None:
         """A gradient that overflows shows in the loss one step later only, and a picture that is all black or white has
         a small loss. Raises Diverged for weights that no file may hold."""
         for name, value in self.network.state_dict().items():
             for problem in networks.problems(name, value):
                 self.give_up(self.done, f"weights are not finite or far too large ({problem})")
 
-    def give_up(self, step, reason):
+    def give_up(self, step: int, reason: str) -> NoReturn:
         self.network.load_state_dict(self.best)
         self.network.eval()
         rate = self.schedule.get_last_lr()[0] if self.schedule else self.recipe.lr
@@ -160,11 +189,11 @@ class Run:
 
     # -------------------------------------------------------------------------------------------------- saving
 
-    def resume(self):
+    def resume(self) -> None:
         """Go on from the file at `path`, if there is one; all processes from what rank 0 has."""
         state = None
         if self.path and self.workers.rank == 0:
-            state = self.read() if self.path.exists() else self.state_dict()
+            state = self.read(self.path) if self.path.exists() else self.state_dict()
         elif self.workers.size > 1 and self.workers.rank == 0:
             state = self.state_dict()
         state = self.workers.broadcast(state)
@@ -172,9 +201,9 @@ class Run:
             self.load_state_dict(state)
         self.save(first=True)
 
-    def read(self):
-        """The state in the file. Raises CheckpointError unless it is one of this training."""
-        state = checkpoint.load(self.path).get("training")
+    def read(self, path: Path) -> dict[str, Any]:
+        """The state in the file `path`. Raises CheckpointError unless it is one of this training."""
+        state = checkpoint.load(path).get("training")
         if not isinstance(state, dict) or not isinstance(state.get("identity"), dict):
             raise CheckpointError(f"{self.path}: holds no training to go on with; choose another file")
         if state.get("version") != VERSION:
@@ -183,7 +212,7 @@ class Run:
         theirs = state["identity"]
         other = [
             f"{name}: {theirs.get(name)} there, {value} here"
-            for name, value in self.identity.items()
+            for name, value in (self.identity or {}).items()
             if theirs.get(name) != value
         ]
         if other:
@@ -195,11 +224,11 @@ class Run:
                  stacklevel=2)  # fmt: skip
         return state
 
-    def conditions(self):
+    def conditions(self) -> str:
         """What decides how sums are rounded, in words."""
         return f"threads: {torch.get_num_threads()}, processes: {self.workers.size}, torch: {torch.__version__}"
 
-    def save(self, first=False):
+    def save(self, first: bool = False) -> None:
         """Write the state, if there is a path and this is rank 0. A disk that is full (or gone) before the first step
         or at the end is an OSError, in between a warning: training goes on, and the old file is still there."""
         self.saved = time.monotonic()
@@ -208,7 +237,7 @@ class Run:
         try:
             checkpoint.save(self.path, {"training": self.state_dict()})
             if first:
-                self.check_space()
+                self.check_space(self.path)
         except OSError as error:
             reason = f"{self.path}: the checkpoint could not be written ({error.strerror or error})"
             if first or self.epoch == self.epochs:
@@ -216,13 +245,13 @@ class Run:
                 raise OSError(error.errno, f"{reason}; {kept}") from error
             warn(f"{reason}; training goes on and tries again, make room", stacklevel=2)
 
-    def check_space(self):
+    def check_space(self, path: Path) -> None:
         """The file grows by the optimiser's state, and its successor is written beside it."""
-        free, needed = shutil.disk_usage(self.path.parent).free, 3 * self.path.stat().st_size
+        free, needed = shutil.disk_usage(path.parent).free, 3 * path.stat().st_size
         if free < needed:
             raise OSError(errno.ENOSPC, f"{free} bytes are free, checkpoints need {needed}")
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         return {
             "version": VERSION,
             "identity": self.identity,
@@ -238,7 +267,7 @@ class Run:
             "generator": self.generator.get_state(),
         }
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         try:
             for name in COUNTERS:
                 setattr(self, name, state[name])
@@ -255,12 +284,14 @@ class Run:
             raise CheckpointError(f"{self.path}: the state of the training is incomplete ({error})") from error
 
 
-def records_in(state):
+def records_in(state: dict[str, Any]) -> list[list[Any]]:
     """The fields of the records in a `Run.state_dict`."""
     return json.loads(state.get("records", "[]"))
 
 
-def identity(network, pairs, epochs, recipe, dtype, start=None):
+def identity(
+    network: Module, pairs: Source, epochs: int, recipe: Recipe, dtype: torch.dtype, start: str | None = None
+) -> dict[str, Any]:
     """What makes two trainings the same: with equal values they end with the same weights, up to rounding."""
     package, _, module = type(network).__module__.partition(".")
     place = (
@@ -276,7 +307,7 @@ def identity(network, pairs, epochs, recipe, dtype, start=None):
     }
 
 
-def fingerprint(pairs):
+def fingerprint(pairs: Source) -> list[Any]:
     """What tells one set of pairs from another, or one function that makes them, by those of its first epoch: shape,
     dtype, and a hash of every bit, which depends on no number of threads and no order in memory."""
     if callable(pairs):
@@ -284,7 +315,7 @@ def fingerprint(pairs):
     return [[list(version.shape), str(version.dtype), digest([version])] for version in pairs]
 
 
-def digest(tensors, at_once=2**24):
+def digest(tensors: Iterable[torch.Tensor], at_once: int = 2**24) -> str:
     """A hash of the bits of tensors (N, ...), read in parts of about so many numbers."""
     found = hashlib.blake2b(digest_size=16)
     for tensor in tensors:

@@ -1,9 +1,13 @@
 """The processes that train one network together, launched by torchrun; a process alone is the case of one."""
 
+from __future__ import annotations
+
 import os
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import distributed
@@ -14,16 +18,16 @@ PATIENCE = 15.0  # seconds without an answer after which a process is given up
 class Workers:
     """A process alone, or with a store one of a torch.distributed group: its `rank`, their number `size`, `device`."""
 
-    def __init__(self, device=None, store=None):
+    def __init__(self, device: torch.device | None = None, store: distributed.Store | None = None) -> None:
         self.device, self.store = device, store
         self.rank = distributed.get_rank() if store else 0
         self.size = distributed.get_world_size() if store else 1
 
-    def share(self, index):
+    def share(self, index: torch.Tensor) -> torch.Tensor:
         """This process's part of a minibatch (n,): parts differ by at most one, and are empty when n is small."""
         return index.tensor_split(self.size)[self.rank]
 
-    def sum(self, tensors):
+    def sum(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace every tensor by its sum over the processes, in place: one bucket, one all-reduce."""
         if self.size > 1:
             bucket = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -31,14 +35,14 @@ class Workers:
             for tensor, total in zip(tensors, bucket.split([tensor.numel() for tensor in tensors])):
                 tensor.copy_(total.view_as(tensor))
 
-    def broadcast(self, value):
+    def broadcast(self, value: Any) -> Any:
         """What the process of rank 0 passes: numbers, strings, tensors, dicts and lists of them."""
         values = [value]
         if self.size > 1:
             self.together(distributed.broadcast_object_list, values, 0, None, self.device)
         return values[0]
 
-    def together(self, operation, *arguments):
+    def together(self, operation: Callable[..., object], *arguments: Any) -> None:
         """Run a collective operation. Raises RuntimeError naming the ranks that died or do not answer."""
         try:
             operation(*arguments)
@@ -49,8 +53,9 @@ class Workers:
                 "broke; see what that process printed, then start again: training goes on from its checkpoint"
             ) from error
 
-    def silent(self, seconds=3.0):
+    def silent(self, seconds: float = 3.0) -> list[int]:
         """The ranks that do not notice within some seconds that the group is broken."""
+        assert self.store is not None, "a process alone waits for nobody"
         self.store.set(f"noticed/{self.rank}", "")
         time.sleep(seconds)
         return [rank for rank in range(self.size) if not self.store.check([f"noticed/{rank}"])]
@@ -60,7 +65,7 @@ ALONE = Workers()
 
 
 @contextmanager
-def joined():
+def joined() -> Iterator[Workers]:
     """Join the group that torchrun made, and leave it at the end: gloo on CPUs, nccl with a GPU for each process.
     Without torchrun, a process alone."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:

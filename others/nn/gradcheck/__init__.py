@@ -44,7 +44,7 @@ def gradcheck(module: Module, *inputs: Tensor, seed: int = 0, tolerance: float =
     """
     random = Random(seed)
     module = deepcopy(module).train().to(inputs[0].detach().double())
-    inputs = [input.detach().double().clone() for input in inputs]
+    inputs = tuple(input.detach().double().clone() for input in inputs)
     with Tape() as tape:
         wanted = [input.clone() for input in inputs]
         output = module(*wanted, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import empty
 
@@ -65,7 +65,7 @@ def blocks() -> Iterator[tuple]:
 
 def largest_error(module: Module, *inputs: Tensor) -> float:
     """Over the gradients of one block, and over both ways of computing a convolution."""
-    target = {"target": inputs[-1]} if isinstance(module, losses.Loss) else {}
+    target: dict[str, Any] = {"target": inputs[-1]} if isinstance(module, losses.Loss) else {}
     checks = []
     try:
         for choice.PLAIN in (False, True):
