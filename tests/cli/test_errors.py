@@ -38,7 +38,7 @@ WRITING = [name for name in COMMANDS if name not in ("info", "evaluate a .pkl")]
 @contextlib.contextmanager
 def obeyed_permissions():
     """This thread is without the superuser's right to ignore them. (capset(2), capabilities(7))"""
-    libc, header, held = ctypes.CDLL(None, use_errno=True), (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    libc, header, held = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x20080522), (ctypes.c_uint32 * 6)()
     assert libc.capget(header, held) == 0
     fewer = type(held)(held[0] & ~0b110, *held[1:])  # effective: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
     assert libc.capset(header, fewer) == 0
