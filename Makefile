@@ -21,8 +21,8 @@ help:  ## list the targets
 demo: .venv/installed  ## install, train for a minute, evaluate the shipped weights, write a picture
 	$(BIN)/python examples/demo.py
 
-test: .venv/installed lint  ## install, check the style, run the whole test suite and test.py
-	$(BIN)/python -m pytest -n auto --dist loadfile
+test: .venv/installed lint  ## install, check the style, run the whole test suite (about 4 minutes on two cores) and test.py
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 	$(BIN)/python test.py
 
 lint: .venv/installed  ## check the style
