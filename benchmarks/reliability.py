@@ -95,7 +95,7 @@ PROMISES = [
     ("A huge picture takes less than 1 GiB beside itself and its result", "test_inference", ["test_a_huge_picture"]),
     ("Any arguments, any files: exit status 0, 1 or 2, one line that says why, no traceback, inputs as they were",
      "test_any_input", ["test_any_arguments", "test_any_content", "test_what_a_resumed_training_finds",
-      "test_no_input_is_overwritten_by_force", "test_in_a_process_of_its_own"]),
+      "test_no_input_is_overwritten_by_force", "test_every_command_refuses", "test_in_a_process_of_its_own"]),
     ("Random changes of right files, all readers: refused with an error, or read; nothing else happens", "test_fuzz",
      ["test_changed_files_are_refused_or_read"]),
     ("A Model that breaks a promise is caught by check_denoiser, in one line", "test_check_denoiser",
