@@ -22,7 +22,7 @@ demo: .venv/installed  ## install, train for a minute, evaluate the shipped weig
 	$(BIN)/python examples/demo.py
 
 test: .venv/installed lint  ## install, check the style, run the whole test suite (about 4 minutes on two cores) and test.py
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto
 	$(BIN)/python test.py
 
 lint: .venv/installed  ## check the style

@@ -10,7 +10,6 @@ from benchmarks import conformance
 from others import nn
 
 FILE = conformance.ROOT / "docs/results/conformance.md"
-pytestmark = pytest.mark.xdist_group("conformance")  # one process reads `cases`
 SOURCES = ("module_db", "op_db", "common_nn", "optim_db")
 
 

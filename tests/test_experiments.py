@@ -17,7 +17,6 @@ from experiments.declarations import EXPERIMENTS, declared  # noqa: E402
 
 TIMES = ("seconds", "cpu_seconds", "machine")
 FEW = trials.Places(most=16)
-pytestmark = pytest.mark.xdist_group("experiments")  # one process makes `quick`
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import pytest
 import others
 
 ROOT = Path(__file__).resolve().parents[1]
-pytestmark = pytest.mark.xdist_group("packaging")  # one process builds `wheel`
 SUBMISSION = ROOT / "examples" / "make_submission.py"
 
 

@@ -30,7 +30,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fuzz"))
 import readers
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.xdist_group("any input")  # one process makes `world`
 NO_TEXT = os.fsdecode(b"\xff.png")  # a name that is not UTF-8
 MANY = settings(max_examples=max(200, settings().max_examples), suppress_health_check=list(HealthCheck))
 
