@@ -38,8 +38,9 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """The tensors of the tests are small: a second thread only waits."""
+    """The tensors of the tests are small: a second thread only waits. So it is in the processes that they start."""
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)

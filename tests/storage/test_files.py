@@ -57,8 +57,7 @@ for number in range(5):
 
 def start(script, *arguments):
     command = [sys.executable, "-c", script, str(ROOT), *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
