@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 BATCH = 100
-GENERATED_PAIRS, GENERATED_IMAGES = 1000, 50
+GENERATED_PAIRS, GENERATED_IMAGES = 500, 50
 LOSS_ALLOWED = 0.05  # dB that one epoch of training from the pretrained weights may cost
 project, data_folder = Path(__file__).resolve().parent, None
 

@@ -28,7 +28,8 @@ RESULTS = ROOT / "out" / "reliability"
 FILES = {Path(file).stem: file for file in (
     "tests/training/test_run.py", "tests/training/test_distributed.py", "tests/storage/test_hostile.py",
     "tests/storage/test_checkpoint.py", "tests/storage/test_files.py", "tests/test_fuzz.py",
-    "tests/test_check_denoiser.py", "tests/cli/test_any_input.py",
+    "tests/test_check_denoiser.py", "tests/cli/test_any_input.py", "tests/test_inference.py",
+    "tests/nn/test_reference.py",
 )}  # fmt: skip
 READERS = "weights", "pairs", "pictures"
 DENOISERS = "prescribed", "rednet"
@@ -90,9 +91,11 @@ PROMISES = [
                     "test_threads_exclude_each_other", "test_never_two_at_once",
                     "test_weights_put_into_one_file_at_the_same_time_are_all_there",
                     "test_an_interrupted_training_holds_no_lock_while_its_traceback_is_kept"]),
+    ("Plain layers give torch's own bits", "test_reference", ["test_plain_layers_give_torchs_own_bits"]),
+    ("A huge picture takes less than 1 GiB beside itself and its result", "test_inference", ["test_a_huge_picture"]),
     ("Any arguments, any files: exit status 0, 1 or 2, one line that says why, no traceback, inputs as they were",
      "test_any_input", ["test_any_arguments", "test_any_content", "test_what_a_resumed_training_finds",
-      "test_no_input_is_overwritten_by_force", "test_in_a_process_of_its_own"]),
+      "test_no_input_is_overwritten_by_force", "test_every_command_refuses", "test_in_a_process_of_its_own"]),
     ("Random changes of right files, all readers: refused with an error, or read; nothing else happens", "test_fuzz",
      ["test_changed_files_are_refused_or_read"]),
     ("A Model that breaks a promise is caught by check_denoiser, in one line", "test_check_denoiser",

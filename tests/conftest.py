@@ -19,11 +19,28 @@ settings.register_profile("ci", max_examples=25, deadline=None, derandomize=True
 settings.register_profile("nightly", max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 10_000)), deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+#: Files whose set-up takes seconds: with `-n` one process runs all of such a file.
+TOGETHER = ("test_experiments.py", "test_conformance.py", "test_packaging.py", "test_any_input.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Every other test goes to the next process that is free."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.split("::")[0]
+            return file if file.endswith(TOGETHER) else nodeid
+
+    return Scheduling(config, log)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """The tensors of the tests are small: a second thread only waits."""
+    """The tensors of the tests are small: a second thread only waits. So it is in the processes that they start."""
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -101,6 +101,7 @@ def test_the_graders_prediction_with_the_real_network():
 
 
 @each
+@pytest.mark.filterwarnings("ignore:Model.predict. expected values in 0-255, got 990 to 990")
 def test_range_holds_for_wild_weights_and_pixels(small, pixels, name):
     model = Model(name)
     for parameter in model.network.parameters():
@@ -213,7 +214,8 @@ def test_what_may_be_another_scale_is_said_and_done(small, make, advice):
     assert torch.equal(output, inference.denoise(model.network, images))  # as the pixels that they are
     with pytest.warns(UserWarning, match=rf"Model\.train, second of the pair: expected values in 0-255, .*{advice}"):
         train(model, images.mul(0).byte(), images, 1)
-    with pytest.warns(UserWarning, match=rf"Model\.train, validation, first of the pair: .*{advice}"):
+    with (pytest.warns(UserWarning, match=rf"Model\.train, validation, first of the pair: .*{advice}"),
+          pytest.warns(UserWarning, match=rf"Model\.train, validation, second of the pair: .*{advice}")):  # fmt: skip
         train(model, *[images.mul(0).byte()] * 2, 1, validation=[images] * 2)
 
 

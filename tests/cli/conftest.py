@@ -1,8 +1,6 @@
-"""The real command, on files that the tests make."""
+"""The command line, on files that the tests make."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,18 +16,8 @@ WHITE = {torch.uint8: 255, torch.uint16: 65535}
 
 @pytest.fixture
 def environment():
+    """That of a command in a process of its own."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-@pytest.fixture
-def noise2noise(tmp_path, environment):
-    """noise2noise(*arguments): the command's subprocess.CompletedProcess, run in tmp_path."""
-
-    def run(*arguments):
-        command = [sys.executable, "-m", "others", *map(str, arguments)]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-
-    return run
 
 
 @pytest.fixture

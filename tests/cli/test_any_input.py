@@ -305,14 +305,21 @@ def interrupt(*_, **__):
 
 
 @pytest.mark.parametrize("arguments", [
-    ["denoise", "half.png", "photo.png", "-o", "out"],
-    ["denoise", f"missing{NO_TEXT}"],
-    ["denoise", NO_TEXT],
     ["denoise", "half.tif"],
     ["train", "--data", "missing", "-o", "out.pth"],
     ["evaluate", "a", "nothing"],
     ["info", "--weights", "text.txt"],
     ["simulate", "photos", "photo.png"],
+])  # fmt: skip
+def test_every_command_refuses(world, arguments):
+    """`test_errors.py` has a process of each."""
+    assert attempt(world, arguments) == 1
+
+
+@pytest.mark.parametrize("arguments", [
+    ["denoise", "half.png", "photo.png", "-o", "out"],
+    ["denoise", f"missing{NO_TEXT}"],
+    ["denoise", NO_TEXT],
     ["nonsense"],
     [],
 ])  # fmt: skip

@@ -12,15 +12,15 @@ from others import onnx as ours
 from others.storage import checkpoint, networks
 
 
-def test_info(tmp_path, noise2noise, weights):
-    done = noise2noise("info")
-    assert (done.returncode, done.stderr) == (0, "")
+def test_info(here):
+    status, stdout, stderr = here("info")
+    assert (status, stderr) == (0, "")
     for name in ("prescribed", "rednet"):
         model = Model(name, device="cpu")
         model.load_pretrained_model()
         parameters = sum(parameter.numel() for parameter in model.network.parameters())
-        assert f"parameters: {parameters:,}" in done.stdout
-    assert "receptive field: " in done.stdout and "date: " in done.stdout
+        assert f"parameters: {parameters:,}" in stdout
+    assert "receptive field: " in stdout and "date: " in stdout
 
 
 def test_a_reader_who_has_seen_enough_is_no_error(tmp_path, environment, weights):
@@ -65,18 +65,18 @@ def test_a_file_without_weights_is_one_line(tmp_path, here, command, content, pr
 
 
 @pytest.mark.parametrize("denoiser", ["prescribed", "rednet"])
-def test_export_computes_the_same(tmp_path, noise2noise, denoiser):
+def test_export_computes_the_same(tmp_path, here, denoiser):
     onnx = pytest.importorskip("onnx")
-    done = noise2noise("export", "--onnx", "x.onnx", "--denoiser", denoiser)
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split(": ")[-1].split()[0]) < 1e-5
+    status, stdout, stderr = here("export", "--onnx", "x.onnx", "--denoiser", denoiser)
+    assert status == 0, stderr
+    assert float(stdout.split(": ")[-1].split()[0]) < 1e-5
     model = Model(denoiser, device="cpu")
     model.load_pretrained_model()
     images = torch.rand(2, 3, 8, 16)
     output = ours.run(onnx.load(tmp_path / "x.onnx"), images)
     torch.testing.assert_close(torch.from_numpy(output), model.network.forward(images), rtol=0, atol=1e-5)
-    again = noise2noise("export", "--onnx", "x.onnx")
-    assert again.returncode == 1 and "x.onnx exists" in again.stderr
+    status, _, stderr = here("export", "--onnx", "x.onnx")
+    assert status == 1 and "x.onnx exists" in stderr
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from others.cli import train
 from others.storage import checkpoint, networks
 
 
@@ -14,7 +15,8 @@ def spoil(path, value, dtype):
 
 
 @pytest.mark.parametrize("denoiser", ["prescribed", "rednet"])
-def test_a_rate_that_overflows(tmp_path, here, small, denoiser):
+def test_a_rate_that_overflows(tmp_path, here, small, monkeypatch, denoiser):
+    monkeypatch.setitem(train.GENERATED, "images", 3)
     status, _, said = here("train", "-o", "own.pth", "--denoiser", denoiser, "--lr", "1e30", "--epochs", "1",
                            "--count", "40")  # fmt: skip
     assert status == 1 and "Train with a lower rate" in said and "Traceback" not in said

@@ -21,9 +21,9 @@ def photos(tmp_path, save):
     return tmp_path / "photos"
 
 
-def test_subsampling(tmp_path, noise2noise, photos):
-    done = noise2noise("simulate", "photos", "out", "--pairs", "30", "--images", "40")
-    assert (done.returncode, done.stderr) == (0, "")
+def test_subsampling(tmp_path, here, photos):
+    status, _, stderr = here("simulate", "photos", "out", "--pairs", "30", "--images", "40")
+    assert (status, stderr) == (0, "")
     first, second = data.load_pairs(tmp_path / "out" / "train_data.pkl")
     noisy, clean = data.load_pairs(tmp_path / "out" / "val_data.pkl")
     assert first.shape == second.shape == (30, 3, 32, 32) and noisy.shape == clean.shape == (40, 3, 32, 32)
@@ -34,8 +34,8 @@ def test_subsampling(tmp_path, noise2noise, photos):
     assert float(channels.std()) < 0.7 * float(noise.std())  # one source pixel for the three
     between = ((first.float() - second.float()) ** 2).mean()
     assert float(between) == pytest.approx(2 * float(noise.var()), rel=0.3)  # independent versions
-    again = noise2noise("simulate", "photos", "out")
-    assert again.returncode == 1 and "--force" in again.stderr
+    status, _, stderr = here("simulate", "photos", "out")
+    assert status == 1 and "--force" in stderr
 
 
 def noise_of(here, tmp_path, *options):

@@ -55,13 +55,13 @@ def folders(tmp_path, save):
     return tmp_path
 
 
-def test_own_pairs_from_shot_to_denoised_picture(folders, noise2noise, weights):
+def test_own_pairs_from_shot_to_denoised_picture(folders, here, weights):
     pytest.importorskip("matplotlib")
     options = ["--validate", "a", "clean", "--csv", "log.csv", "--curve", "curve.png", "--weights", weights]
-    done = noise2noise("train", "--pairs", "a", "b", "-o", "own.pth", *options, *FEW)
-    assert done.returncode == 0, done.stderr
-    assert "aligned, different, independent noise" in done.stdout
-    assert "noise has a variance of 0.0" in done.stdout and "plus the error against clean images" in done.stdout
+    status, stdout, stderr = here("train", "--pairs", "a", "b", "-o", "own.pth", *options, *FEW)
+    assert status == 0, stderr
+    assert "aligned, different, independent noise" in stdout
+    assert "noise has a variance of 0.0" in stdout and "plus the error against clean images" in stdout
     rows = list(csv.DictReader((folders / "log.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"] and all(float(row["psnr_a_db"]) > 5 for row in rows)
     assert (folders / "curve.png").read_bytes().startswith(b"\x89PNG")
@@ -71,8 +71,7 @@ def test_own_pairs_from_shot_to_denoised_picture(folders, noise2noise, weights):
     trained.load_pretrained_model(folders / "own.pth")
     before.load_pretrained_model(weights)
     assert not torch.equal(trained.network.parameters()[0], before.network.parameters()[0])
-    done = noise2noise("denoise", "a/0.png", "--weights", "own.pth")
-    assert done.returncode == 0 and (folders / "a" / "0-denoised.png").is_file()
+    assert here("denoise", "a/0.png", "--weights", "own.pth")[0] == 0 and (folders / "a" / "0-denoised.png").is_file()
 
 
 @pytest.mark.parametrize("burst", ["burst", "deep"])
@@ -392,20 +391,20 @@ def test_a_disk_full_in_the_end_keeps_what_was_learnt(folders, here, weights, sm
     assert all(torch.equal(kept[key], again[key]) for key in kept)
 
 
-def test_resumed_training_ends_as_if_never_interrupted(folders, interrupted, noise2noise, weights):
+def test_resumed_training_ends_as_if_never_interrupted(folders, interrupted, here, weights):
     options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 30, "--count", 32, "--patch", 32]
     options += ["--csv", "log.csv", "--resume"]
     assert "Interrupted" in interrupted(*options)[1]
     assert (folders / "own.pth.state").is_file()
     before = len((folders / "log.csv").read_text().splitlines())
     assert before < 31
-    again = noise2noise("train", "-o", "own.pth", *options)
-    assert again.returncode == 0, again.stderr
+    status, _, stderr = here("train", "-o", "own.pth", *options)
+    assert status == 0, stderr
     assert not (folders / "own.pth.state").exists()
     rows = list(csv.DictReader((folders / "log.csv").open()))
     assert [int(row["epoch"]) for row in rows] == list(range(1, 31))
-    whole = noise2noise("train", "-o", "whole.pth", *options, "--force")
-    assert whole.returncode == 0, whole.stderr
+    status, _, stderr = here("train", "-o", "whole.pth", *options, "--force")
+    assert status == 0, stderr
     states = [networks.load(folders / name, "prescribed")["state"] for name in ("own.pth", "whole.pth")]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
@@ -429,7 +428,7 @@ def test_a_resumed_training_without_a_log_knows_its_epochs(folders, here, weight
     assert networks.load(folders / "own.pth", "prescribed")["info"]["epochs"] == "2 of 2"
 
 
-def test_two_trainings_of_one_file_at_once(folders, environment, noise2noise, weights):
+def test_two_trainings_of_one_file_at_once(folders, environment, here, weights):
     """The second is told which file, and the first goes on."""
     options = ["--pairs", "a", "b", "--weights", weights, "--count", 8, "--patch", 32, "--epochs", 1000]
     command = [sys.executable, "-u", "-m", "others", "train", "-o", "own.pth", *map(str, options)]
@@ -437,16 +436,16 @@ def test_two_trainings_of_one_file_at_once(folders, environment, noise2noise, we
     try:
         while not first.stdout.readline().startswith("epoch 1/"):
             pass
-        done = noise2noise("train", "-o", "own.pth", *options, "--force")
-        assert done.returncode == 1
-        assert "train: own.pth: another training is writing this file; wait" in done.stderr.splitlines()[-1]
+        status, _, stderr = here("train", "-o", "own.pth", *options, "--force")
+        assert status == 1
+        assert "train: own.pth: another training is writing this file; wait" in stderr.splitlines()[-1]
         assert first.poll() is None
     finally:
         first.kill()
         first.communicate()
 
 
-def test_two_processes_write_one_file(folders, environment, weights, noise2noise):
+def test_two_processes_write_one_file(folders, environment, weights, here):
     options = ["--pairs", "a", "b", "--weights", str(weights), *map(str, FEW), "--csv", "log.csv"]
     command = [
         sys.executable,
@@ -463,7 +462,7 @@ def test_two_processes_write_one_file(folders, environment, weights, noise2noise
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("two.pth: use it") == 1 and done.stdout.count("epoch 1/2") == 1
-    assert noise2noise("train", "-o", "one.pth", *options, "--force").returncode == 0
+    assert here("train", "-o", "one.pth", *options, "--force")[0] == 0
     states = [networks.load(folders / name, "prescribed")["state"] for name in ("one.pth", "two.pth")]
     for key, value in states[0].items():
         assert torch.allclose(states[1][key], value, atol=1e-5)

@@ -60,10 +60,10 @@ def four(layer, x, gradient=None):
 @pytest.mark.parametrize("threads", [1, 2], indirect=True)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_plain_layers_give_torchs_own_bits(transposed, dtype, threads):
+def test_plain_layers_give_torchs_own_bits(transposed, dtype, threads, count):
     rng = random.Random(f"{transposed} {dtype}")
     torch.manual_seed(0)
-    for _ in range(60):
+    for _ in range(count(f"layers on {threads} threads", 30, 60)):
         ours, theirs, x = drawn(rng, transposed, dtype)
         gradient = torch.randn_like(theirs(x))
         found, expected = four(ours, x, gradient), four(theirs, x, gradient)
