@@ -71,14 +71,22 @@ def files(tmp_path, picture, save, weights):
     return {"picture": "b/x.png", "folder": "b", "pkl": "val.pkl", "weights": "small.pth"}
 
 
+IMPATIENT = """
+import sys
+from others import cli, progress
+progress.PATIENCE = 0
+sys.exit(cli.main())
+"""
+
+
 @pytest.fixture
 def command(tmp_path, environment, files):
-    """command(name, *more): the running process."""
+    """command(name, *more): the running process, which shows at once how far it is."""
 
     def start(name, *more):
         arguments = [argument.format(**files) for argument in COMMANDS[name]]
         return subprocess.Popen(
-            [sys.executable, "-u", "-m", "others", *arguments, *map(str, more)], cwd=tmp_path, env=environment,
+            [sys.executable, "-u", "-c", IMPATIENT, *arguments, *map(str, more)], cwd=tmp_path, env=environment,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -177,7 +185,7 @@ def test_a_disk_that_is_full_after_500_bytes(tmp_path, perform, picture, save, n
 ])  # fmt: skip
 def test_interrupted(tmp_path, command, picture, save, name, number):
     """A signal while it works: status 130, 143, 129, a line, whole files alone (train keeps what was learnt)."""
-    times = 30 if name in ("denoise", "evaluate") else 1
+    times = 15 if name in ("denoise", "evaluate") else 1
     for folder, seed in (("a", 0), ("b", 1)):
         save(tmp_path / folder / "x.png", picture(60, 60, seed=seed).repeat(times, times, 1))
     more = {"train": ["--epochs", 10_000], "simulate": ["--pairs", 300_000], "denoise": ["--denoiser", "rednet"],
@@ -222,7 +230,7 @@ def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path, command, pi
     left = []
     while not left or not left[0].exists():  # it may end its work before it dies
         (tmp_path / "out" / "x.png").unlink(missing_ok=True)
-        process = command("denoise", "--denoiser", "rednet")
+        process = command("denoise")
         while not (left := list((tmp_path / "out").glob(".x.png.*.n2n-tmp"))):
             assert process.poll() is None
         process.kill()
