@@ -57,7 +57,7 @@ class Call(NamedTuple):
     inputs: tuple  # the arguments of forward in order; what is no tensor never matches one
     output: object
     states: list  # (module, saved) of the module and all inside it, as the call left them
-    barrier: str = ""  # why no gradient passes here
+    impassable: str = ""  # what no gradient passes, if it passes none
 
 
 class Recorded(Tensor):
@@ -209,8 +209,8 @@ class Tape:
         reached = set(outputs)
         for call in reversed(self.calls):
             through = needed.intersection(map(id, call.inputs)) if id(call.output) in reached else ()
-            if through and call.barrier:
-                raise RuntimeError(f"Tape: no gradient passes {call.barrier}")
+            if through and call.impassable:
+                raise RuntimeError(f"Tape: no gradient passes {call.impassable}")
             reached.update(through)
 
 
