@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .metrics import psnr_per_image, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
-
-    from ..training import Record
 
 
 def kind(path: Path) -> str:
@@ -77,8 +75,8 @@ def gains(path: Path | BinaryIO, before: Sequence[float], after: Sequence[float]
     figure.savefig(path, dpi=110, format=format)
 
 
-def curve(path: Path | BinaryIO, records: Sequence[Record], format: str | None = None) -> None:
-    """Write the training loss and, where it was measured, the validation PSNR of each epoch."""
+def curve(path: Path | BinaryIO, records: Sequence[Any], format: str | None = None) -> None:
+    """Write the training loss and, where it was measured, the validation PSNR of each epoch, of `training.Record`s."""
     figure = figure_maker()(6.0, 3.6)
     axis = figure.subplots()
     epochs = [record.epoch for record in records]

@@ -25,10 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor, dtype, memory_format
     from typing_extensions import Self
 
-    from .autograd import Tape
-
 #: The `autograd.Tape` that records module calls in this thread or task, or None.
-RECORDER: ContextVar[Tape | None] = ContextVar("RECORDER", default=None)
+RECORDER: ContextVar[Any] = ContextVar("RECORDER", default=None)
 #: Whether this backward is the last one, and `restored` gives away what it puts back.
 LAST = ContextVar("LAST", default=False)
 

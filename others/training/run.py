@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from math import inf, isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 from warnings import warn
 
 import torch
@@ -20,11 +20,9 @@ from ..data import Pair
 from ..nn import SGD, Module, Muon, OneCycleLR
 from ..storage import checkpoint, networks
 from ..storage.tensors import CheckpointError
+from .recipe import Recipe
 from .signals import Held
 from .workers import ALONE, Workers
-
-if TYPE_CHECKING:
-    from .loop import Recipe
 
 VERSION = 2  # of the state: from 2 on, its pairs are known by all of their pixels
 SAVE_EVERY = 60.0  # seconds between checkpoints, besides those at the ends of epochs
