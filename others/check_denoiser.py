@@ -863,7 +863,10 @@ def pickles_and_copies_are_equal_and_independent(Model: Makes) -> None:
     model = Model()
     wanted = model.predict(images())
     for name, make in (("pickle", lambda m: pickle.loads(pickle.dumps(m))), ("deepcopy", copy.deepcopy)):
-        twin = make(model)
+        try:
+            twin = make(model)
+        except Exception as error:  # pickle raises what the object's own methods raise
+            raise AssertionError(f"{name} of a model failed: {error}") from error
         expect_same(f"predict after {name}", twin.predict(images()), wanted, 0)
         twin.train(*pairs(20), 1)
         expect_same(f"training a {name} changed the original: predict", model.predict(images()), wanted, 0)
