@@ -17,7 +17,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from others import data
 from others.evaluation import metrics
-from others.model import Model, denoisers
+from others.model import PRECISIONS, Model, denoisers
 
 
 def psnr(model, noisy, clean):
@@ -30,7 +30,7 @@ def main():
     parser.add_argument("--denoiser", nargs="+", default=list(denoisers()))
     parser.add_argument("--from", nargs="+", default=["pretrained", "scratch"], dest="starts")
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--precision", nargs="+", default=["fp32"])
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=[None], help="default: as Model chooses")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the initial weights and the minibatches")
     args = parser.parse_args()
     pairs, validation = (data.load_pairs(args.folder / f"{name}_data.pkl") for name in ("train", "val"))
@@ -45,7 +45,7 @@ def main():
         before, started = psnr(model, *validation), time.perf_counter()
         model.train(*pairs, args.epochs, recipe=model.recipe()._replace(seed=seed), progress=False)
         seconds = time.perf_counter() - started
-        print(f"| {name} | {start} | {precision} | {seed} | {args.epochs} | {before:.2f} "
+        print(f"| {name} | {start} | {model.training_precision} | {seed} | {args.epochs} | {before:.2f} "
               f"| {psnr(model, *validation):.2f} | {seconds:.0f} |", flush=True)  # fmt: skip
 
 

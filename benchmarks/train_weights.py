@@ -98,7 +98,7 @@ def train(args, workers):
     spent = sum(record.seconds for record in records) + earlier.get("seconds", 0.0)  # without drawing the pairs
     started = time.perf_counter() - spent
     for record in training.fit(
-        model.network, pairs, args.epochs, recipe, tuning, model.dtype, checkpoint=state, workers=workers
+        model.network, pairs, args.epochs, recipe, tuning, model.training_dtype, checkpoint=state, workers=workers
     ):
         print(record, flush=True)
         records.append(record)

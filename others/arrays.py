@@ -22,7 +22,7 @@ def denoise(
     *,
     weights: str | Path | None = None,
     device: str | torch.device | None = None,
-    precision: str = "fp32",
+    precision: str | None = None,
     self_ensemble: bool = False,
     data_range: tuple[float, float] | None = None,
 ) -> numpy.ndarray:
@@ -92,7 +92,9 @@ def range_of(pages: torch.Tensor, data_range: tuple[float, float] | None) -> pic
 
 
 @lru_cache(maxsize=4)
-def loaded(denoiser: str | None, weights: str | None, device: str | torch.device | None, precision: str) -> Model:
+def loaded(
+    denoiser: str | None, weights: str | None, device: str | torch.device | None, precision: str | None
+) -> Model:
     """A Model with weights, kept for the next call."""
     model = Model(denoiser, device, precision)
     model.load_pretrained_model(*[weights] if weights else [])

@@ -30,20 +30,20 @@ class Model:
     """A Noise2Noise denoiser: `load_pretrained_model`, `train`, `predict`.
 
     denoiser: "prescribed" or "rednet"; None takes the one in others/denoiser.py. device: where it computes, as
-    torch.device; None takes CUDA when there is one. precision: "fp32", or "bf16" for activations of 16 bits with
-    parameters of 32 (faster where the processor has bf16 products, very much slower where it has not).
+    torch.device; None takes CUDA when there is one. precision: of activations, "fp32" or "bf16", while parameters have
+    32 bits; None predicts in fp32, and trains in bf16 where the device has bf16 products, elsewhere in fp32.
 
     Building and using a Model leaves torch's global state (random numbers, gradient mode, default dtype) as it was.
     """
 
     def __init__(
-        self, denoiser: str | None = None, device: str | torch.device | None = None, precision: str = "fp32"
+        self, denoiser: str | None = None, device: str | torch.device | None = None, precision: str | None = None
     ) -> None:
-        if precision not in PRECISIONS:
+        if precision is not None and precision not in PRECISIONS:
             raise ValueError(f"Model: expected precision to be one of {', '.join(PRECISIONS)}, got {precision!r}")
         default = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(default if device is None else device)
-        self.dtype = PRECISIONS[precision]
+        self.precision = precision
         self.denoiser = find_denoiser(denoiser)
         self.pretrained = False
         self._build()
@@ -52,6 +52,21 @@ class Model:
     def module(self) -> ModuleType:
         """The module that defines the network: its Denoiser, NAME and RECIPE."""
         return denoisers()[self.denoiser]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the activations in `predict`."""
+        return PRECISIONS[self.precision or "fp32"]
+
+    @property
+    def training_dtype(self) -> torch.dtype:
+        """Of the activations in `train`."""
+        return PRECISIONS[self.training_precision]
+
+    @property
+    def training_precision(self) -> str:
+        """ "fp32" or "bf16", that in which `train` computes activations."""
+        return self.precision or ("bf16" if has_bf16_products(self.device) else "fp32")
 
     def _make(self, **arguments: Any) -> nn.Module:
         with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
@@ -118,14 +133,18 @@ class Model:
             raise TypeError(f"Model.train: expected progress to be a function, True, False or None, got {progress!r}")
         with torch.inference_mode(False), torch.no_grad():
             pairs = data.computable(train_input.detach()), data.computable(train_target.detach())
-            run = partial(training.fit, self.network, pairs, num_epochs, recipe, validation, self.dtype,
-                          checkpoint=checkpoint, workers=workers)  # fmt: skip
+            run = partial(training.fit, self.network, pairs, num_epochs, recipe, validation,
+                          self.training_dtype, checkpoint=checkpoint, workers=workers)  # fmt: skip
             try:
                 if progress is None:
-                    return training.show(run, training.expectation(*pairs) if num_epochs else "")
+                    return training.show(run, self.expectation(*pairs) if num_epochs else "")
                 return training.collect(run(), progress)
             finally:
                 self.network.eval()  # also when interrupted
+
+    def expectation(self, first: torch.Tensor, second: torch.Tensor) -> str:
+        """What to expect of training on these pairs, in words."""
+        return f"{training.expectation(first, second)} Activations are in {self.training_precision}."
 
     def recipe(self) -> training.Recipe:
         """How `train` trains: the denoiser's recipe. For pretrained weights at a small part of its rate, and in batches
@@ -155,6 +174,15 @@ class Model:
         with torch.no_grad(), tiles("denoising") if on_tile is None else nullcontext(on_tile or None) as advance:
             images = data.computable(test_input)
             return inference.denoise(self.network, images, self.dtype, self_ensemble, on_tile=advance)
+
+
+def has_bf16_products(device: torch.device) -> bool:
+    """Whether a device multiplies bf16 by itself: a GPU, or a processor with AVX-512 BF16 or AMX. Elsewhere torch goes
+    by way of 32 bits, which is slower than to begin with these."""
+    if device.type == "cuda":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not tell
+    return device.type == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def whole_epochs(number: Any) -> int:

@@ -37,7 +37,7 @@ def image(*shape, dtype=numpy.uint8, white=255):
 def test_an_image_of_8_bits_is_what_predict_makes_of_it():
     noisy = image(21, 34, 3)
     made = others.denoise(noisy, "rednet")
-    model = arrays.loaded("rednet", None, None, "fp32")
+    model = arrays.loaded("rednet", None, None, None)
     expected = model.predict(torch.from_numpy(noisy).permute(2, 0, 1)[None]).round().to(torch.uint8)
     assert made.dtype == numpy.uint8 and (made == expected[0].permute(1, 2, 0).numpy()).all()
     assert arrays.loaded.cache_info().misses == 1
@@ -86,7 +86,7 @@ def test_the_range_is_found_as_in_files_or_given():
     page = torch.from_numpy(noisy)
     range = pictures.pixels.page_range(page)
     assert range[:2] == (0, 4095)
-    model = arrays.loaded(None, None, None, "fp32")
+    model = arrays.loaded(None, None, None, None)
     expected = pictures.with_colours(page, model.predict(pictures.to_pixels(page, range)), range)
     assert (others.denoise(noisy) == expected.numpy()).all()
     assert (others.denoise(noisy, data_range=(0, 4095)) == expected.numpy()).all()

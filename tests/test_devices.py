@@ -172,6 +172,7 @@ def test_wrong_images_are_named_on_any_device(second, twins, there, network, ima
 
 def test_a_model_takes_the_gpu_when_there_is_one(second, small, pixels, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     with second:
         model = Model()
         assert place_of(model) == {"cuda"} and {gradient.device for _, gradient in model.network.param()} == {FAR}
@@ -320,6 +321,7 @@ def command(second, tmp_path, monkeypatch, small):
     pytest.importorskip("PIL.Image", reason="needs Pillow")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     (tmp_path / "data").mkdir()
     torch.save(data.generated_pairs(8), tmp_path / "data" / "train_data.pkl")
     torch.save(data.generated_validation(4), tmp_path / "data" / "val_data.pkl")

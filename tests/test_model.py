@@ -17,7 +17,7 @@ from Miniproject_2 import model as model_module
 from Miniproject_2.model import SGD, Model
 from others import data, denoiser, denoiser_bonus, inference, training
 from others.evaluation import metrics
-from others.model import FINE_TUNING
+from others.model import FINE_TUNING, has_bf16_products
 from others.storage import networks
 from others.storage.checkpoint import CheckpointError
 from others.training import loop
@@ -925,3 +925,32 @@ def test_two_submissions_in_one_process(run_python, tmp_path):
     prescribed = f"{ours / 'denoiser.py'} prescribed"
     expected = [f"{ours / 'denoiser_bonus.py'} rednet", prescribed, prescribed, f"{theirs / 'denoiser.py'} rednet True"]
     assert run_python(OWN_AND_ANOTHER, ROOT, tmp_path).splitlines() == expected
+
+
+# ------------------------------------------------------------------------------------------------------ precision
+
+
+@pytest.mark.parametrize("able, chosen", [
+    ({}, "fp32"), ({"avx512_bf16": False, "amx_bf16": False}, "fp32"),
+    ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"),
+])  # fmt: skip
+def test_training_takes_bf16_where_the_processor_multiplies_it(small, monkeypatch, pixels, capsys, able, chosen):
+    """Predictions stay in 32 bits; what is asked for is taken whatever the processor."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    seen, step = [], loop.train_step
+    monkeypatch.setattr(loop, "train_step", lambda *args: seen.append(args[5]) or step(*args))
+    for asked in (None, "fp32", "bf16"):
+        model = Model("prescribed", "cpu", asked)
+        assert model.training_precision == (asked or chosen)
+        assert model.dtype == (torch.bfloat16 if asked == "bf16" else torch.float32)
+        model.train(pixels(4, 3, 8, 8), pixels(4, 3, 8, 8, seed=1), 1)
+        assert seen.pop() == (torch.bfloat16 if (asked or chosen) == "bf16" else torch.float32) and not seen
+        assert f"Activations are in {asked or chosen}." in capsys.readouterr().out
+
+
+def test_a_gpu_is_asked_whether_it_multiplies_bf16(monkeypatch):
+    device = torch.device("cuda")
+    for there, able in ((False, True), (True, False), (True, True)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, able=able: able)
+        assert has_bf16_products(device) == (there and able)

@@ -19,6 +19,7 @@ from .streams import complain, one_line  # noqa: F401, the commands take them fr
 
 Number = TypeVar("Number", int, float)
 
+PRECISION = "of activations (default: fp32; to train, bf16 where the processor multiplies it)"
 SEEDS = 2**40  # the generator takes 64 bits, of a seed times 1,000,003 and the epoch
 
 
@@ -27,7 +28,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--denoiser", choices=denoisers(), help="the network; rednet is a little better, and slower")
     model.add_argument("--weights", type=Path, metavar="FILE", help="instead of the shipped weights")
     model.add_argument("--device", help="cpu, cuda, cuda:1 ...; by default CUDA when there is one")
-    model.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of activations (default: fp32)")
+    model.add_argument("--precision", choices=PRECISIONS, help=PRECISION)
 
 
 def add_range_argument(parser: argparse.ArgumentParser) -> None:

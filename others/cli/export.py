@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_outputs([args.onnx], [args.weights], args.force)
-    if args.precision != "fp32":
+    if args.precision not in (None, "fp32"):
         say(f"--precision {args.precision} does nothing: the file holds float32")
     network = load_model(args).network.to(device="cpu", dtype=torch.float32)
     made = onnx.build(network, f"{network.multiple=}: H and W are multiples of it")

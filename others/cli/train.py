@@ -113,10 +113,10 @@ def run_in(group: Workers, args: argparse.Namespace) -> None:
     recipe = recipe._replace(lr=args.lr) if args.lr else recipe
     print(f"Training {model.module.NAME!r} on {described}.")
     start = digest(model.network.state_dict().values())
-    this = identity(model.network, source, args.epochs, recipe, model.dtype, start) if args.resume else None
-    fit = partial(training.fit, model.network, source, args.epochs, recipe, validation, model.dtype,
+    this = identity(model.network, source, args.epochs, recipe, model.training_dtype, start) if args.resume else None
+    fit = partial(training.fit, model.network, source, args.epochs, recipe, validation, model.training_dtype,
                   checkpoint=state_file(args) if args.resume else None, workers=group, start=start)  # fmt: skip
-    heading = training.expectation(*(source(0) if callable(source) else source))  # by all ranks: it takes time
+    heading = model.expectation(*(source(0) if callable(source) else source))  # by all ranks: it takes time
     with torch.no_grad(), contextlib.ExitStack() as locks:
         if not group.rank:
             args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -130,8 +130,9 @@ def run_in(group: Workers, args: argparse.Namespace) -> None:
         elif group.rank:
             training.collect(fit())
         else:
-            about = {"data": described, "recipe": recipe._asdict(), "processes": group.size}
-            train(args, model, fit, heading, {**about, "threads": torch.get_num_threads()}, this)
+            about = {"data": described, "recipe": recipe._asdict(), "precision": model.training_precision,
+                     "processes": group.size, "threads": torch.get_num_threads()}  # fmt: skip
+            train(args, model, fit, heading, about, this)
     print(f"{args.out}: use it with noise2noise denoise PICTURE --weights {args.out}")
 
 
