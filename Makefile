@@ -42,10 +42,8 @@ book: .venv/installed  ## draw the pictures of docs/ and run the examples of its
 gradcheck: .venv/installed  ## check every block's gradients numerically
 	$(BIN)/python -m others.nn.gradcheck
 
-bench: .venv/installed  ## time steps and predictions against torch.nn, write docs/results/speed*.md (30 min)
-	$(BIN)/python benchmarks/speed.py --fresh --scaling --seconds 1 --out docs/results/speed.md --figure docs/speed.png
-	$(BIN)/python benchmarks/speed.py --precision bf16 --fresh --seconds 1 --out docs/results/speed-bf16.md
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py --seconds 1 --out docs/results/speed-one-thread.md
+bench: .venv/installed  ## time steps and predictions against torch.nn, write docs/results/speed.md (20 min)
+	$(BIN)/python benchmarks/speed.py --out docs/results/speed.md --figure docs/speed.png
 
 weights: .venv/installed  ## train the shipped weights again: make weights PHOTOS=folder [VAL=val_data.pkl] [PRECISION=fp32] (hours)
 	mkdir -p out

@@ -1,35 +1,33 @@
-"""Time training steps and predictions against torch.nn, and against what is done without this project's kernels.
+"""Time training steps and predictions against torch.nn.
 
-    python benchmarks/speed.py [--networks NAME ...] [--batches 32 100] [--precision fp32 bf16] [--seconds 4]
-                               [--fresh] [--scaling] [--out RESULTS.md] [--figure speed.png]
+    python benchmarks/speed.py [--rows TEXT] [--rounds 3] [--seconds 1] [--out FILE] [--figure FILE]
 
-Variants, run in turn in one process: `ours`; `nchw` and `channels_last`, torch.nn with autograd and torch.optim.SGD in
-the two memory formats; `unfold`, the same layers written with torch's unfold and fold as most students write them;
-`products`, the matrix products of our step alone, with their own operands: the floor under this way of computing. In
-bf16 torch runs under autocast, and `unfold` stays in fp32. The rate of a large copy before and after each line shows a
-change of the machine. --fresh times each variant in a process of its own as well, which is what a training run is, and
-reports its peak memory. --scaling times an epoch against the number of images, their size and the number of channels.
-Before anything is timed, our gradients are compared with torch's. Medians; ratios are to the better of torch's two
-formats.
+Variants: `ours`; `nchw` and `channels_last`, torch.nn with autograd and torch.optim.SGD in the two memory formats;
+`unfold`, the same layers written with torch's unfold and fold as most students write them. Each runs in processes of
+its own, in turn, as a training does: where torch's backward has run, its threads go on spinning on the other core, and
+what is timed next in that process pays for it. A figure is the median over processes of each one's median call; ratios
+are to the better of torch's formats, which the first round finds. "busy" is the same ratio with another program on one
+core. In bf16 torch runs under autocast. Before anything is timed, our gradients are compared with torch's.
 """
 
 import argparse
+import os
 import platform
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn as theirs
 from torch.nn.functional import fold, unfold
-from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from others import denoiser, denoiser_bonus, nn
 from others.evaluation import figures
 
-PRODUCTS = ("addmm", "mm", "bmm", "baddbmm")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -61,19 +59,44 @@ def four_layers(channels, **sizes):
 
 
 NETWORKS = {
-    "prescribed k3, C=9": lambda: denoiser.Denoiser((9, 9), (3, 3)),
-    "prescribed k3, C=32": lambda: denoiser.Denoiser((32, 32), (3, 3)),
-    "prescribed k3, C=64": lambda: denoiser.Denoiser((64, 64), (3, 3)),
-    "prescribed k2, 32-64": lambda: denoiser.Denoiser((32, 64), (2, 2)),
-    "prescribed k4, C=32": lambda: denoiser.Denoiser((32, 32), (4, 4)),
-    "prescribed k4, C=64": lambda: denoiser.Denoiser((64, 64), (4, 4)),
-    "nearest + conv3, C=32": lambda: upsampling_network(32),
-    "nearest + conv3, C=64": lambda: upsampling_network(64),
     "shipped prescribed": denoiser.Denoiser,
-    "stride 1, k2, 32-64-32": lambda: four_layers((32, 64), kernel_size=2, stride=1, padding=1),
-    "RED-Net 8 x 64": lambda: denoiser_bonus.Denoiser(((64, 3, 1),) * 4),
     "shipped RED-Net": denoiser_bonus.Denoiser,
+    "RED-Net 8 x 64": lambda: denoiser_bonus.Denoiser(((64, 3, 1),) * 4),
+    "prescribed k3, C=64": lambda: denoiser.Denoiser((64, 64), (3, 3)),
+    "prescribed k3, C=32": lambda: denoiser.Denoiser((32, 32), (3, 3)),
+    "nearest + conv3, C=64": lambda: upsampling_network(64),
 }
+
+
+class Case(NamedTuple):
+    """What is timed, on so many images of side x side."""
+
+    network: str
+    what: str = "step"
+    images: int = 32
+    side: int = 32
+
+    def __str__(self):
+        return f"{self.network}, {self.what}, {self.size}"
+
+    @property
+    def size(self):
+        return str(self.images) if self.side == 32 else f"{self.side} x {self.side}"
+
+
+CASES = [
+    Case("shipped prescribed"),
+    Case("shipped prescribed", images=64),
+    Case("shipped RED-Net"),
+    Case("shipped RED-Net", images=64),
+    Case("RED-Net 8 x 64"),
+    Case("prescribed k3, C=64", images=100),
+    Case("prescribed k3, C=32"),
+    Case("nearest + conv3, C=64"),
+    Case("shipped prescribed", "predict", 100),
+    Case("shipped prescribed", "predict", 1, 512),
+    Case("shipped RED-Net", "predict", 1, 512),
+]
 
 
 class Residual(theirs.Module):
@@ -206,56 +229,22 @@ def torch_prediction(network, x, dtype):
     return predict
 
 
-class Recorder(TorchDispatchMode):
-    """Keeps the matrix products that are called, with their operands."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function._schema.name.split("::")[1].rstrip("_") in PRODUCTS:
-            self.calls.append((function, [a.clone() if isinstance(a, torch.Tensor) else a for a in args], kwargs or {}))
-        return function(*args, **(kwargs or {}))
-
-
-def products_of(step):
-    step()
-    with Recorder() as recorder:
-        step()
-
-    def products():
-        for function, args, kwargs in recorder.calls:
-            function(*args, **kwargs)
-
-    return products
-
-
-def variants(name, shape, training, dtype):
-    """{variant: function to time}, all for one network, one input and the same weights."""
+def made(case, variant, dtype):
+    """The function to time; all variants have the same weights and input."""
     torch.manual_seed(0)
-    network = NETWORKS[name]()
-    last = torch.channels_last
+    network, shape = NETWORKS[case.network](), (case.images, 3, case.side, case.side)
     x, target = torch.rand(shape), torch.rand(shape)
-    nhwc_x, nhwc_target = x.contiguous(memory_format=last), target.contiguous(memory_format=last)
-    nchw, nhwc = in_torch(network), in_torch(network).to(memory_format=last)
-    if training:
-        found = {
-            "ours": our_step(network, nhwc_x, nhwc_target, dtype),
-            "nchw": torch_step(nchw, x, target, dtype),
-            "channels_last": torch_step(nhwc, nhwc_x, nhwc_target, dtype),
-            "unfold": our_step(in_unfold(network), x, target, torch.float32),
-        }
-    else:
-        network.eval()
-        unfolded = in_unfold(network)
-        found = {
-            "ours": lambda: network.forward(nhwc_x.to(dtype)),
-            "nchw": torch_prediction(nchw, x, dtype),
-            "channels_last": torch_prediction(nhwc, nhwc_x, dtype),
-            "unfold": lambda: unfolded.forward(x),
-        }
-    return found
+    if variant in ("ours", "channels_last"):
+        x, target = (image.contiguous(memory_format=torch.channels_last) for image in (x, target))
+    if variant == "unfold":
+        network, dtype = in_unfold(network), torch.float32
+    if variant in ("nchw", "channels_last"):
+        network = in_torch(network).to(memory_format=getattr(torch, variant, torch.contiguous_format))
+        return torch_step(network, x, target, dtype) if case.what == "step" else torch_prediction(network, x, dtype)
+    if case.what == "step":
+        return our_step(network, x, target, dtype)
+    network.eval()
+    return lambda: network.forward(x.to(dtype))
 
 
 def check(name):
@@ -283,20 +272,16 @@ def median(values):
     return sorted(values)[len(values) // 2]
 
 
-def timed(functions, seconds):
-    """{name: median seconds}, the functions called in turn for about `seconds`, after three calls of each."""
-    for function in functions.values():
-        for _ in range(3):
-            function()
-    times = {name: [] for name in functions}
-    started, rounds = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds or rounds < 5:
-        rounds += 1
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            times[name].append(time.perf_counter() - start)
-    return {name: median(values) for name, values in times.items()}
+def timed(function, seconds):
+    """Median seconds of a call, called for about so long after three calls."""
+    for _ in range(3):
+        function()
+    times, started = [], time.perf_counter()
+    while time.perf_counter() - started < seconds or len(times) < 5:
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return median(times)
 
 
 def memory(entry):
@@ -305,65 +290,99 @@ def memory(entry):
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(entry))
 
 
-def timed_and_weighed(make, seconds):
-    """Print what `timed` says of the function that make() gives, and the most memory that all of it took, MiB."""
+def one_process(case, variant, precision, seconds):
+    """Print the seconds of a call, and the most memory that making and calling it took, MiB."""
     Path("/proc/self/clear_refs").write_text("5")
     before = memory("VmRSS")
-    print(*timed({"": make()}, seconds).values(), memory("VmHWM") - before)
+    print(timed(made(case, variant, PRECISIONS[precision]), seconds), memory("VmHWM") - before)
 
 
-def one_process(args):
-    """(--variant) `timed_and_weighed` for one variant alone."""
-    job = args.networks[0], shape_of(args.batches[0]), args.training, PRECISIONS[args.precision[0]]
-    timed_and_weighed(lambda: variants(*job)[args.variant], args.seconds)
+class Measurement(NamedTuple):
+    """Seconds of each process, and the median of their MiB."""
+
+    seconds: list
+    memory: float
+
+    @property
+    def median(self):
+        return median(self.seconds)
+
+    @property
+    def spread(self):
+        """How far apart processes are, as a part of their median."""
+        return (max(self.seconds) - min(self.seconds)) / self.median
 
 
-def fresh(args, name, batch, variant, training, precision):
-    """(seconds, MiB) of one variant in a new process."""
-    command = [sys.executable, __file__, "--networks", name, "--batches", str(batch), "--variant", variant,
-               "--precision", precision, "--seconds", str(args.seconds / 2)]  # fmt: skip
-    command += ["--training"] * training
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return tuple(map(float, done.stdout.split()))
+def measured(args, case, variants, rounds, precision="fp32", threads=None):
+    """{variant: Measurement}, each round a process for each variant."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads or torch.get_num_threads())}
+    found = {variant: [] for variant in variants}
+    for _ in range(rounds):
+        for variant in variants:
+            command = [sys.executable, __file__, "--one", *map(str, case), variant, precision]
+            command += ["--seconds", str(args.seconds)]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            found[variant].append(tuple(map(float, done.stdout.split())))
+    return {variant: Measurement(*(list(values), median(memories)))
+            for variant, (values, memories) in ((v, zip(*each)) for v, each in found.items())}  # fmt: skip
 
 
-def shape_of(batch):
-    """So many images of 32 x 32, or for -n one of n x n."""
-    return (1, 3, -batch, -batch) if batch < 0 else (batch, 3, 32, 32)
+@contextmanager
+def busy():
+    """Another program computes on one core."""
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        other.kill()
+        other.wait()
 
 
-def copy_rate():
-    """GB/s of copying 64 MiB, read and written: it tells in which state the machine is (see the README)."""
-    source = torch.ones(2**24)
-    target = torch.empty_like(source)
-    return 2 * source.nbytes / timed({"": lambda: target.copy_(source)}, 0)[""] / 1e9
+# --------------------------------------------------------------------------------------------------------- tables
 
 
-def row(args, name, batch, training, precision):
-    """One line of the table, as {column: value}."""
-    functions = variants(name, shape_of(batch), training, PRECISIONS[precision])
-    functions["products"] = products_of(functions["ours"])
-    before = copy_rate()
-    times = timed(functions, args.seconds)
-    after = copy_rate()
-    best = min(times["nchw"], times["channels_last"])
-    cells = {
-        "network": name,
-        "": "step" if training else "predict",
-        "batch": f"{-batch} x {-batch}" if batch < 0 else str(batch),
-        **{f"{variant} ms": f"{1e3 * seconds:.1f}" for variant, seconds in times.items()},
-        "ours / torch": f"{times['ours'] / best:.2f}",
-        "products / torch": f"{times['products'] / best:.2f}",
-        "ours / products": f"{times['ours'] / times['products']:.2f}",
-        "unfold / ours": f"{times['unfold'] / times['ours']:.1f}",
-        "copy GB/s": " to ".join(f"{rate:.0f}" for rate in (before, after)),
+def row(args, case):
+    """One line of the main table, {column: value}."""
+    first = measured(args, case, ("ours", "nchw", "channels_last", "unfold"), 1)
+    best = min(("nchw", "channels_last"), key=lambda variant: first[variant].median)
+    pair = measured(args, case, ("ours", best), args.rounds)
+    with busy():
+        disturbed = measured(args, case, ("ours", best), max(1, args.rounds - 1))
+    times = {
+        **{name: each.median for name, each in first.items()},
+        **{name: each.median for name, each in pair.items()},
     }
-    if args.fresh:
-        alone = {v: fresh(args, name, batch, v, training, precision) for v in ("ours", "nchw", "channels_last")}
-        seconds, weight = ({v: figures[i] for v, figures in alone.items()} for i in (0, 1))
-        cells["ours / torch, fresh"] = f"{seconds['ours'] / min(seconds['nchw'], seconds['channels_last']):.2f}"
-        cells["MiB, ours / torch"] = f"{weight['ours']:.0f} / {min(weight['nchw'], weight['channels_last']):.0f}"
-    return cells
+    return {
+        "network": case.network,
+        "": case.what,
+        "images": case.size,
+        **{f"{name}, ms": f"{1e3 * seconds:.1f}" for name, seconds in times.items()},
+        "ours / torch": f"{ratio(pair, best):.2f}",
+        "spread": f"{max(each.spread for each in pair.values()):.0%}",
+        "busy": f"{ratio(disturbed, best):.2f}",
+        "memory / torch's": f"{pair['ours'].memory / pair[best].memory:.2f}",
+        "unfold / ours": f"{times['unfold'] / times['ours']:.1f}",
+    }
+
+
+def ratio(pair, best):
+    return pair["ours"].median / pair[best].median
+
+
+def other_row(args, case, **how):
+    """A line of a table of the shipped networks: one thread, or bf16."""
+    first = measured(args, case, ("nchw", "channels_last"), 1, **how)
+    best = min(first, key=lambda variant: first[variant].median)
+    pair = measured(args, case, ("ours", best), args.rounds, **how)
+    return {
+        "network": case.network,
+        "": case.what,
+        "images": case.size,
+        "ours, ms": f"{1e3 * pair['ours'].median:.1f}",
+        "torch, ms": f"{1e3 * pair[best].median:.1f}",
+        "ours / torch": f"{ratio(pair, best):.2f}",
+        "spread": f"{max(each.spread for each in pair.values()):.0%}",
+    }
 
 
 def table(rows):
@@ -372,126 +391,6 @@ def table(rows):
         if not number:
             yield f"| {' | '.join(cells)} |\n|{'---|' * len(cells)}\n"
         yield f"| {' | '.join(cells.values())} |\n"
-
-
-def measured(args, precision, kept):
-    for name in args.networks:
-        check(name)
-        jobs = [(batch, True) for batch in args.batches]
-        jobs += [(max(args.batches), False), (-512, False)] if name.startswith("shipped") else []
-        for batch, training in jobs:
-            kept.append(row(args, name, batch, training, precision))
-            yield kept[-1]
-
-
-# ------------------------------------------------------------------------------------------------- figures aimed at
-
-STEP = "ours / torch", "ours / torch, fresh"  # in one warm process, in a process of its own
-AIMS = [  # what, the rows it is about, {column: at most}; a row belongs to the first aim about its network and kind
-    ("shipped prescribed network, step", lambda row: is_step(row, "shipped prescribed"), dict(zip(STEP, (1.0, 0.85)))),
-    ("shipped RED-Net, step", lambda row: is_step(row, "shipped RED-Net"), dict(zip(STEP, (1.0, 0.9)))),
-    ("upsampling networks, step", lambda row: is_step(row, "nearest"), dict(zip(STEP, (0.85, 0.7)))),
-    ("other networks, step", lambda row: is_step(row, ""), dict(zip(STEP, (1.3, 1.0)))),
-    ("shipped networks, prediction", lambda row: row[""] == "predict", dict.fromkeys(STEP, 1.0)),
-]
-AIMS_BF16 = [("every network, step", lambda row: row[""] == "step", dict.fromkeys(STEP, 1.0))]
-PER_PRODUCTS, PER_UNFOLD, MEMORY = 1.25, 3, 1.0
-
-
-def is_step(row, name):
-    return row[""] == "step" and row["network"].startswith(name)
-
-
-def aims(rows, precision):
-    """Lines of a table: what was aimed at, what was reached, and what a miss would take.
-
-    Where the products alone take longer than the aim, no saving elsewhere reaches it: they would have to run faster.
-    Elsewhere it is the rest of the step, copies and calls, that would have to shrink.
-    """
-    left = list(rows)
-    for what, concerns, limits in AIMS if precision == "fp32" else AIMS_BF16:
-        mine, left = [r for r in left if concerns(r)], [r for r in left if not concerns(r)]
-        for column, limit in limits.items():
-            if mine and column in mine[0]:
-                yield aim(f"{what}, {column}", limit, [float(r[column]) for r in mine],
-                          [float(r["products / torch"]) for r in mine])  # fmt: skip
-    steps = [row for row in rows if row[""] == "step"]
-    yield aim("every step / its products", PER_PRODUCTS, [float(r["ours / products"]) for r in steps])
-    if "MiB, ours / torch" in rows[0]:
-        weights = [[float(v) for v in r["MiB, ours / torch"].split("/")] for r in rows]
-        yield aim("every memory / torch's", MEMORY, [ours / theirs for ours, theirs in weights])
-    wide = [r for r in steps if "C=9" not in r["network"]]
-    if wide and precision == "fp32":
-        reached, floors = ([float(r[f"{v} ms"]) / float(r["unfold ms"]) for r in wide] for v in ("ours", "products"))
-        yield aim("time / that of unfold and fold, 32 channels or more", 1 / PER_UNFOLD, reached, floors)
-
-
-def aim(what, limit, reached, floors=()):
-    """One line: `reached` against `limit`; with what the products alone reach, what the misses would take."""
-    missed = [(value, floor) for value, floor in zip(reached, floors) if value > limit]
-    floors = [floor for _, floor in missed]
-    above = [floor / limit for floor in floors if floor > limit]
-    rest = [(limit - floor) / (value - floor) for value, floor in missed if floor <= limit]
-    takes = [(above, "products {} times as fast and nothing beside them"), (rest, "{} of the time beside the products")]
-    return {
-        "aim": what,
-        "at most": f"{limit:.2f}",
-        "reached": span(reached),
-        "met": f"{sum(value <= limit for value in reached)} of {len(reached)}",
-        "products alone, of the missed": span(floors),
-        "a miss would take": "; ".join(f"in {len(v)}: {words.format(span(v))}" for v, words in takes if v),
-    }
-
-
-def span(values):
-    """From the least to the most, in words."""
-    return " to ".join(dict.fromkeys(f"{end(values):.2f}" for end in (min, max) if values))
-
-
-# -------------------------------------------------------------------------------------------------------- scaling
-
-
-def scaling_rows(seconds):
-    """How the time of our step grows, one quantity at a time, from 128 images of 32 x 32 and 32 channels."""
-    for images in (128, 512, 2048):
-        yield scaled("images", images, images, 32, 32, seconds)
-    for size in (32, 128, 512, 2048):
-        yield scaled("size", size, 1 if size > 128 else 4, size, 32, seconds)
-    for channels in (16, 32, 64, 128):
-        yield scaled("channels", channels, 128, 32, channels, seconds)
-
-
-def scaled(what, value, images, size, channels, seconds):
-    """A pass over `images` pictures in minibatches of 32 at most, prescribed network with k3."""
-    command = [sys.executable, __file__, "--scaled", *map(str, (images, size, channels)), "--seconds", str(seconds)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    taken, weight = map(float, done.stdout.split())
-    pixels = images * size * size
-    return {
-        "varied": what,
-        "value": str(value),
-        "images": f"{images} of {size} x {size}",
-        "channels": str(channels),
-        "ms": f"{1e3 * taken:.1f}",
-        "us per 1,000 pixels": f"{1e9 * taken / pixels:.0f}",
-        "MiB": f"{weight:.0f}",
-    }
-
-
-def one_scale(args):
-    """(--scaled) `timed_and_weighed` for a pass over the images."""
-    images, size, channels = args.scaled
-
-    def make():
-        network = denoiser.Denoiser((channels, channels), (3, 3))
-        batches = torch.rand(images, 3, size, size).contiguous(memory_format=torch.channels_last).split(32)
-        steps = [our_step(network, batch, batch, torch.float32) for batch in batches]
-        return lambda: [step() for step in steps]
-
-    timed_and_weighed(make, args.seconds)
-
-
-# --------------------------------------------------------------------------------------------------------- report
 
 
 def machine():
@@ -514,38 +413,38 @@ def rates():
     weight = torch.rand(64, 64, 3, 3).contiguous(memory_format=torch.channels_last)
     jobs = {"product": lambda: a.mm(b), "convolution": lambda: torch.conv2d(image, weight, padding=1)}
     operations = {"product": 2 * 4096 * 1024 * 1024, "convolution": 2 * 32 * 32 * 32 * 64 * 64 * 9}
-    reached = {name: f"{operations[name] / taken / 1e9:.0f}" for name, taken in timed(jobs, 2).items()}
+    reached = {name: f"{operations[name] / timed(job, 2) / 1e9:.0f}" for name, job in jobs.items()}
     return (f"On {threads()} of this processor, in fp32, torch's matrix product runs at "
             f"{reached['product']} GFLOP/s (4096 x 1024 x 1024), its convolution at {reached['convolution']} "
             "(64 to 64 channels, 3 x 3, 32 images of 32 x 32).")  # fmt: skip
 
 
-def report(args, kept):
+def report(args, rows):
     gpu = "" if torch.cuda.is_available() else " No GPU was at hand: nothing here was measured on one."
-    yield f"# Speed\n\n{machine()}; medians of calls in turn; written by `benchmarks/speed.py`.{gpu}\n"
-    yield f"{rates()}\n"
-    for precision in args.precision:
-        yield f"\n## {precision}\n\n"
-        yield from table(measured(args, precision, kept[precision]))
-        yield f"\n### Aims, {precision}\n\n"
-        yield from table(aims(kept[precision], precision))
-    if args.scaling:
-        yield "\n## Scaling\n\nOne pass over the images, float32, prescribed network with 3 x 3 kernels.\n\n"
-        yield from table(scaling_rows(args.seconds))
+    cases = [case for case in CASES if args.rows in str(case)]
+    shipped = [case for case in cases if "shipped" in case.network and case.images in (1, 32)]
+    yield f"# Speed\n\n{machine()}; written by `benchmarks/speed.py`, which says how it measures.{gpu}\n"
+    yield f"{rates()}\n\n## fp32\n\n"
+    for case in cases:
+        rows[str(case)] = row(args, case)
+        yield from list(table([rows[str(case)]]))[len(rows) > 1 :]
+    yield "\n## bf16, against torch's autocast\n\n"
+    yield from table(other_row(args, case, precision="bf16") for case in shipped if case.what == "step")
+    yield "\n## One thread\n\n"
+    yield from table(other_row(args, case, threads=1) for case in shipped)
 
 
-def figure(kept, path):
-    """Bars of ours / torch and of the products' floor, float32 steps."""
-    rows = kept["fp32"]
-    names = [f"{row['network']}, {row['']} {row['batch']}" for row in rows]
-    drawing = figures.figure_maker()(7, 0.28 * len(rows) + 1)
+def figure(rows, path):
+    """Bars of ours / torch, quiet and with one core busy."""
+    drawing = figures.figure_maker()(7, 0.4 * len(rows) + 1)
     axes = drawing.subplots()
-    places = range(len(rows))
-    axes.barh(places, [float(row["ours / torch"]) for row in rows], color="0.75", label="ours")
-    floors = [float(row["products / torch"]) for row in rows]
-    axes.plot(floors, places, "k|", markersize=9, markeredgewidth=2, label="its matrix products alone")
+    for place, (column, colour, label) in enumerate(
+        (("ours / torch", "0.35", "quiet"), ("busy", "0.75", "one core busy"))
+    ):
+        places = [number + 0.4 * place - 0.2 for number in range(len(rows))]
+        axes.barh(places, [float(each[column]) for each in rows.values()], 0.38, color=colour, label=label)
     axes.axvline(1, color="k", linewidth=0.8, linestyle="--")
-    axes.set_yticks(places, names, fontsize=7)
+    axes.set_yticks(range(len(rows)), rows, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("time / time of torch.nn in the better memory format (less is better)")
     axes.legend(fontsize=8)
@@ -554,34 +453,27 @@ def figure(kept, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS, metavar="NAME")
-    parser.add_argument("--batches", nargs="+", type=int, default=[32, 100])
-    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["fp32"])
-    parser.add_argument("--seconds", type=float, default=4, help="for each line of the table")
-    parser.add_argument("--fresh", action="store_true", help="time each variant in its own process too")
-    parser.add_argument("--scaling", action="store_true", help="time against images, size and channels too")
+    parser.add_argument("--rows", default="", metavar="TEXT", help="only those with this in their name")
+    parser.add_argument("--rounds", type=int, default=3, help="processes for each variant")
+    parser.add_argument("--seconds", type=float, default=1, help="that each of them calls it")
     parser.add_argument("--out", type=Path, help="Markdown file for the tables")
     parser.add_argument("--figure", type=Path, help="picture of the ratios (needs matplotlib)")
-    parser.add_argument("--variant", help=argparse.SUPPRESS)
-    parser.add_argument("--training", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--scaled", nargs=3, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=6, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_grad_enabled(False)
-    if args.figure and "fp32" not in args.precision:
-        parser.error("--figure draws the table of fp32: add it to --precision")
-    if args.variant:
-        return one_process(args)
-    if args.scaled:
-        return one_scale(args)
-    kept = {precision: [] for precision in args.precision}
-    text = ""
-    for part in report(args, kept):
+    if args.one:
+        network, what, images, side, variant, precision = args.one
+        return one_process(Case(network, what, int(images), int(side)), variant, precision, args.seconds)
+    for name in NETWORKS:
+        check(name)
+    rows, text = {}, ""
+    for part in report(args, rows):
         print(part, end="", flush=True)
         text += part
     if args.out:
         args.out.write_text(text)
     if args.figure:
-        figure(kept, args.figure)
+        figure(rows, args.figure)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ READERS = {
     gather.reliability: "docs/results/reliability.md",
     gather.beside: "experiments/report/published.json",
     gather.experiments: "experiments/logs/s0-blocks.jsonl",
-    (lambda root: gather.speed(root, "docs/results/speed.md")): "docs/results/speed.md",
+    gather.speed: "docs/results/speed.md",
     (lambda root: gather.weights(root, "rednet")): "Miniproject_2/bestmodel.pth",
 }
 

@@ -90,27 +90,23 @@ def phases_of_scatter(size=8, kernel_size=3, stride=2, padding=1):
 
 
 def ratios(root):
-    """Time of a training step over torch.nn's, network by network."""
-    found = speed(root, "docs/results/speed.md")["rows"]
-    steps = [cells for cells in found if cells[""] == "step"]
-    names = list(dict.fromkeys(cells["network"] for cells in steps))
-    drawn, ((axis,),) = figure(COLUMN, 2.35)
-    for batch, marker, filled in (("32", "o", "black"), ("100", "s", "white")):
-        part = [cells for cells in steps if cells["batch"] == batch]
-        places = [names.index(cells["network"]) for cells in part]
-        values = [float(cells["ours / torch"]) for cells in part]
-        axis.plot(values, places, marker, color="black", markerfacecolor=filled, label=f"ours, {batch} images")
-    floor = [cells for cells in steps if cells["batch"] == "32"]
-    axis.plot([float(cells["products / torch"]) for cells in floor],
-              [names.index(cells["network"]) for cells in floor], "|", color="black", markersize=7,
-              label="our products alone")  # fmt: skip
+    """Time of a training step over torch.nn's, network by network, on a quiet machine and beside another program."""
+    steps = [cells for cells in speed(root)["rows"] if cells[""] == "step"]
+    names = [f"{cells['network']}, {cells['images']} images" for cells in steps]
+    drawn, ((axis,),) = figure(COLUMN, 2.1)
+    for column, marker, filled, label in (
+        ("ours / torch", "o", "black", "quiet"),
+        ("busy", "s", "white", "one core busy"),
+    ):
+        values = [float(cells[column]) for cells in steps]
+        axis.plot(values, range(len(names)), marker, color="black", markerfacecolor=filled, label=label)
     axis.axvline(1, color="black", linewidth=0.5)
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
     axis.set_xlabel("time of a step / torch.nn's")
     axis.grid(axis="y", color="0.88", linewidth=0.4)
     axis.set_axisbelow(True)
-    drawn.legend(loc="outside upper center", ncols=3, columnspacing=1, handletextpad=0.2)
+    drawn.legend(loc="outside upper center", ncols=2, columnspacing=1, handletextpad=0.2)
     return drawn
 
 

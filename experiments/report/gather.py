@@ -25,7 +25,6 @@ MADE_BY = {
     "docs/results/reliability.md": "make reliability",
     "README.md": "python benchmarks/epoch.py DATA_FOLDER",
     "docs/results/speed.md": "make bench",
-    "docs/results/speed-bf16.md": "make bench",
     "Miniproject_2/bestmodel.pth": "make weights PHOTOS=folder VAL=val_data.pkl",
     "experiments/report/published.json": "git checkout experiments/report/published.json",
 }
@@ -42,7 +41,7 @@ def numbers(root=ROOT):
     """All of it, one entry a source."""
     return {
         "quality": quality(root),
-        "speed": {name: speed(root, f"docs/results/speed{end}.md") for name, end in PRECISIONS.items()},
+        "speed": speed(root),
         "epochs": epochs(root),
         "conformance": conformance(root),
         "reliability": reliability(root),
@@ -99,7 +98,6 @@ def search(root, file, pattern):
 # ------------------------------------------------------------------------------------------------------ sources
 
 TITLES = {"prescribed": "prescribed", "rednet": "RED-Net"}
-PRECISIONS = {"fp32": "", "bf16": "-bf16"}
 CLEAN = "clean image"
 FEW = 20  # images: rows of fewer are left out of the table of other noise
 
@@ -125,26 +123,38 @@ def quality(root):
     return found
 
 
-def speed(root, file):
+def speed(root):
+    """The tables of the speed benchmark: fp32 quiet and with one core busy, bf16, one thread."""
+    file = "docs/results/speed.md"
     machine, threads = search(root, file, r"(?m)^(.*?), (\d+) threads")
     product, convolution = search(root, file, r"product runs at (\d+) GFLOP/s.*?convolution at (\d+)")
-    header, *rows = next(each for each in tables(read(root, file)) if "ours / torch" in each[0])
-    rows = [dict(zip(header, cells)) for cells in rows]
+    found = [[dict(zip(header, cells)) for cells in rows] for header, *rows in tables(read(root, file))
+             if "ours / torch" in header]  # fmt: skip
+    if len(found) != 3:
+        raise Missing(file, "one of its three tables")
+    rows, bf16, one = found
     steps = [cells for cells in rows if cells[""] == "step"]
     ratios = sorted((float(cells["ours / torch"]), cells["network"]) for cells in steps)
-    gains = sorted(float(cells["unfold / ours"]) for cells in steps)
-    share, network = min((100 / float(cells["ours / products"]), cells["network"]) for cells in steps)
-    shipped = {name: [cells["ours / torch"] for cells in steps if cells["network"] == f"shipped {title}"]
-               for name, title in TITLES.items()}  # fmt: skip
-    if not all(shipped.values()):
-        raise Missing(file, "a row of each shipped network")
+    gains, busy = (sorted(float(cells[column]) for cells in steps) for column in ("unfold / ours", "busy"))
+    shipped = {name: of_network(file, steps, title) for name, title in TITLES.items()}
     return {
         "machine": machine, "threads": threads, "product": product, "convolution": convolution, "rows": rows,
         "least": [f"{ratios[0][0]:.2f}", ratios[0][1]], "most": [f"{ratios[-1][0]:.2f}", ratios[-1][1]],
         "steps": str(len(ratios)), "level": str(sum(ratio <= 1 for ratio, _ in ratios)), "shipped": shipped,
-        "batches": list(dict.fromkeys(cells["batch"] for cells in steps)),
-        "unfold": [f"{gains[0]:.1f}", f"{gains[-1]:.1f}"], "share": [f"{share:.0f}", network],
+        "batches": list(dict.fromkeys(cells["images"] for cells in steps if cells["network"].startswith("shipped"))),
+        "busy": [f"{busy[0]:.2f}", f"{busy[-1]:.2f}"],
+        "bf16": {name: of_network(file, bf16, title)[0] for name, title in TITLES.items()},
+        "one": {name: of_network(file, one, title)[0] for name, title in TITLES.items()},
+        "unfold": [f"{gains[0]:.1f}", f"{gains[-1]:.1f}"],
     }  # fmt: skip
+
+
+def of_network(file, rows, title):
+    """The ratios of a shipped network."""
+    found = [cells["ours / torch"] for cells in rows if cells["network"] == f"shipped {title}"]
+    if not found:
+        raise Missing(file, "a row of each shipped network")
+    return found
 
 
 def epochs(root):
