@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -42,11 +44,12 @@ def denoise(
     if not native.size:
         return native.reshape(image.shape)
     pages = torch.from_numpy(native.reshape(-1, *native.shape[-3:]))
-    ranges = range_of(pages, data_range)
-    pixels = torch.cat([pictures.to_pixels(page, ranges) for page in pages])
-    model = loaded(denoiser, None if weights is None else str(weights), device, precision)
+    range = given(data_range) if data_range is not None else pictures.page_range(*pages)
+    pixels = torch.cat([pictures.to_pixels(page, range) for page in pages])
+    path = None if weights is None else str(weights)
+    model = loaded(denoiser, path, stamp(path), device, precision)
     made = [
-        pictures.with_colours(page, colours.unsqueeze(0), ranges)
+        pictures.with_colours(page, colours.unsqueeze(0), range)
         for page, colours in zip(pages, model.predict(pixels, self_ensemble))
     ]
     return torch.stack(made).numpy().reshape(image.shape)
@@ -76,26 +79,31 @@ def advice(shape: tuple[int, ...]) -> str:
     return "; denoise grey images one by one" if len(shape) == 3 else ""
 
 
-def range_of(pages: torch.Tensor, data_range: tuple[float, float] | None) -> pictures.Range:
-    """The range that pages (N, H, W, C) have in common."""
-    if data_range is not None:
-        low, high = map(float, data_range)
-        if not -float("inf") < low < high < float("inf"):
-            raise ValueError(f"denoise: expected data_range to be (black, white), black the smaller, got {data_range}")
-        return pictures.Range(low, high)
-    if pages.dtype == torch.uint8:
-        return pictures.Range(*pictures.own(pages.dtype))
-    sample = pictures.Sample()
-    for page in pages:
-        sample.add(page)
-    return sample.range(pages.dtype)
+def given(data_range: tuple[float, float]) -> pictures.Range:
+    """The range of (black, white). Raises ValueError unless they are finite and black is the smaller."""
+    low, high = map(float, data_range)
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(f"denoise: expected data_range to be (black, white), black the smaller, got {data_range}")
+    return pictures.Range(low, high)
+
+
+def stamp(path: str | None) -> tuple[int, ...]:
+    """What tells the file that is at `path` from one that is there later; nothing where there is none."""
+    if path is None or not os.path.isfile(path):
+        return ()
+    about = os.stat(path)
+    return about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size
 
 
 @lru_cache(maxsize=4)
 def loaded(
-    denoiser: str | None, weights: str | None, device: str | torch.device | None, precision: str | None
+    denoiser: str | None,
+    weights: str | None,
+    stamp: tuple[int, ...],
+    device: str | torch.device | None,
+    precision: str | None,
 ) -> Model:
-    """A Model with weights, kept for the next call."""
+    """A Model with weights, kept for the next call while the file stays the same."""
     model = Model(denoiser, device, precision)
     model.load_pretrained_model(*[weights] if weights else [])
     return model

@@ -7,6 +7,7 @@ import others
 from others import arrays, pictures
 from others.data import noises
 from others.model import Model
+from others.storage import networks
 
 numpy = pytest.importorskip("numpy")
 
@@ -37,7 +38,7 @@ def image(*shape, dtype=numpy.uint8, white=255):
 def test_an_image_of_8_bits_is_what_predict_makes_of_it():
     noisy = image(21, 34, 3)
     made = others.denoise(noisy, "rednet")
-    model = arrays.loaded("rednet", None, None, None)
+    model = arrays.loaded("rednet", None, (), None, None)
     expected = model.predict(torch.from_numpy(noisy).permute(2, 0, 1)[None]).round().to(torch.uint8)
     assert made.dtype == numpy.uint8 and (made == expected[0].permute(1, 2, 0).numpy()).all()
     assert arrays.loaded.cache_info().misses == 1
@@ -86,7 +87,7 @@ def test_the_range_is_found_as_in_files_or_given():
     page = torch.from_numpy(noisy)
     range = pictures.pixels.page_range(page)
     assert range[:2] == (0, 4095)
-    model = arrays.loaded(None, None, None, None)
+    model = arrays.loaded(None, None, (), None, None)
     expected = pictures.with_colours(page, model.predict(pictures.to_pixels(page, range)), range)
     assert (others.denoise(noisy) == expected.numpy()).all()
     assert (others.denoise(noisy, data_range=(0, 4095)) == expected.numpy()).all()
@@ -138,6 +139,23 @@ def test_other_weights_are_loaded_and_kept(monkeypatch):
     for weights in (None, "own.pth", "own.pth", None):
         others.denoise(image(8, 8), "rednet", weights=weights, device="cpu")
     assert asked == [("rednet",), ("rednet", "own.pth")]
+
+
+def test_weights_that_were_replaced_are_loaded_again(fresh, small, tmp_path):
+    """As after another training into the same file."""
+    noisy, path = image(20, 24, 3), tmp_path / "own.pth"
+    made = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        model = Model("rednet", "cpu")
+        networks.save(path, "rednet", model.network, {}, alone=True)
+        made.append(others.denoise(noisy, "rednet", weights=path, device="cpu"))
+        expected = model.predict(torch.from_numpy(noisy).permute(2, 0, 1)[None]).round().to(torch.uint8)
+        assert (made[-1] == expected[0].permute(1, 2, 0).numpy()).all()
+    assert (made[0] != made[1]).any()
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        others.denoise(noisy, "rednet", weights=path, device="cpu")
 
 
 def test_scikit_image_calibrates_it(fresh):

@@ -24,7 +24,7 @@ import torch
 from ..storage.files import replacing
 from . import bmp, jpeg, pillow, png, tiff, webp
 from .formats import EIGHT_BITS, FORMATS, format_of, is_tiff, left_out, picture_files, unread
-from .levels import Declared, Range, Ranges, Sample, lacking, own, scaled
+from .levels import Declared, Range, Ranges, Sample, lacking, scaled
 from .picture import (
     LARGEST,
     ORIENTATION,
@@ -38,7 +38,7 @@ from .picture import (
     upright,
 )
 from .pillow import as_image, as_pillow_reads, at_quality
-from .pixels import as_batch, as_it_is, in_eight_bits, to_pixels, with_colours
+from .pixels import as_batch, as_it_is, in_eight_bits, page_range, to_pixels, with_colours
 
 __all__ = [
     "EIGHT_BITS",
@@ -49,7 +49,6 @@ __all__ = [
     "Picture",
     "PictureError",
     "Range",
-    "Sample",
     "as_image",
     "as_pillow_reads",
     "at_quality",
@@ -57,7 +56,7 @@ __all__ = [
     "format_of",
     "in_eight_bits",
     "left_out",
-    "own",
+    "page_range",
     "pages",
     "picture_files",
     "range_of",

@@ -33,13 +33,15 @@ def in_eight_bits(page: torch.Tensor, range: Range) -> torch.Tensor:
     return made
 
 
-def page_range(page: torch.Tensor) -> Range:
-    """The range of a page by itself."""
-    if page.dtype == torch.uint8:
-        return Range(*own(page.dtype))
+def page_range(*pages: torch.Tensor) -> Range:
+    """The range of a page by itself, or that which pages of one type have in common."""
+    dtype = pages[0].dtype
+    if dtype == torch.uint8:
+        return Range(*own(dtype))
     sample = Sample()
-    sample.add(colours_of(page))
-    return sample.range(page.dtype)
+    for page in pages:
+        sample.add(colours_of(page))
+    return sample.range(dtype)
 
 
 def as_it_is(page: torch.Tensor, range: Range) -> bool:
