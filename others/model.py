@@ -65,7 +65,7 @@ class Model:
 
     @property
     def training_precision(self) -> str:
-        """ "fp32" or "bf16", that in which `train` computes activations."""
+        """That of the activations in `train`: "fp32" or "bf16"."""
         return self.precision or ("bf16" if has_bf16_products(self.device) else "fp32")
 
     def _make(self, **arguments: Any) -> nn.Module:

@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from payload import Payload
 from torch.nn import functional as F
 
 from others import data, pictures
@@ -129,16 +130,6 @@ def test_load_pairs_refuses_anything_else(tmp_path, content, error, message):
     torch.save(content, tmp_path / "data.pkl")
     with pytest.raises(error, match=f"data.pkl.*{message}"):
         data.load_pairs(tmp_path / "data.pkl")
-
-
-class Payload:
-    """Unpickling it writes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
 
 
 @pytest.mark.parametrize("dump", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, 2))])

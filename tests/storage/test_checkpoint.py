@@ -8,6 +8,7 @@ from math import prod
 
 import pytest
 import torch
+from payload import Payload
 
 from Miniproject_2.model import Model
 from others import denoiser, denoiser_bonus
@@ -187,16 +188,6 @@ def test_foreign_file_is_refused(tmp_path, content, message):
     torch.save(content, tmp_path / "foreign.pth")
     with pytest.raises(CheckpointError, match=message):
         checkpoint.load(tmp_path / "foreign.pth")
-
-
-class Payload:
-    """Unpickling it writes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
 
 
 @pytest.mark.parametrize("dump", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])

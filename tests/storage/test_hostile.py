@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from payload import Payload
 
 from Miniproject_2.model import Model
 from others import data
@@ -115,16 +116,6 @@ def test_random_bits_where_it_hurts(model, tmp_path, count):
 
 
 # ---------------------------------------------------------------------------------------------------- made to harm
-
-
-class Payload:
-    """Unpickling it makes a folder."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
 
 
 def zipped(path, entries, compression=zipfile.ZIP_STORED):
@@ -296,7 +287,7 @@ def test_a_bomb_in_little_memory(tmp_path):
     """In a process with half a gigabyte of address space left, every harmful file still gives its clear error."""
     script = f"""
 import resource, sys
-sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}, {str(Path(__file__).parent)!r}]
 from pathlib import Path
 from test_hostile import CLEAR, HARMFUL, Model
 model = Model()
