@@ -1,5 +1,6 @@
 """Images to train on and to measure with: pixels, the course's files, noises, scenes, photographs, own patches."""
 
+from .camera_pairs import CameraPairs
 from .course import load_pairs
 from .patches import Patches
 from .photos import PhotoPairs, load_photo, photo_files, photo_validation
@@ -7,6 +8,7 @@ from .pixels import Pair, check_images, check_pairs, computable, to_pixels, to_u
 from .scenes import Scene, generated, generated_pairs, generated_validation
 
 __all__ = [
+    "CameraPairs",
     "Pair",
     "Patches",
     "PhotoPairs",

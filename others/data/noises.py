@@ -8,6 +8,8 @@ variance is the variance inside the cell: none in flat areas, much on edges and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from .pixels import Pair
@@ -25,6 +27,34 @@ def poisson(clean: torch.Tensor, photons: float, generator: torch.Generator) -> 
     """Pixels in 0-255 -> as counted where white is that many photons, float32 pixels, not clamped."""
     scale = photons / 255
     return torch.poisson(clean * scale, generator) / scale
+
+
+def sensor_like(
+    clean: torch.Tensor, sigma: torch.Tensor, frames: Sequence[int], generator: torch.Generator
+) -> list[torch.Tensor]:
+    """Blind, signal-dependent noise on finished pictures: floats (N, 3, H, W) in 0-1, sigma (N, 1, 1, 1) -> for each
+    number in `frames`, float images with the mean noise of so many versions, not clamped.
+
+    The variance of a value x is sigma^2 * (1 - f + 2 f x): f is 0, Gaussian, for half of the images, else drawn from 0
+    to 1, Poisson-like. (Foi et al. 2008) For a quarter the channels have noise of different strengths, for another
+    quarter a share of the noise is common to them, and for a grey image all of it.
+    """
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.rand(shape or (len(clean), 1, 1, 1), generator=generator)
+
+    signal = draw() * (draw() < 0.5)
+    kind = draw()
+    strengths = torch.where(kind < 0.25, 0.5 + draw(len(clean), 3, 1, 1), torch.ones(1))
+    common = draw() * ((kind >= 0.25) & (kind < 0.5))
+    grey = (clean == clean[:, :1]).flatten(1).all(1).view(-1, 1, 1, 1)
+    common, strengths = torch.where(grey, torch.ones(1), common), torch.where(grey, torch.ones(1), strengths)
+    deviation = sigma * strengths * (1 - signal + 2 * signal * clean).sqrt()
+    versions = []
+    for count in frames:
+        own, shared = (torch.randn(len(clean), n, *clean.shape[2:], generator=generator) for n in (3, 1))
+        versions.append(clean + deviation * ((1 - common).sqrt() * own + common.sqrt() * shared) / count**0.5)
+    return versions
 
 
 def subsample_photo(

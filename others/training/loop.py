@@ -119,7 +119,10 @@ def train_step(
             cut = output[:, :, :height, :width].float()
             loss = criterion.forward(cut, to_unit(other, device))
             total += torch.stack((loss * count, torch.full_like(loss, count)))
-            network.accumulate_and_release(uncut(criterion.backward(count).to(dtype), output))
+            gradient = criterion.backward(count)
+            if recipe.balance:
+                gradient.mul_(importance(noisy, other, recipe.balance).to(device))
+            network.accumulate_and_release(uncut(gradient.to(dtype), output))
     gradients = [gradient for _, gradient in network.param()]
     workers.sum([*gradients, total])
     loss, count = total.tolist()
@@ -128,6 +131,12 @@ def train_step(
     clip_gradients(optimizer, recipe.clip)
     optimizer.step()
     return loss / count
+
+
+def importance(first: torch.Tensor, second: torch.Tensor, balance: float) -> torch.Tensor:
+    """How much each image counts, as `Recipe` says: pixels (N, 3, H, W) twice -> (N, 1, 1, 1)."""
+    differences = (first.float() - second.float()).pow(2).mean((1, 2, 3), keepdim=True)
+    return (1 + differences / 16) ** -balance
 
 
 def uncut(gradient: torch.Tensor, output: torch.Tensor) -> torch.Tensor:

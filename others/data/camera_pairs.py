@@ -1,0 +1,95 @@
+"""Noisy pairs of photographs with the noise that cameras leave (the extra `images`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import torch
+
+from .. import pictures
+from . import cameras, noises
+from .cameras import uniform
+from .patches import draw, generator_of
+from .photos import load_photo
+from .pixels import Pair
+
+SCALES = 1.0, 0.75, 0.5  # to which photographs are shrunk: their own noise goes, and their detail is finer
+SIGMA = 55  # the strongest noise, in pixel values
+SHOT = 3e-6, 2e-2  # of the cameras: weakest and strongest
+JPEG, QUALITY = 0.3, (70, 98)  # how many of the pictures are compressed, and how well
+CLEAN, GREY = 0.05, 0.1  # shares of pictures without noise, and without colour
+AT_ONCE = 100  # patches that are corrupted together
+
+
+class CameraPairs:
+    """Noisy pairs cut freshly from photographs: calling it with an epoch's number gives that epoch's
+    (noisy_1, noisy_2), pixels (count, 3, size, size). The same seed and epoch give the same pairs.
+
+    noisy_1 is a picture as files hold it, uint8. noisy_2 is float32, with independent noise of the same kind, averaged
+    over `targets` exposures (a target with less noise, Lehtinen et al. 2018, section 3), neither rounded, clipped nor
+    compressed, which would move its mean. Half have noise of `sensor_like` strength on the finished picture, half went
+    through a camera; some are grey, some compressed as JPEG, some without noise.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], count: int = 5000, size: int = 64, seed: int = 0, targets: int = 16
+    ) -> None:
+        self.photos = [load_photo(file, size) for file in files]
+        self.count, self.size, self.seed, self.targets = count, size, seed, targets
+
+    def __call__(self, epoch: int) -> Pair:
+        generator = generator_of(self.seed, epoch)
+        first = torch.empty(self.count, 3, self.size, self.size, dtype=torch.uint8)
+        second = torch.empty(self.count, 3, self.size, self.size)
+        for start in range(0, self.count, AT_ONCE):
+            place = slice(start, min(start + AT_ONCE, self.count))
+            clean = torch.stack([self.cut(generator) for _ in range(self.count)[place]])
+            first[place], second[place] = corrupted(clean, self.targets, generator)
+        return first, second
+
+    def cut(self, generator: torch.Generator) -> torch.Tensor:
+        """Floats (3, size, size) in 0-1, from a random place of a random photograph at a random scale."""
+        photo = self.photos[draw(len(self.photos), generator)]
+        side = round(self.size / SCALES[draw(len(SCALES), generator)])
+        crop = noises.random_crop(photo, min(side, *photo.shape[1:]), generator)
+        if crop.shape[1] != self.size:
+            crop = shrunk(crop, self.size)
+        if torch.rand((), generator=generator) < GREY:
+            crop = crop.float().mean(0, keepdim=True).expand(3, -1, -1)
+        return crop.float() / 255
+
+
+def corrupted(clean: torch.Tensor, targets: int, generator: torch.Generator) -> Pair:
+    """Floats (N, 3, H, W) in 0-1 -> (uint8 pixels, float pixels) with independent noise."""
+    count = len(clean)
+    sigma = uniform(count, 0, SIGMA / 255, generator) * (uniform(count, 0, 1, generator) >= CLEAN)
+    first, second = noises.sensor_like(clean, sigma, (1, targets), generator)
+    low, high = torch.tensor(SHOT).log().tolist()
+    taken = cameras.draw_cameras(uniform(count, low, high, generator).exp(), generator)
+    photographed = (cameras.photographed(clean, taken, generator, frames) for frames in (1, targets))
+    grey = (clean == clean[:, :1]).all(1).all(1).all(1)  # a camera would colour them
+    by_camera = (torch.rand(count, generator=generator) < 0.5) & ~grey
+    first, second = (torch.where(by_camera.view(-1, 1, 1, 1), a, b) for a, b in zip(photographed, (first, second)))
+    pixels = (first * 255).round().clamp(0, 255).to(torch.uint8)
+    for number in (torch.rand(count, generator=generator) < JPEG).nonzero().flatten().tolist():
+        quality = QUALITY[0] + draw(QUALITY[1] - QUALITY[0] + 1, generator)
+        pixels[number] = compressed(pixels[number], quality)
+    return pixels, second * 255
+
+
+def shrunk(crop: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 (3, H, W) -> uint8 (3, size, size), by Pillow's box filter."""
+    image = pictures.as_image(crop.permute(1, 2, 0).contiguous(), Path("crop")).resize((size, size), 4)
+    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(size, size, 3).permute(2, 0, 1)
+
+
+def compressed(pixels: torch.Tensor, quality: int) -> torch.Tensor:
+    """uint8 (3, H, W) -> the same, as JPEG of that quality keeps it."""
+    from PIL import Image
+
+    file = BytesIO()
+    pictures.as_image(pixels.permute(1, 2, 0).contiguous(), Path("patch")).save(file, "JPEG", quality=quality)
+    kept = Image.open(file).convert("RGB").tobytes()
+    return torch.frombuffer(bytearray(kept), dtype=torch.uint8).view(*pixels.shape[1:], 3).permute(2, 0, 1)

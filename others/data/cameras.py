@@ -1,0 +1,120 @@
+"""A simple camera: the light of a photograph, falling on a sensor with noise, made a picture again.
+
+Backwards: tone curve, gamma and white balance are undone. Forwards: each pixel of a Bayer mosaic counts light of one
+colour with shot and read noise, the mosaic is interpolated, and white balance, gamma and tone curve follow. So noise is
+stronger where little light was amplified, and neighbouring pixels share it. Images are floats (N, 3, H, W) in 0-1.
+(Brooks et al. 2019, arXiv:1811.11127; their colour matrix is left out)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+BAYER = ((0, 1), (1, 2))  # the colour that each pixel of a cell of 2 x 2 counts
+RED_GAINS, BLUE_GAINS = (1.9, 2.4), (1.5, 1.9)
+MARGIN = 2  # pixels that interpolation reads on every side
+
+# Malvar, He & Cutler 2004, figure 2: eighths of the pixels around, (row, column) from the centre. Each kernel sums to 8.
+GREEN = {(0, 0): 4, **dict.fromkeys(((0, 1), (0, -1), (1, 0), (-1, 0)), 2),
+         **dict.fromkeys(((0, 2), (0, -2), (2, 0), (-2, 0)), -1)}  # fmt: skip
+BESIDE = {(0, 0): 5, **dict.fromkeys(((0, 1), (0, -1)), 4), **dict.fromkeys(((0, 2), (0, -2)), -1),
+          **dict.fromkeys(((1, 1), (1, -1), (-1, 1), (-1, -1)), -1), **dict.fromkeys(((2, 0), (-2, 0)), 0.5)}  # fmt: skip
+ABOVE = {(column, row): weight for (row, column), weight in BESIDE.items()}
+DIAGONAL = {(0, 0): 6, **dict.fromkeys(((1, 1), (1, -1), (-1, 1), (-1, -1)), 2),
+            **dict.fromkeys(((0, 2), (0, -2), (2, 0), (-2, 0)), -1.5)}  # fmt: skip
+
+
+class Cameras(NamedTuple):
+    """One for each image, tensors (N, 1, 1, 1). In units of white on the sensor, before amplification: the variance of
+    the count of x is shot * x + read. gains: (N, 3, 1, 1), by which the counts of a colour are multiplied."""
+
+    gains: torch.Tensor
+    shot: torch.Tensor
+    read: torch.Tensor
+
+
+def uniform(count: int, low: float, high: float, generator: torch.Generator) -> torch.Tensor:
+    """(count, 1, 1, 1)"""
+    return low + (high - low) * torch.rand(count, 1, 1, 1, generator=generator)
+
+
+def draw_cameras(shot: torch.Tensor, generator: torch.Generator) -> Cameras:
+    """Cameras with that shot noise, (N, 1, 1, 1), and what read noise goes with it. (Brooks et al. 2019, section 3.1)"""
+    count = len(shot)
+    red, blue = (uniform(count, *gains, generator) for gains in (RED_GAINS, BLUE_GAINS))
+    read = (2.18 * shot.log() + 1.2 + 0.26 * torch.randn(shot.shape, generator=generator)).exp()
+    return Cameras(torch.cat((red, torch.ones_like(red), blue), 1), shot, read)
+
+
+def light(images: torch.Tensor, cameras: Cameras) -> torch.Tensor:
+    """What falls on the sensor: the inverse of `developed`."""
+    linear = 0.5 - ((1 - 2 * images).asin() / 3).sin()  # the inverse of smoothstep
+    linear = torch.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055).clamp_min(0) ** 2.4)
+    return linear / cameras.gains
+
+
+def developed(linear: torch.Tensor, cameras: Cameras) -> torch.Tensor:
+    """White balance, sRGB's gamma, and smoothstep as tone curve."""
+    amplified = (linear * cameras.gains).clamp(0, 1)
+    gamma = torch.where(
+        amplified <= 0.0031308, 12.92 * amplified, 1.055 * amplified.clamp_min(1e-8) ** (1 / 2.4) - 0.055
+    )
+    return gamma**2 * (3 - 2 * gamma)
+
+
+def mosaic(images: torch.Tensor) -> torch.Tensor:
+    """The one colour that each pixel counts: (N, 3, H, W) -> (N, H, W)."""
+    counted = torch.empty_like(images[:, 0])
+    for row, colours in enumerate(BAYER):
+        for column, colour in enumerate(colours):
+            counted[:, row::2, column::2] = images[:, colour, row::2, column::2]
+    return counted
+
+
+def exposed(counted: torch.Tensor, cameras: Cameras, frames: int, generator: torch.Generator) -> torch.Tensor:
+    """The mean of so many exposures of a mosaic, (N, H, W). Counts are nearly Gaussian; white is as much as the sensor
+    can count, which one exposure does not pass."""
+    variance = cameras.shot[:, 0] * counted.clamp_min(0) + cameras.read[:, 0]
+    return counted + (variance / frames).sqrt() * torch.randn(counted.shape, generator=generator)
+
+
+def interpolated(counted: torch.Tensor) -> torch.Tensor:
+    """All three colours of every pixel, linearly: (N, H, W) -> (N, 3, H, W), H and W even. (Malvar, He & Cutler 2004)"""
+    height, width = counted.shape[1:]
+    rows, columns = (torch.arange(-MARGIN, n + MARGIN) for n in (height, width))
+    mirror = [(n - 1 - (n - 1 - i.abs()).abs()) for n, i in ((height, rows), (width, columns))]
+    around = counted[:, mirror[0]][:, :, mirror[1]]  # mirrored about the border, which keeps the colours' places
+
+    def filtered(kernel: dict[tuple[int, int], float], top: int, left: int) -> torch.Tensor:
+        total = torch.zeros_like(counted[:, top::2, left::2])
+        for (row, column), weight in kernel.items():
+            first, second = MARGIN + top + row, MARGIN + left + column
+            total.add_(around[:, first : first + height - top : 2, second : second + width - left : 2], alpha=weight / 8)
+        return total
+
+    images = torch.empty(len(counted), 3, height, width)
+    for top, colours in enumerate(BAYER):
+        for left, own in enumerate(colours):
+            across = BAYER[top][1 - left]  # the other colour of this row
+            for colour in range(3):
+                if colour == own:
+                    value = counted[:, top::2, left::2]
+                elif colour == 1:
+                    value = filtered(GREEN, top, left)
+                else:
+                    value = filtered(DIAGONAL if own != 1 else BESIDE if colour == across else ABOVE, top, left)
+                images[:, colour, top::2, left::2] = value
+    return images
+
+
+def photographed(
+    images: torch.Tensor, cameras: Cameras, generator: torch.Generator, frames: int | None = 1
+) -> torch.Tensor:
+    """Pictures of `images` as these cameras take them, from the mean of `frames` exposures; None: without noise. Height
+    and width are even."""
+    counted = mosaic(light(images, cameras))
+    if frames is not None:
+        counted = exposed(counted, cameras, frames, generator)
+    return developed(interpolated(counted), cameras)
