@@ -1,5 +1,5 @@
 """How often the note about a picture's noise is right: photographs reduced to cells, with the noise that the weights
-were trained on, with others and with none; for both denoisers.
+were trained on, with others and with none; for both architectures.
 
 python benchmarks/noise_check.py PHOTOS [--cell 9] [--every 8] [--first 1]
 
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from others import data
 from others.data import noises
 from others.diagnose import noise
-from others.model import Model, denoisers
+from others.model import Model, architectures
 
 
 def versions(photo, cell, generator):
@@ -52,7 +52,7 @@ def main():
     files, generator = data.photo_files(args.photos)[args.first :: args.every], torch.Generator().manual_seed(0)
     photos = [data.load_photo(file, 32 * args.cell) for file in files]
     images = [versions(photo, args.cell, generator) for photo in photos]
-    for name in denoisers():
+    for name in architectures():
         model = Model(name)
         model.load_pretrained_model()
         for what in images[0]:

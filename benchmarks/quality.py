@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from others import data
 from others.data import noises
 from others.evaluation import figures, metrics
-from others.model import Model, denoisers
+from others.model import Model, architectures
 from others.storage import networks
 
-DENOISERS = tuple(denoisers())
+DENOISERS = tuple(architectures())
 
 
 def load(files):

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from others.model import Model, denoisers
+from others.model import Model, architectures
 from others.training import train_step
 from others.training.run import OPTIMIZERS
 from others.training.workers import ALONE, joined
@@ -90,7 +90,7 @@ def rows(denoiser, batch, alone, size):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("denoiser", nargs="*", default=list(denoisers()))
+    parser.add_argument("denoiser", nargs="*", default=list(architectures()))
     parser.add_argument("--batch", type=int, default=256, help="of all processes together: 4 images for each of 64")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)

@@ -3,11 +3,12 @@
     python benchmarks/train_weights.py rednet --photos PHOTOS --epochs 40 --val val_data.pkl --out bestmodel.pth
     python benchmarks/train_weights.py rednet --start bestmodel.pth --arguments "{'layers': ...}" ...
 
-An epoch is 50,000 pairs: from --photos each is cut and corrupted freshly, from --data (a folder with train_data.pkl)
-they are the same every epoch. --start goes on from weights that this script made; with --arguments, in a network with
-more layers inside, more channels or larger kernels, which change nothing at first. The same arguments give the same
-weights on the same machine and thread count; with --resume also if a training was interrupted and the command is given
-again. The validation images, if given, are looked at once, at the end.
+An epoch is --count pairs: from --photos each is cut and corrupted freshly, with the course's noise or, for the camera
+weights, with that of cameras; from --data (a folder with train_data.pkl) they are the same every epoch. --start goes on
+from weights that this script made; with --arguments, in a network with more layers inside, more channels or larger
+kernels, which change nothing at first. The same arguments give the same weights on the same machine and thread count;
+with --resume also if a training was interrupted and the command is given again. The validation images, if given, are
+looked at once, at the end.
 
     torchrun --nproc-per-node 2 -- benchmarks/train_weights.py rednet --threads 1 ...
 
@@ -35,18 +36,19 @@ from others.storage import networks
 from others.training.run import OPTIMIZERS, records_in
 from others.training.workers import joined
 
-CHOSEN = ("lr", "clip", "batch_size", "optimizer", "momentum")  # of the recipe, by options
+CHOSEN = ("lr", "clip", "batch_size", "optimizer", "momentum", "balance")  # of the recipe, by options
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("denoiser", choices=denoisers())
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--photos", type=Path, help="folder of photographs")
+    source.add_argument("--photos", type=Path, nargs="+", help="folders of photographs")
     source.add_argument("--data", type=Path, help="folder with train_data.pkl")
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--count", type=int, default=50_000, help="pairs per epoch, with --photos")
+    parser.add_argument("--count", type=int, help="pairs per epoch, with --photos (default: 50,000; camera: 5,000)")
     parser.add_argument("--gaussian", type=float, default=0.0, help="share of pairs with Gaussian noise instead")
+    parser.add_argument("--balance", type=float, help="see training.Recipe")
     parser.add_argument("--targets", type=int, default=1, help="noisy versions whose mean is the target, with --photos")
     parser.add_argument("--start", type=Path, help="checkpoint to start from")
     parser.add_argument("--arguments", type=ast.literal_eval, default={},
@@ -74,7 +76,8 @@ def train(args, workers):
     """Train as the arguments say, save after each epoch, evaluate at the end; rank 0 saves and prints."""
     model = Model(args.denoiser, precision=args.precision)
     if args.start:
-        start = networks.load(args.start, args.denoiser)
+        held = networks.held(args.start)
+        start = networks.load(args.start, args.denoiser if args.denoiser in held else model.module.NAME)
         grow(model, start, args.arguments)
     elif args.arguments:
         model._build(**args.arguments)
@@ -151,10 +154,13 @@ def grow(model, start, arguments):
 def command(args, recipe, workers):
     """The command line that does this again, with the names of folders left to the reader."""
     given = {**vars(args), **{name: getattr(recipe, name) for name in CHOSEN}}
+    given = {
+        key: value for key, value in given.items() if value not in (None, {}) and key not in ("denoiser", "resume")
+    }
+    folders = {key for key, value in given.items() if key == "photos" or isinstance(value, Path)}
     options = (
-        f"--{key.replace('_', '-')} {key.upper() if isinstance(value, Path) else shlex.quote(str(value))}"
+        f"--{key.replace('_', '-')} {key.upper() if key in folders else shlex.quote(str(value))}"
         for key, value in given.items()
-        if value not in (None, {}) and key not in ("denoiser", "resume")
     )
     launcher = f"torchrun --nproc-per-node {workers.size} --" if workers.size > 1 else "python"
     return " ".join([launcher, "benchmarks/train_weights.py", args.denoiser, *options])
@@ -165,16 +171,20 @@ def source_of_pairs(args):
     if args.data:
         pairs = data.load_pairs(args.data / "train_data.pkl")
         return pairs, None, f"{len(pairs[0])} fixed pairs"
-    files = data.photo_files(args.photos)
+    files = [file for folder in args.photos for file in data.photo_files(folder)]
     held_out = files[:: args.holdout] if args.holdout else []
     files = [file for file in files if file not in set(held_out)]
-    pairs = data.PhotoPairs(
-        args.photos, args.count, args.seed, files=files, gaussian=args.gaussian, targets=args.targets
-    )
+    target = f", targets the mean of {args.targets} noisy versions" if args.targets > 1 else ""
+    if args.denoiser == "camera":
+        count = args.count or 5000
+        made = data.CameraPairs(files, count, seed=args.seed, targets=args.targets)
+        tuning = data.camera_validation(held_out) if held_out else None
+        return made, tuning, f"{count} fresh patches an epoch from {len(files)} photographs, noise of cameras{target}"
+    count = args.count or 50_000
+    pairs = data.PhotoPairs(files, count, args.seed, gaussian=args.gaussian, targets=args.targets)
     tuning = data.photo_validation(held_out) if held_out else None
     mixed = f", {args.gaussian:.0%} of them with Gaussian noise" if args.gaussian else ""
-    target = f", targets the mean of {args.targets} noisy versions" if args.targets > 1 else ""
-    return pairs, tuning, f"{args.count} fresh pairs an epoch from {len(files)} photographs{mixed}{target}"
+    return pairs, tuning, f"{count} fresh pairs an epoch from {len(files)} photographs{mixed}{target}"
 
 
 if __name__ == "__main__":

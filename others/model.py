@@ -23,15 +23,17 @@ PLACES = HERE / "bestmodel.pth", HERE.parent / "Miniproject_2" / "bestmodel.pth"
 SHIPPED = next(filter(Path.is_file, PLACES), PLACES[-1])
 FINE_TUNING = 0.05  # of the rate from scratch: adapts to new noise within an epoch, keeps what was learnt
 LARGEST_MULTIPLE = 256  # of pixels: images are extended to multiples of what the strides divide
+CAMERA = "camera"  # the RED-Net with weights for photographs
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Model:
     """A Noise2Noise denoiser: `load_pretrained_model`, `train`, `predict`.
 
-    denoiser: "prescribed" or "rednet"; None takes the one in others/denoiser.py. device: where it computes, as
-    torch.device; None takes CUDA when there is one. precision: of activations, "fp32" or "bf16", while parameters have
-    32 bits; None predicts in fp32, and trains in bf16 where the device has bf16 products, elsewhere in fp32.
+    denoiser: "prescribed", "rednet", or "camera", the RED-Net for the noise of cameras; None takes the one in
+    others/denoiser.py. device: where it computes, as torch.device; None takes CUDA when there is one. precision: of
+    activations, "fp32" or "bf16", while parameters have 32 bits; None predicts in fp32, and trains in bf16 where the
+    device has bf16 products, elsewhere in fp32.
 
     Building and using a Model leaves torch's global state (random numbers, gradient mode, default dtype) as it was.
     """
@@ -89,7 +91,7 @@ class Model:
         Raises FileNotFoundError without the file and CheckpointError if it is damaged or holds no matching weights;
         the Model then keeps the weights it had.
         """
-        saved = networks.load(path, self.module.NAME, self._expected)
+        saved = networks.load(path, self.denoiser, self._expected)
         if saved["arguments"] != self.network.arguments:
             self._build(**saved["arguments"])
         self.network.load_state_dict(saved["state"])
@@ -216,7 +218,7 @@ def find_denoiser(name: str | None = None) -> str:
 
 
 @cache
-def denoisers() -> dict[str, ModuleType]:
+def architectures() -> dict[str, ModuleType]:
     """{name: module} of those in denoiser.py and, unless that is the only file, denoiser_bonus.py."""
     known: dict[str, ModuleType] = {}
     for file in ("denoiser", "denoiser_bonus"):
@@ -226,4 +228,10 @@ def denoisers() -> dict[str, ModuleType]:
     return known
 
 
-denoisers()  # now: later another submission's others may have the name
+def denoisers() -> dict[str, ModuleType]:
+    """{name: module} of all that have weights: the architectures, and the RED-Net once more for photographs."""
+    known = architectures()
+    return {**known, CAMERA: known["rednet"]} if "rednet" in known else known
+
+
+architectures()  # now: later another submission's others may have the name

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
         figures.kind(path)  # say what is wrong or missing before the work
     unknown: list[str] = []
     found, model = load_pairs(args, unknown), load_model(args)
-    methods = {"noisy": torch.Tensor.float, model.module.NAME: lambda pixels: model.predict(pixels, args.self_ensemble)}
+    methods = {"noisy": torch.Tensor.float, model.denoiser: lambda pixels: model.predict(pixels, args.self_ensemble)}
     library = baselines.available()
     methods |= {} if args.plain or not library else baselines.METHODS
     scores, shown = measure(found, methods, library)

@@ -111,7 +111,7 @@ def run_in(group: Workers, args: argparse.Namespace) -> None:
     model = starting_model(args)
     recipe = model.recipe()._replace(seed=args.seed)
     recipe = recipe._replace(lr=args.lr) if args.lr else recipe
-    print(f"Training {model.module.NAME!r} on {described}.")
+    print(f"Training {model.denoiser!r} on {described}.")
     start = digest(model.network.state_dict().values())
     this = identity(model.network, source, args.epochs, recipe, model.training_dtype, start) if args.resume else None
     fit = partial(training.fit, model.network, source, args.epochs, recipe, validation, model.training_dtype,
@@ -226,7 +226,7 @@ def train(
         }
         if measured and records and records[-1].psnr is not None:
             info["psnr_a"] = records[-1].psnr
-        networks.save(args.out, model.module.NAME, model.network, info, alone=True)
+        networks.save(args.out, model.denoiser, model.network, info, alone=True)
 
     def saved(on_step=None):
         def on_any_step(*progress):
@@ -279,7 +279,7 @@ def earlier_state(args: argparse.Namespace) -> dict[str, Any]:
 def start_of(args: argparse.Namespace, model: Model) -> dict[str, Any]:
     """Where the weights that the training starts from come from."""
     path = args.weights or SHIPPED
-    return networks.load(path, model.module.NAME)["info"] if args.weights or args.from_shipped else {}
+    return networks.load(path, model.denoiser)["info"] if args.weights or args.from_shipped else {}
 
 
 def report(args: argparse.Namespace, records: Sequence[training.Record]) -> None:

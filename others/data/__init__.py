@@ -1,6 +1,6 @@
 """Images to train on and to measure with: pixels, the course's files, noises, scenes, photographs, own patches."""
 
-from .camera_pairs import CameraPairs
+from .camera_pairs import CameraPairs, camera_validation
 from .course import load_pairs
 from .patches import Patches
 from .photos import PhotoPairs, load_photo, photo_files, photo_validation
@@ -13,6 +13,7 @@ __all__ = [
     "Patches",
     "PhotoPairs",
     "Scene",
+    "camera_validation",
     "check_images",
     "check_pairs",
     "computable",

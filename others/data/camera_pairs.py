@@ -61,6 +61,21 @@ class CameraPairs:
         return crop.float() / 255
 
 
+def camera_validation(files: Sequence[Path], seed: int = 0, size: int = 256) -> Pair:
+    """(noisy, clean) of the centres of photographs with Gaussian noise of sigma 5, 15, 25 and 50 in turn: uint8
+    (len(files), 3, size, size)."""
+    clean = torch.stack([centre(load_photo(file, size), size) for file in files])
+    sigma = torch.tensor([5, 15, 25, 50]).repeat(len(files))[: len(files)].view(-1, 1, 1, 1)
+    noisy = noises.gaussian(clean, sigma, torch.Generator().manual_seed(seed))
+    return noisy.round().clamp(0, 255).to(torch.uint8), clean
+
+
+def centre(photo: torch.Tensor, size: int) -> torch.Tensor:
+    """(3, H, W) -> (3, size, size)"""
+    top, left = ((n - size) // 2 for n in photo.shape[1:])
+    return photo[:, top : top + size, left : left + size]
+
+
 def corrupted(clean: torch.Tensor, targets: int, generator: torch.Generator) -> Pair:
     """Floats (N, 3, H, W) in 0-1 -> (uint8 pixels, float pixels) with independent noise."""
     count = len(clean)

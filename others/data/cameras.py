@@ -8,6 +8,7 @@ stronger where little light was amplified, and neighbouring pixels share it. Ima
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -16,14 +17,18 @@ BAYER = ((0, 1), (1, 2))  # the colour that each pixel of a cell of 2 x 2 counts
 RED_GAINS, BLUE_GAINS = (1.9, 2.4), (1.5, 1.9)
 MARGIN = 2  # pixels that interpolation reads on every side
 
-# Malvar, He & Cutler 2004, figure 2: eighths of the pixels around, (row, column) from the centre. Each kernel sums to 8.
-GREEN = {(0, 0): 4, **dict.fromkeys(((0, 1), (0, -1), (1, 0), (-1, 0)), 2),
-         **dict.fromkeys(((0, 2), (0, -2), (2, 0), (-2, 0)), -1)}  # fmt: skip
-BESIDE = {(0, 0): 5, **dict.fromkeys(((0, 1), (0, -1)), 4), **dict.fromkeys(((0, 2), (0, -2)), -1),
-          **dict.fromkeys(((1, 1), (1, -1), (-1, 1), (-1, -1)), -1), **dict.fromkeys(((2, 0), (-2, 0)), 0.5)}  # fmt: skip
+# Malvar, He & Cutler 2004, figure 2: eighths of the pixels around, (row, column) from the centre; the sum is 8.
+NEXT, CORNERS = ((0, 1), (0, -1), (1, 0), (-1, 0)), ((1, 1), (1, -1), (-1, 1), (-1, -1))
+FAR = tuple((2 * row, 2 * column) for row, column in NEXT)
+GREEN = {(0, 0): 4, **dict.fromkeys(NEXT, 2), **dict.fromkeys(FAR, -1)}
+BESIDE = {
+    (0, 0): 5,
+    **dict.fromkeys(NEXT[:2], 4),
+    **dict.fromkeys((*FAR[:2], *CORNERS), -1),
+    **dict.fromkeys(FAR[2:], 0.5),
+}
 ABOVE = {(column, row): weight for (row, column), weight in BESIDE.items()}
-DIAGONAL = {(0, 0): 6, **dict.fromkeys(((1, 1), (1, -1), (-1, 1), (-1, -1)), 2),
-            **dict.fromkeys(((0, 2), (0, -2), (2, 0), (-2, 0)), -1.5)}  # fmt: skip
+DIAGONAL = {(0, 0): 6, **dict.fromkeys(CORNERS, 2), **dict.fromkeys(FAR, -1.5)}
 
 
 class Cameras(NamedTuple):
@@ -41,7 +46,7 @@ def uniform(count: int, low: float, high: float, generator: torch.Generator) -> 
 
 
 def draw_cameras(shot: torch.Tensor, generator: torch.Generator) -> Cameras:
-    """Cameras with that shot noise, (N, 1, 1, 1), and what read noise goes with it. (Brooks et al. 2019, section 3.1)"""
+    """Cameras with that shot noise, (N, 1, 1, 1), and the read noise that goes with it. (Brooks et al. 2019, 3.1)"""
     count = len(shot)
     red, blue = (uniform(count, *gains, generator) for gains in (RED_GAINS, BLUE_GAINS))
     read = (2.18 * shot.log() + 1.2 + 0.26 * torch.randn(shot.shape, generator=generator)).exp()
@@ -81,17 +86,19 @@ def exposed(counted: torch.Tensor, cameras: Cameras, frames: int, generator: tor
 
 
 def interpolated(counted: torch.Tensor) -> torch.Tensor:
-    """All three colours of every pixel, linearly: (N, H, W) -> (N, 3, H, W), H and W even. (Malvar, He & Cutler 2004)"""
+    """All colours of every pixel, linearly: (N, H, W) -> (N, 3, H, W), H and W even. (Malvar, He & Cutler 2004)"""
     height, width = counted.shape[1:]
     rows, columns = (torch.arange(-MARGIN, n + MARGIN) for n in (height, width))
     mirror = [(n - 1 - (n - 1 - i.abs()).abs()) for n, i in ((height, rows), (width, columns))]
     around = counted[:, mirror[0]][:, :, mirror[1]]  # mirrored about the border, which keeps the colours' places
 
-    def filtered(kernel: dict[tuple[int, int], float], top: int, left: int) -> torch.Tensor:
+    def filtered(kernel: Mapping[tuple[int, int], float], top: int, left: int) -> torch.Tensor:
         total = torch.zeros_like(counted[:, top::2, left::2])
         for (row, column), weight in kernel.items():
             first, second = MARGIN + top + row, MARGIN + left + column
-            total.add_(around[:, first : first + height - top : 2, second : second + width - left : 2], alpha=weight / 8)
+            total.add_(
+                around[:, first : first + height - top : 2, second : second + width - left : 2], alpha=weight / 8
+            )
         return total
 
     images = torch.empty(len(counted), 3, height, width)

@@ -20,7 +20,7 @@ class PhotoPairs:
     """Noisy pairs cut freshly from photographs: calling it with an epoch's number gives that epoch's
     (noisy_1, noisy_2), uint8 (count, 3, 32, 32). The same seed and epoch give the same pairs.
 
-    `folder` holds the photographs (needs Pillow); those smaller than 32 cells are enlarged first. `gaussian` of the
+    `files` are the photographs (needs Pillow); those smaller than 32 cells are enlarged first. `gaussian` of the
     pairs, on average, carry Gaussian noise instead, of a standard deviation between 0 and `SIGMA`: a network that
     never saw a clean image takes its edges for noise. With `targets` more than one, noisy_2 is the mean of so many
     versions: a target with less noise (Lehtinen et al. 2018, section 3), not to be swapped with the input.
@@ -30,15 +30,14 @@ class PhotoPairs:
 
     def __init__(
         self,
-        folder: Path | str,
+        files: Sequence[Path],
         count: int = 50_000,
         seed: int = 0,
         cell: int = CELL,
-        files: Sequence[Path] | None = None,
         gaussian: float = 0.0,
         targets: int = 1,
     ) -> None:
-        self.photos = [load_photo(file, SIZE * cell) for file in (files or photo_files(folder))]
+        self.photos = [load_photo(file, SIZE * cell) for file in files]
         self.count, self.seed, self.cell, self.gaussian, self.targets = count, seed, cell, gaussian, targets
 
     def __call__(self, epoch: int) -> Pair:

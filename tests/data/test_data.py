@@ -207,14 +207,17 @@ def flat(colour, height=64, width=70):
 
 def test_photo_pairs_are_fresh_every_epoch_and_the_same_every_time(tmp_path, pixels):
     write(tmp_path / "a.png", pixels(3, 70, 90))
-    pairs, again = data.PhotoPairs(tmp_path, 6, seed=1, cell=2), data.PhotoPairs(tmp_path, 6, seed=1, cell=2)
+    pairs, again = (
+        data.PhotoPairs(data.photo_files(tmp_path), 6, seed=1, cell=2),
+        data.PhotoPairs(data.photo_files(tmp_path), 6, seed=1, cell=2),
+    )
     first, second = pairs(0)
     for version in (first, second):
         assert version.shape == (6, 3, 32, 32) and version.dtype == torch.uint8
     assert not torch.equal(first, second)
     pairs(1)
     assert all(torch.equal(a, b) for a, b in zip(pairs(0), again(0)))
-    for other in (pairs(1), data.PhotoPairs(tmp_path, 6, seed=2, cell=2)(0)):
+    for other in (pairs(1), data.PhotoPairs(data.photo_files(tmp_path), 6, seed=2, cell=2)(0)):
         assert not torch.equal(other[0], first)
 
 
@@ -223,7 +226,7 @@ def test_photo_pairs_take_turns_and_flat_ones_have_no_noise(tmp_path):
     write(tmp_path / "2.JPG.png", flat([5, 100, 30, 0]), "RGBA")  # transparent, as its colours are stored
     write(tmp_path / "3.PNG", flat([77]), "L")
     (tmp_path / "notes.txt").write_text("no photograph")
-    for version in data.PhotoPairs(tmp_path, 8, cell=2)(0):
+    for version in data.PhotoPairs(data.photo_files(tmp_path), 8, cell=2)(0):
         for number, colour in enumerate(([200, 10, 20], [5, 100, 30], [77, 77, 77])):
             expected = torch.tensor(colour, dtype=torch.uint8).view(1, 3, 1, 1).expand_as(version[number::3])
             assert torch.equal(version[number::3], expected)
@@ -232,7 +235,7 @@ def test_photo_pairs_take_turns_and_flat_ones_have_no_noise(tmp_path):
 def test_a_share_of_photo_pairs_carries_gaussian_noise_instead(tmp_path):
     colour = torch.tensor([200, 120, 60])
     write(tmp_path / "1.png", flat(colour.tolist()))  # flat, so all noise is Gaussian
-    first, second = data.PhotoPairs(tmp_path, 400, cell=2, gaussian=0.5)(0)
+    first, second = data.PhotoPairs(data.photo_files(tmp_path), 400, cell=2, gaussian=0.5)(0)
     noise = [version.float() - colour.view(1, 3, 1, 1) for version in (first, second)]
     sigma = noise[0].std((1, 2, 3))
     assert 150 < int((sigma > 0).sum()) < 250  # of 400, with a standard deviation of 10
@@ -247,12 +250,12 @@ def test_targets_may_be_means_of_versions(tmp_path):
     stripes = torch.zeros(3, 64, 64, dtype=torch.uint8)
     stripes[:, :, ::2] = 200
     write(tmp_path / "1.png", stripes)
-    first, second = data.PhotoPairs(tmp_path, 40, cell=2, targets=16)(0)
+    first, second = data.PhotoPairs(data.photo_files(tmp_path), 40, cell=2, targets=16)(0)
     assert first.dtype == second.dtype == torch.uint8 and set(first.unique().tolist()) == {0, 200}
     assert set(second.unique().tolist()) <= {round(12.5 * n) for n in range(17)}
     assert float(second.float().mean()) == pytest.approx(100, abs=1)
     assert float(second.float().std()) == pytest.approx(25, rel=0.05)
-    assert torch.equal(first, data.PhotoPairs(tmp_path, 40, cell=2, targets=16)(0)[0])
+    assert torch.equal(first, data.PhotoPairs(data.photo_files(tmp_path), 40, cell=2, targets=16)(0)[0])
     correlation = ((first.float() - 100) * (second.float() - 100)).mean() / 2500
     assert abs(float(correlation)) < 0.03  # the input is none of the versions in the mean
 
@@ -290,4 +293,4 @@ def test_photos_of_16_bits_are_those_of_8(tmp_path, pixels, channels, smallest):
 
 def test_no_photographs(tmp_path):
     with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path))):
-        data.PhotoPairs(tmp_path)
+        data.PhotoPairs(data.photo_files(tmp_path))

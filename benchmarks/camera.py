@@ -1,0 +1,148 @@
+"""Measure the camera weights on photographs, beside filters without learning: docs/results/camera.md and a figure.
+
+    python benchmarks/camera.py --photos PHOTOS [--every 12] [--filters none|quick|all] [--out FILE] [--picture FILE]
+
+Of every twelfth photograph the centre of 256 x 256 is corrupted. All networks are blind and take one pass. BM3D (the
+package `bm3d`, all channels together) is told sigma where the noise is Gaussian, elsewhere the best one of `GRID` on
+the mean of all photographs; scikit-image's filters estimate it. PSNR A in dB. What the filters give is kept in
+out/camera-filters.json, by photograph, noise and filter: they take most of the time. Needs the extra `eval` and bm3d.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from others import data
+from others.data import cameras, noises
+from others.data.camera_pairs import centre, compressed
+from others.evaluation import baselines, figures, metrics
+from others.model import Model, denoisers
+
+SIZE = 256
+GRID = (3, 5, 8, 12, 18, 25, 35, 50)
+SHOTS = {"weak": 1e-4, "medium": 1e-3, "strong": 1e-2}
+KEPT = Path("out/camera-filters.json")
+SHOWN = ("Gaussian, sigma 25", "camera, strong")
+CROP = 128
+
+
+def conditions(clean):
+    """Yield (name, noisy, clean, sigma that BM3D is told or None) of each row: pixels (N, 3, SIZE, SIZE)."""
+    generator = torch.Generator().manual_seed(0)
+    grey = clean.mean(1, keepdim=True).round().expand_as(clean)
+    for sigma in (5, 15, 25, 50):
+        yield f"Gaussian, sigma {sigma}", as_files(noises.gaussian(clean, sigma, generator)), clean, sigma
+    one = 25 * torch.randn(clean[:, :1].shape, generator=generator)
+    yield "grey, sigma 25", as_files(grey + one), grey, 25
+    yield "Poisson, 30 photons at white", as_files(noises.poisson(clean, 30, generator)), clean, None
+    for name, shot in SHOTS.items():
+        taken = cameras.draw_cameras(torch.full((len(clean), 1, 1, 1), shot), generator)
+        noisy, still = (cameras.photographed(clean / 255, taken, generator, n) * 255 for n in (1, None))
+        yield f"camera, {name}", as_files(noisy), as_files(still), None
+    yield "JPEG, quality 90", torch.stack([compressed(image, 90) for image in as_bytes(clean)]).float(), clean, 0
+    yield "clean", clean, clean, 0
+
+
+def as_bytes(images):
+    return images.round().clamp(0, 255).to(torch.uint8)
+
+
+def as_files(images):
+    """As a file of 8 bits holds them, as floats."""
+    return as_bytes(images).float()
+
+
+def bm3d(pixels, sigma):
+    """(1, 3, H, W) in 0-255, as `baselines` has it. (Dabov et al. 2007)"""
+    import bm3d
+
+    if not sigma:
+        return pixels
+    image = pixels[0].permute(1, 2, 0).double().numpy()
+    grey = (pixels == pixels[:, :1]).all()
+    output = bm3d.bm3d(image[..., 0], sigma)[..., None] if grey else bm3d.bm3d_rgb(image, sigma)
+    return torch.from_numpy(output).float().expand(-1, -1, 3).permute(2, 0, 1).unsqueeze(0).clamp(0, 255)
+
+
+def psnr(output, clean):
+    return metrics.psnr_per_image(output.float() / 255, clean / 255)
+
+
+def filtered(name, noisy, clean, sigma, which, names):
+    """{filter: PSNR of each image, a list} from what is kept, or computed and kept."""
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    runs = {method: (run, None) for method, run in baselines.METHODS.items()}
+    if which == "all":
+        strengths = GRID if sigma is None else (sigma,)
+        runs |= {f"BM3D, sigma {s}": (bm3d, s) for s in strengths}
+    for method, (run, given) in runs.items():
+        for number, photo in enumerate(names):
+            key = f"{photo}; {name}; {method}"
+            if key not in kept:
+                image = noisy[number : number + 1]
+                output = run(image) if given is None else run(image, given)
+                kept[key] = min(200.0, float(psnr(output, clean[number : number + 1])))
+        KEPT.parent.mkdir(exist_ok=True)
+        KEPT.write_text(json.dumps(kept, indent=0))
+    found = {method: [kept[f"{photo}; {name}; {method}"] for photo in names] for method in runs}
+    best = max((m for m in found if m.startswith("BM3D")), key=lambda m: sum(found[m]), default=None)
+    plain = {method: values for method, values in found.items() if not method.startswith("BM3D")}
+    return plain | ({"BM3D": found[best]} if best else {})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--every", type=int, default=12)
+    parser.add_argument("--filters", choices=("none", "quick", "all"), default="all")
+    parser.add_argument("--weights", type=Path, help="of the camera denoiser, instead of the shipped ones")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--picture", type=Path, help="draw noisy, denoised and clean crops at 100 %%")
+    args = parser.parse_args()
+    files = data.photo_files(args.photos)[:: args.every]
+    names = [file.name for file in files]
+    clean = torch.stack([centre(data.load_photo(file, SIZE), SIZE) for file in files]).float()
+    models = {name: Model(name, device="cpu") for name in denoisers()}
+    for name, model in models.items():
+        model.load_pretrained_model(*[args.weights] * bool(args.weights and name == "camera"))
+    header, rows, shown = [], [], []
+    for name, noisy, truth, sigma in conditions(clean):
+        before, outputs = psnr(noisy, truth), {m: model.predict(noisy, on_tile=False) for m, model in models.items()}
+        found = {method: psnr(output, truth) for method, output in outputs.items()}
+        worst = min(0.0, float((found["camera"] - before).min()))
+        if args.filters != "none":
+            found |= {m: torch.tensor(v) for m, v in filtered(name, noisy, truth, sigma, args.filters, names).items()}
+        header = ["noise", "noisy", *found, "camera, worst image's change"]
+        rows.append([name, *(decibel(float(value.mean())) for value in (before, *found.values())), f"{worst:.2f}"])
+        print(" | ".join(rows[-1]), flush=True)
+        if name in SHOWN:
+            crop = slice((SIZE - CROP) // 2, (SIZE + CROP) // 2)
+            shown += [tuple(images[number, :, crop, crop] for images in (noisy, outputs["camera"], truth))
+                      for number in (0, 3)]  # fmt: skip
+    text = f"""# The camera weights on photographs
+
+PSNR A in dB of {len(files)} photographs of {SIZE} x {SIZE} that nothing was trained on; how: `benchmarks/camera.py`.
+
+{table(rows, header)}
+"""
+    if args.out:
+        args.out.write_text(text)
+    if args.picture:
+        figures.comparison(args.picture, *map(torch.stack, zip(*shown)))
+
+
+def table(rows, header):
+    """A Markdown table."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
+
+
+def decibel(value):
+    return "exact" if value > 150 else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    main()
