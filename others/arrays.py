@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from . import pictures
-from .model import Model
+from .diagnose import noise
+from .model import Model, suited
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def denoise(
     image: numpy.ndarray,
-    denoiser: str | None = None,
+    denoiser: str | None = "auto",
     *,
     weights: str | Path | None = None,
     device: str | torch.device | None = None,
@@ -32,8 +33,10 @@ def denoise(
 
     data_range: black and white; by default those of uint8, and of other types what the values show, as in picture
     files: 0 and 1 of floating point, 0 and 65535 of uint16, or 0 and 255, 1023, 4095 ..., or the least and the greatest
-    value. Values beyond it, NaN and infinity come back as they are. denoiser, device, precision: as `Model` has them.
-    weights: a file instead of the shipped ones. self_ensemble: as `Model.predict` has it.
+    value. Values beyond it, NaN and infinity come back as they are. denoiser: "auto" looks at each image and takes
+    "camera", or the one in others/denoiser.py where pixels were drawn from a finer image; otherwise as `Model` has it,
+    and so are device and precision. weights: a file instead of the shipped ones; "auto" then takes the one in
+    denoiser.py. self_ensemble: as `Model.predict` has it.
 
     Usable as `denoise_function` of scikit-image's `denoise_invariant` and `calibrate_denoiser`. Raises TypeError or
     ValueError for other arrays, and what `Model` and its methods raise.
@@ -47,12 +50,21 @@ def denoise(
     range = given(data_range) if data_range is not None else pictures.page_range(*pages)
     pixels = torch.cat([pictures.to_pixels(page, range) for page in pages])
     path = None if weights is None else str(weights)
-    model = loaded(denoiser, path, stamp(path), device, precision)
-    made = [
-        pictures.with_colours(page, colours.unsqueeze(0), range)
-        for page, colours in zip(pages, model.predict(pixels, self_ensemble))
-    ]
+    names = [named(each, denoiser, path) for each in pixels.split(1)]
+    denoised = torch.empty(pixels.shape)
+    for name in dict.fromkeys(names):
+        mine = [number for number, each in enumerate(names) if each == name]
+        denoised[mine] = loaded(name, path, stamp(path), device, precision).predict(pixels[mine], self_ensemble)
+    made = [pictures.with_colours(page, each, range) for page, each in zip(pages, denoised.split(1))]
     return torch.stack(made).numpy().reshape(image.shape)
+
+
+def named(pixels: torch.Tensor, denoiser: str | None, weights: str | None) -> str | None:
+    """The denoiser of an image, pixels (1, 3, H, W), as `Model` takes it."""
+    if denoiser != "auto":
+        return denoiser
+    seen = None if weights else noise.look(pixels)
+    return None if weights else suited(seen is not None and seen.drawn)
 
 
 def check(image: numpy.ndarray) -> None:

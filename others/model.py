@@ -217,6 +217,12 @@ def find_denoiser(name: str | None = None) -> str:
     return next(iter(known)) if name is None else name
 
 
+def suited(drawn: bool) -> str | None:
+    """The denoiser for pictures whose pixels seem `drawn` from finer ones, or not (`diagnose.noise.look`): None for the
+    one in denoiser.py, which there is always."""
+    return CAMERA if not drawn and CAMERA in denoisers() else None
+
+
 @cache
 def architectures() -> dict[str, ModuleType]:
     """{name: module} of those in denoiser.py and, unless that is the only file, denoiser_bonus.py."""

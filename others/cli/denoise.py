@@ -2,9 +2,13 @@
 
 examples:
   noise2noise denoise photo.jpg                      writes photo-denoised.jpg
-  noise2noise denoise scan.tif -o clean.png --compare
-  noise2noise denoise pictures -o out --denoiser rednet --self-ensemble
+  noise2noise denoise scan.tif -o clean.png --compare --strength 0.7
+  noise2noise denoise pictures -o out --csv noise.csv
   noise2noise denoise "pictures/*.png" -o out --force --weights own.pth
+
+Two sets of weights are at hand: camera, for the noise of sensors, and pixels, for pictures whose pixels were drawn from
+a finer one, as the course's. --noise auto looks at each picture, says what it found, and takes one. A photograph of 12
+million pixels takes about a minute on two cores.
 
 PNG, JPEG, TIFF, BMP and WebP, grey, RGB and RGBA, 8 and 16 bit; TIFF of 32 bits and floating point too. Black and white
 are the type's own in 8 bits, else what the file declares or its pixels show, or --range; a note says which. Pixels
@@ -19,36 +23,39 @@ was begun: status 0 when everything is there."""
 from __future__ import annotations
 
 import argparse
+import csv
 import glob
+import io
 import os
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple
+
+import torch
 
 from .. import pictures
 from ..diagnose import noise
-from ..model import Model
-from ..progress import tiles
-from ..storage.files import remove_left
+from ..model import CAMERA, Model, suited
+from ..progress import Advance, tiles
+from ..storage.files import remove_left, replacing
 from .common import (
     add_model_arguments,
     add_range_argument,
     check_ignored,
     check_output,
+    check_outputs,
     complain,
     load_model,
-    one_line,
     positive,
     say,
     say_left_out,
     say_range,
 )
 
-Hints: TypeAlias = dict[str, list[Path]]  # what noise is not that of the weights: of which pictures
-
-ADVICE = "train on noisy pairs of your own (noise2noise train --help), then denoise with --weights"
+NOISES = ("auto", "camera", "pixels")
+STRONGEST = 1.5  # times what the network takes away
+COLUMNS = "picture", "result", "noise_before", "noise_after", "weights", "seconds"
 
 
 class Job(NamedTuple):
@@ -73,7 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     there = parser.add_mutually_exclusive_group()
     there.add_argument("--force", action="store_true", help="replace results that are there already")
     there.add_argument("--skip-existing", action="store_true", help="leave them as they are, make those that are not")
-    parser.add_argument("--compare", action="store_true", help="also write NAME-compare: noisy | denoised")
+    parser.add_argument("--noise", choices=NOISES, help="which weights: looked for in each picture by default (auto)")
+    parser.add_argument(
+        "--strength", type=strength, default=1.0, metavar="0-1.5", help="how much is taken (default: 1)"
+    )
+    parser.add_argument("--compare", action="store_true", help="also write NAME-compare: noisy | denoised, at 100 %%")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each picture, with its noise")
     parser.add_argument("--quality", type=positive(int, 100), metavar="1-100", help="of a JPEG or WebP that is written")
     add_range_argument(parser)
     parser.add_argument("--self-ensemble", action="store_true", help="average over 8 views: better, 8 times slower")
@@ -87,21 +99,20 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(planned) - len(jobs)} of {len(planned)} pictures have their results already.", flush=True)
     if not jobs:
         return 0
-    model, started = load_model(args), time.perf_counter()
+    denoiser, started = Denoiser(args), time.perf_counter()
     failed: list[Path] = []
-    hints: Hints = {}
+    rows: list[Sequence[object]] = []
     for job in jobs:
         try:
-            denoise_file(model, job, args, hints)
+            rows.append(denoise_file(denoiser, job, args))
         except FileExistsError as error:
             failed.append(job.source)
             complain("denoise", f"{error}, or --skip-existing to keep it")
         except (OSError, ValueError, RuntimeError, ImportError, MemoryError) as error:
             failed.append(job.source)
             complain("denoise", error)
-    for hint, files in hints.items():
-        print(f"note: {listed(files)}: not the noise these weights were trained on: {hint}; if the result disappoints, "
-              f"{ADVICE}", file=sys.stderr)  # fmt: skip
+    if args.csv:
+        write_rows(args.csv, rows, args.force)
     if len(jobs) > 1:
         print(f"Denoised {len(jobs) - len(failed)} of {len(jobs)} pictures in {time.perf_counter() - started:.0f} s.")
     if failed and len(jobs) > 1:
@@ -109,8 +120,59 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def listed(files: Sequence[Path]) -> str:
-    return one_line(files[0]) + (f" and {len(files) - 1} more" if len(files) > 1 else "")
+def write_rows(path: Path, rows: Sequence[Sequence[object]], force: bool) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows([COLUMNS, *rows])
+    with replacing(path, force) as file:
+        file.write(text.getvalue().encode())
+
+
+def strength(text: str) -> float:
+    """The type of an option: how much of what the network takes away is taken."""
+    if not 0 <= float(text) <= STRONGEST:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to {STRONGEST}, got {text[:40]}")
+    return float(text)
+
+
+# -------------------------------------------------------------------------------------------------- the denoiser
+
+
+class Denoiser:
+    """The networks that the arguments name, or that pictures ask for, each loaded when it is needed."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.own = bool(args.weights or args.denoiser)  # the user's choice
+        self.models: dict[str | None, Model] = {}
+        if self.own or args.noise not in (None, "auto"):
+            self.model(self.named())  # what is wrong with it is said before any picture
+
+    def named(self) -> str | None:
+        """What the arguments choose: a denoiser, or None for the one in others/denoiser.py."""
+        return CAMERA if not self.own and self.args.noise == "camera" else self.args.denoiser
+
+    def model(self, name: str | None) -> Model:
+        if name not in self.models:
+            given = argparse.Namespace(**{**vars(self.args), "denoiser": name})
+            self.models[name] = load_model(given)
+        return self.models[name]
+
+    def pick(self, pixels: torch.Tensor) -> tuple[Model, str]:
+        """(the model for a picture, what it was chosen by, in words) of pixels (1, 3, H, W)."""
+        seen = noise.look(pixels)
+        found = "too small or too even to tell its noise" if seen is None else str(seen)
+        if self.own or self.args.noise not in (None, "auto"):
+            return self.model(self.named()), found
+        return self.model(suited(seen is not None and seen.drawn)), found
+
+    def describe(self, model: Model) -> str:
+        """Whose weights these are."""
+        return f"weights of {self.args.weights}" if self.args.weights else f"{model.denoiser} weights"
+
+    def run(self, model: Model, pixels: torch.Tensor, advance: Advance | None) -> torch.Tensor:
+        """Denoised as strongly as the arguments say: pixels (1, 3, H, W) -> float32 pixels."""
+        denoised = model.predict(pixels, self.args.self_ensemble, advance)
+        return pixels.float().lerp(denoised, self.args.strength).clamp(0, 255) if self.args.strength != 1 else denoised
 
 
 # ------------------------------------------------------------------------------------------------------ the files
@@ -131,6 +193,8 @@ def plan(args: argparse.Namespace) -> list[Job]:
         jobs = [job for job in jobs if job.source.resolve() not in results]
     check_targets(jobs, args)
     formats = {pictures.FORMATS.get(job.target.suffix.lower()) for job in jobs}
+    if args.noise and (args.denoiser or args.weights):
+        check_ignored(args, ["noise"], "with --denoiser or --weights")
     if formats.isdisjoint({"JPEG", "WEBP", None}):
         check_ignored(args, ["quality"], "where no JPEG or WebP is written")
     return jobs
@@ -178,6 +242,7 @@ def target(source: Path, inside: Path, folder: Path | None, out: Path | None, se
 
 
 def check_targets(jobs: Sequence[Job], args: argparse.Namespace) -> None:
+    check_outputs([args.csv], [job.source for job in jobs], args.force)
     inputs = {job.source.resolve() for job in jobs}
     seen: dict[Path, Path] = {}
     for job in jobs:
@@ -193,25 +258,20 @@ def check_targets(jobs: Sequence[Job], args: argparse.Namespace) -> None:
 # ---------------------------------------------------------------------------------------------------- one picture
 
 
-def denoise_file(model: Model, job: Job, args: argparse.Namespace, hints: Hints) -> None:
+def denoise_file(denoiser: Denoiser, job: Job, args: argparse.Namespace) -> Sequence[object]:
+    """-> the picture's line for --csv"""
     started, outputs = time.perf_counter(), job.missing(args)
     for path in outputs:
         check_output(path, args.force)
     picture = pictures.read(job.source)
     format = pictures.format_of(job.target, picture.format)
     written = pictures.at_quality(picture, args.quality) if args.quality else picture
-    compared, ranges = [], pictures.range_of(job.source, given=args.range)
+    ranges = pictures.range_of(job.source, given=args.range)
+    work = Work(denoiser, picture, ranges, format)
+    compared = []
 
     def pages():
-        for number, page in enumerate(picture.pages):
-            pixels = pictures.to_pixels(page, ranges[page.dtype])
-            with tiles(job.source.name) as advance:
-                denoised = model.predict(pixels, args.self_ensemble, advance)
-            if not number and not args.weights:
-                note(hints, noise.look(pixels, denoised), job.source)
-            clean = pictures.with_colours(page, denoised, ranges[page.dtype])
-            if format in pictures.EIGHT_BITS:
-                page, clean = (pictures.in_eight_bits(each, ranges[each.dtype]) for each in (page, clean))
+        for page, clean in work.pages(lambda: tiles(job.source.name)):
             if args.compare:
                 compared.append(pictures.beside(page, clean, picture.about))
             yield clean
@@ -225,10 +285,38 @@ def denoise_file(model: Model, job: Job, args: argparse.Namespace, hints: Hints)
     for text in filter(None, (renamed, picture.note)):
         say(f"{job.source}: {text}")
     say_range(job.source, ranges)
-    print(f"{job.source} -> {', '.join(map(str, outputs))} ({time.perf_counter() - started:.1f} s)", flush=True)
+    seconds = f"{time.perf_counter() - started:.1f}"
+    print(f"{job.source} -> {', '.join(map(str, outputs))} ({work.found}: {work.weights}; {seconds} s)", flush=True)
+    return [job.source, job.target, *work.sigmas, work.weights, seconds]
 
 
-def note(hints: Hints, seen: noise.Noise | None, source: Path) -> None:
-    hint = noise.unlike_training(seen)
-    if hint:
-        hints.setdefault(hint, []).append(source)
+class Work:
+    """One picture being denoised. After `pages` is exhausted: `found`, what noise the first page had, in words;
+    `weights`, whose were taken; `sigmas`, its noise before and after, "" where that cannot be told."""
+
+    def __init__(self, denoiser: Denoiser, picture: pictures.Picture, ranges: pictures.Ranges, format: str) -> None:
+        self.denoiser, self.picture, self.ranges, self.format = denoiser, picture, ranges, format
+        self.found = self.weights = ""
+        self.sigmas: list[str] = []
+
+    def pages(self, progress: Callable[[], Any]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield each page and its denoised form, as the format holds them."""
+        model = None
+        for page in self.picture.pages:
+            pixels = pictures.to_pixels(page, self.ranges[page.dtype])
+            if model is None:
+                model, self.found = self.denoiser.pick(pixels)
+                self.weights = self.denoiser.describe(model)
+            with progress() as advance:
+                denoised = self.denoiser.run(model, pixels, advance)
+            if not self.sigmas:
+                self.sigmas = [sigma_of(pixels), sigma_of(denoised)]
+            clean = pictures.with_colours(page, denoised, self.ranges[page.dtype])
+            if self.format in pictures.EIGHT_BITS:
+                page, clean = (pictures.in_eight_bits(each, self.ranges[each.dtype]) for each in (page, clean))
+            yield page, clean
+
+
+def sigma_of(pixels: torch.Tensor) -> str:
+    seen = noise.look(pixels)
+    return "" if seen is None else f"{seen.sigma:.1f}"

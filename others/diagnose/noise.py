@@ -1,62 +1,111 @@
-"""Whether a picture's noise is that which the shipped weights were trained on, from the picture and its denoised form.
+"""What noise a picture has, from the picture alone: how strong it is, where, and which weights are for it.
 
-That noise is one pixel drawn for each cell of a finer picture: independent from pixel to pixel, nearly the same for the
-three channels, none in flat areas, strong at edges and in texture. The thresholds were chosen on photographs with that
-noise, with others and with none, and measured on others (`benchmarks/noise_check.py`).
+The strength is that of the flattest parts. Pixels drawn from a finer picture, the course's noise, leave flat parts as
+they are; a small network tells them from noise of sensors, from JPEG and from clean pictures.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from ..nn import Conv2d, ReLU, Sequential
+from ..storage import networks
+
 PART = 1024  # rows and columns of a large picture are enough
 SMALLEST = 32  # of a side, to tell
 BLOCK = 8
-STRUCTURE = -0.085
-COLOURED = 0.75
-FLAT, EVEN = 0.6, 0.65
+FLATTEST = 0.1  # the share of the blocks that are taken for flat ...
+DEVIATION = 1.36  # ... and what white noise has, over what is measured in that share of its blocks
+INSIDE = 2, 253  # pixels beyond may have been clipped: their noise does not count
+CLEAN = 1.5  # sigma of what is called clean
+UNEVEN = 1.4  # times the noise of the other third: stronger there
+JUDGE = Path(__file__).with_name("judge.pth")
 
 
 class Noise(NamedTuple):
-    """neighbours: correlation of neighbouring pixels in what was taken away: below 0 for independent noise, of which a
-    denoiser leaves what varies slowly, above for structure. grey: share of it that the three channels have in common,
-    1/3 when each varies by itself. flat: its power in the flattest tenth of the picture over that everywhere. evenness:
-    noise in the flattest tenth of the blocks over that in the median block, of the picture itself."""
+    """sigma: standard deviation, in pixel values of 255; shadows, highlights: that of the darkest and the brightest
+    third. drawn: whether pixels seem to be drawn from a finer picture."""
 
-    neighbours: float
-    grey: float
-    flat: float
-    evenness: float
+    sigma: float
+    shadows: float
+    highlights: float
+    drawn: bool
+
+    def __str__(self) -> str:
+        if self.drawn:
+            return "pixels as if drawn from a finer picture"
+        if self.sigma < CLEAN:
+            return "hardly any noise"
+        where = ""
+        if self.shadows > UNEVEN * self.highlights:
+            where = ", stronger in the shadows"
+        elif self.highlights > UNEVEN * self.shadows:
+            where = ", stronger in the highlights"
+        return f"noise of about sigma {self.sigma:.0f}{where}"
 
 
-def look(pixels: torch.Tensor, denoised: torch.Tensor) -> Noise | None:
-    """Pixels (1, 3, H, W) in 0-255 before and after -> Noise; None when there is nothing to tell it from: a side is
-    below 32, or all pixels are equal."""
-    image, result = (each[0, :, :PART, :PART].float() for each in (pixels, denoised))
-    if min(pixels.shape[2:]) < SMALLEST or torch.equal(*image.aminmax()):
+class Judge(Sequential):
+    """Whether pixels are drawn from a finer picture: (N, 3, H, W) -> (N, 1, h, w), above 0 where they seem to be."""
+
+    def __init__(self) -> None:
+        self.arguments: dict[str, object] = {}
+        super().__init__(
+            Conv2d(3, 24, 3),
+            ReLU(inplace=True),
+            Conv2d(24, 32, 3, 2),
+            ReLU(inplace=True),
+            Conv2d(32, 48, 3, 2),
+            ReLU(inplace=True),
+            Conv2d(48, 1, 1),
+        )
+
+    def drawn(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The mean over each image: (N, 3, H, W) in 0-255 -> (N,)."""
+        return self.forward(pixels.float() / 255 - 0.5).mean((1, 2, 3))
+
+
+@cache
+def judge() -> Judge:
+    """The trained one. (benchmarks/train_judge.py)"""
+    network = Judge()
+    network.load_state_dict(networks.load(JUDGE, "judge", lambda: network.state_dict())["state"])
+    network.eval()
+    return network
+
+
+def look(pixels: torch.Tensor) -> Noise | None:
+    """Pixels (1, 3, H, W) in 0-255 -> Noise; None when there is nothing to tell it from: a side is below 32, or all
+    pixels are equal. Of a large picture the centre is looked at."""
+    if min(pixels.shape[2:]) < SMALLEST or torch.equal(*pixels.aminmax()):
         return None
-    taken = image - result
-    power = taken.pow(2).mean().clamp_min(1e-6)
-    products = (taken[:, 1:] * taken[:, :-1]).mean() + (taken[..., 1:] * taken[..., :-1]).mean()
-    return Noise(
-        float(products / 2 / power), float(taken.mean(0).pow(2).mean() / power), flat(taken, result), evenness(image)
-    )
+    top, left = (max(0, n - PART) // 2 for n in pixels.shape[2:])
+    part = pixels[:, :, top : top + PART, left : left + PART].float()
+    powers, brightness = flat_blocks(part[0])
+    order = brightness.argsort().tensor_split(3)
+    shadows, highlights = (strength(powers[:, order[third]]) for third in (0, 2))
+    with torch.no_grad():
+        drawn = bool(judge().drawn(part[:, :, :256, :256].cpu()) > 0)
+    return Noise(strength(powers), shadows, highlights, drawn)
 
 
-def flat(taken: torch.Tensor, result: torch.Tensor) -> float:
-    """Power (with half a pixel value added, for pictures without noise) where the result's gradient is least."""
-    down, right = result[:, 2:, 1:-1] - result[:, :-2, 1:-1], result[:, 1:-1, 2:] - result[:, 1:-1, :-2]
-    order = (down.pow(2) + right.pow(2)).mean(0).flatten().argsort()
-    power = taken.pow(2).mean(0)[1:-1, 1:-1].flatten()
-    return float((power[order[: len(order) // 10]].mean() + 0.5) / (power.mean() + 0.5))
+def flat_blocks(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of blocks of 8 x 8 of an image (3, H, W): the power of their noise if they were flat (3, blocks), and their mean
+    (blocks,); of those alone that are not clipped, if there are any."""
+    powers = detail(image).pow(2).mean((3, 4)).flatten(1) / 36
+    around = image[:, 1:-1, 1:-1].unfold(1, BLOCK, BLOCK).unfold(2, BLOCK, BLOCK)
+    inside = ((around > INSIDE[0]) & (around < INSIDE[1])).float().mean((0, 3, 4)).flatten() > 0.9
+    use = inside if int(inside.sum()) >= 20 else torch.ones_like(inside)
+    return powers[:, use], around.mean((0, 3, 4)).flatten()[use]
 
 
-def evenness(image: torch.Tensor) -> float:
-    blocks = detail(image).pow(2).mean((0, 3, 4)).flatten()
-    least = blocks.sort().values[: max(1, len(blocks) // 10)].mean()
-    return float((least.clamp_min(1e-4) / blocks.median().clamp_min(1e-4)).sqrt())
+def strength(powers: torch.Tensor) -> float:
+    """The noise of the flattest blocks (3, blocks), in pixel values."""
+    count = max(1, int(FLATTEST * powers.shape[1]))
+    return DEVIATION * float(powers.sort(1).values[:, :count].mean().sqrt())
 
 
 def detail(image: torch.Tensor) -> torch.Tensor:
@@ -65,14 +114,3 @@ def detail(image: torch.Tensor) -> torch.Tensor:
     for _ in range(2):
         image = (image[..., 2:] - 2 * image[..., 1:-1] + image[..., :-2]).mT
     return image.unfold(-2, BLOCK, BLOCK).unfold(-2, BLOCK, BLOCK)
-
-
-def unlike_training(noise: Noise | None) -> str | None:
-    """How the noise differs from that which the shipped weights were trained on, or None."""
-    if noise is None:
-        return None
-    if noise.neighbours > (STRUCTURE if noise.grey >= COLOURED else 0):  # white noise of a sensor is well below 0
-        return "neighbouring pixels vary together: nearly clean, or smoothed by a camera, JPEG or resizing"
-    if noise.grey < COLOURED or (noise.flat > FLAT and noise.evenness > EVEN):
-        return "flat areas are noisy too, as from a camera's sensor"
-    return None

