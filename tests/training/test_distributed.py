@@ -94,6 +94,7 @@ def assert_trained_alike(found, single):
         assert other_losses[-len(losses) :] == losses or losses[-len(other_losses) :] == other_losses
     for name, value in single[0].items():
         assert (weights[name] - value).abs().max() <= 1e-6
+        assert (weights[name] - value).norm() <= 1e-6 * value.norm()
     assert losses == pytest.approx(single[1], abs=1e-6)
 
 
