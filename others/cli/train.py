@@ -14,9 +14,9 @@ show different scenes; or a file whose pages are the shots. Pages of pairs are p
 together are refused. The pictures are held in memory; patches are cut from them anew in each epoch. The pixels of
 --data are read from the disk as they are used, so the file may be larger than the memory.
 
-Under torchrun every minibatch is shared out among the processes; the weights are those that one process would get, up
-to the rounding of sums. When a process dies torchrun ends the others, names its rank, and with --max-restarts starts
-all again: with --resume they go on to the bits of a training without the accident.
+Under torchrun every minibatch is shared out among the processes, and so are Muon's matrices; the weights are those that
+one process would get, up to the rounding of sums. When a process dies torchrun ends the others, names its rank, and
+with --max-restarts starts all again: with --resume they go on to the bits of a training without the accident.
 
 What to expect of the loss: it is measured against noisy pictures, so it falls to the error against clean ones PLUS the
 variance of the target's noise, and stays there. That is Noise2Noise, not a failure; only --validate shows the gain.

@@ -7,7 +7,8 @@ parameters in place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import starmap
 from math import cos, inf, pi, sqrt
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ WAYS = ("foreach", "fused", "differentiable", "capturable")
 
 
 class Optimizer:
-    """Base class: parameter groups, gradients, state. Subclasses implement `update`.
+    """Base class: parameter groups, gradients, state. Subclasses implement `update`, or `step`.
 
     Each group's `state` holds (parameter, its state) under the parameter's id, so that parameters may come and go.
     torch's foreach, fused, differentiable and capturable are taken where they are None or False.
@@ -101,18 +102,23 @@ class Optimizer:
         params = group["params"]
         return params.param() if isinstance(params, Module) else list(map(paired, params))
 
-    def step(self) -> None:
-        """Update every parameter once from its gradient. Raises RuntimeError, before anything is changed, if one of a
-        list of tensors has None for its `grad`: torch would leave it as it is without a word."""
+    def step(self, *, each: Callable[..., Iterable[Tensor]] = starmap) -> None:
+        """Update every parameter once from its gradient. each: computes what takes long, and may share it out; it takes
+        a function and tuples of arguments, as itertools.starmap. Raises RuntimeError, as `every`."""
+        for group, parameter, gradient in self.every():
+            state, gradient = self.state_of(parameter, group), gradient.detach()
+            self.update(parameter.detach(), -gradient if group.get("maximize") else gradient, state, group)
+
+    def every(self) -> list[tuple[Group, Tensor, Tensor]]:
+        """(group, parameter, gradient) of all groups. Raises RuntimeError if one of a list of tensors has None for its
+        `grad`: torch would leave it as it is without a word."""
         every = [(group, *pair) for group in self.param_groups for pair in self.pairs(group)]
         without = [tuple(parameter.shape) for _, parameter, gradient in every if gradient is None]
         if without:
             raise RuntimeError(f"{type(self).__name__}.step: grad is None for {len(without)} of {len(every)} tensors, "
                                f"first for one of shape {without[0]}; call backward first, or give the optimiser the "
                                "network or its param() instead of a list of tensors")  # fmt: skip
-        for group, parameter, gradient in every:
-            state, gradient = self.state_of(parameter, group), gradient.detach()
-            self.update(parameter.detach(), -gradient if group.get("maximize") else gradient, state, group)
+        return every
 
     def zero_grad(self, set_to_none: bool = False) -> None:
         """Set all gradients to zero, in place. They never become None: set_to_none is there for torch's scripts."""
@@ -316,17 +322,29 @@ class Muon(Optimizer):
         whole = hasattr(steps, "__index__") and 0 <= steps < 100
         self.require(whole, f"expected ns_steps to be a whole number in [0, 100), got {steps!r}")
 
-    def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: Group) -> None:
-        lr, momentum = float(group["lr"]), group["momentum"]
+    def step(self, *, each: Callable[..., Iterable[Tensor]] = starmap) -> None:
+        """As `Optimizer.step`. What takes long is to make the matrices orthogonal, each of which needs no other."""
+        every = self.every()
+        works = (self.work(parameter, gradient.detach(), group) for group, parameter, gradient in every)
+        for (group, parameter, _), step in zip(every, each(orthogonal, works)):
+            self.move(parameter.detach(), step, group)
+
+    def work(self, parameter: Tensor, gradient: Tensor, group: Group) -> tuple[Any, ...]:
+        """The arguments of `orthogonal`: u, a matrix of 32 bits or more, after v has been updated; and options."""
+        momentum, state = group["momentum"], self.state_of(parameter, group)
         if not state:
             state["velocity"] = parameter.new_zeros(parameter.shape)
         velocity = state["velocity"] = state["velocity"].to(gradient).lerp_(gradient, 1 - momentum)
         step = gradient.lerp(velocity, momentum) if group["nesterov"] else velocity
         step = step.flatten(1) if step.dim() > 1 else step.reshape(1, -1)
-        rows, columns = step.shape
+        step = step.float() if step.element_size() < 4 else step
+        return step, group["ns_coefficients"], group["ns_steps"], group["eps"]
+
+    def move(self, parameter: Tensor, step: Tensor, group: Group) -> None:
+        """Write the step, a matrix, into the parameter."""
+        lr, (rows, columns) = float(group["lr"]), step.shape
         adamw = group["adjust_lr_fn"] == "match_rms_adamw"
         scale = 0.2 * sqrt(max(rows, columns)) if adamw else sqrt(max(1, rows / columns))
-        step = orthogonal(step, group["ns_coefficients"], group["ns_steps"], group["eps"])
         parameter.mul_(1 - lr * group["weight_decay"]).sub_(step.view(parameter.shape), alpha=lr * scale)
 
 
@@ -334,15 +352,15 @@ SPAN = 5  # steps between two computations of X X^T
 
 
 def orthogonal(matrix: Tensor, coefficients: Sequence[float], steps: int, eps: float) -> Tensor:
-    """The matrix divided by its norm, then `steps` times X -> a X + b X X^T X + c X X^T X X^T X: the singular values
-    s -> a s + b s^3 + c s^5, which brings those that are not tiny to about one. (Newton and Schulz's iteration)
+    """The matrix (of 32 bits or more) divided by its norm, then `steps` times X -> a X + b X X^T X + c X X^T X X^T X:
+    the singular values s -> a s + b s^3 + c s^5, which brings those that are not tiny to about one. (Newton and
+    Schulz's iteration)
 
     Every step multiplies X from the left by a polynomial of its small square G = X X^T. So G and the product of the
     polynomials P are iterated, with G -> P G P, and X itself, which may be ten times as wide, is multiplied once in
     `SPAN` steps. No more: rounding makes eigenvalues of G that should be 0 negative, which no X X^T has; each step
     multiplies them by about a^2, and above 1 there is no way back.
     """
-    matrix = matrix.float() if matrix.element_size() < 4 else matrix
     tall = matrix.shape[0] > matrix.shape[1]
     wide = matrix.t() if tall else matrix
     wide = wide / wide.square().sum().sqrt().clamp(min=max(eps, 1e-37))  # a gradient of zeros stays one

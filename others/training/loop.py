@@ -105,8 +105,8 @@ def train_step(
     """One update from pixels (N, 3, H, W), this process's share of the minibatch, which may be empty. -> loss, a float
 
     The gradients of single images are summed over micro-batches of any size and over the workers, then divided by the
-    number of images. Sizes that the network's strides do not divide are extended as in `denoise`; the loss is that of
-    the images' own pixels.
+    number of images. The workers share out Muon's matrices, too. Sizes that the network's strides do not divide are
+    extended as in `denoise`; the loss is that of the images' own pixels.
     """
     device = network.parameters()[0].device
     height, width = input.shape[2:]
@@ -129,7 +129,7 @@ def train_step(
     for gradient in gradients:
         gradient.div_(count)
     clip_gradients(optimizer, recipe.clip)
-    optimizer.step()
+    optimizer.step(each=workers.each)
     return loss / count
 
 

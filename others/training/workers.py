@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import starmap
 from typing import Any
 
 import torch
@@ -35,6 +36,17 @@ class Workers:
             for tensor, total in zip(tensors, bucket.split([tensor.numel() for tensor in tensors])):
                 tensor.copy_(total.view_as(tensor))
 
+    def each(self, function: Callable[..., torch.Tensor], works: Iterable[tuple[Any, ...]]) -> Iterable[torch.Tensor]:
+        """As itertools.starmap: each process computes a part of the results, and all get the same bits of all of them.
+        A work's first argument is a matrix, its result another one of that shape and dtype, which takes its `cost`."""
+        if self.size == 1:
+            return starmap(function, works)
+        works = list(works)
+        mine = [owner == self.rank for owner in owners([cost(*work[0].shape) for work in works], self.size)]
+        results = [function(*work) if own else torch.zeros_like(work[0]) for own, work in zip(mine, works)]
+        self.sum(results)
+        return results
+
     def broadcast(self, value: Any) -> Any:
         """What the process of rank 0 passes: numbers, strings, tensors, dicts and lists of them."""
         values = [value]
@@ -59,6 +71,22 @@ class Workers:
         self.store.set(f"noticed/{self.rank}", "")
         time.sleep(seconds)
         return [rank for rank in range(self.size) if not self.store.check([f"noticed/{rank}"])]
+
+
+def cost(rows: int, columns: int) -> int:
+    """Multiplications in five steps of `nn.optim.orthogonal`: two products with the matrix, 17 with its square."""
+    short, long = sorted((rows, columns))
+    return short**2 * (2 * long + 17 * short)
+
+
+def owners(costs: Sequence[int], size: int) -> list[int]:
+    """The process, of `size`, for each work: the most expensive first, each for the one with the least to do. (Graham
+    1969: the busiest has at most 4/3 of what it would have in the best distribution.)"""
+    loads, owner = [0] * size, [0] * len(costs)
+    for work in sorted(range(len(costs)), key=lambda work: -costs[work]):
+        owner[work] = loads.index(min(loads))
+        loads[owner[work]] += costs[work]
+    return owner
 
 
 ALONE = Workers()

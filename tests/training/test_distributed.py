@@ -1,5 +1,6 @@
 """Real processes started by torchrun, with gloo: 2 and 3 of them, uneven and empty shares, deaths and restarts."""
 
+import json
 import os
 import socket
 import subprocess
@@ -10,24 +11,28 @@ from pathlib import Path
 import pytest
 import torch
 
-from others import cli, data, denoiser
+from others import cli, data, denoiser, nn
 from others.nn import SGD
 from others.storage import networks
 from others.training import Recipe, fit, train_step, workers
 from others.training.workers import ALONE, Workers
 
 ROOT = Path(__file__).resolve().parents[2]
-EPOCHS, RECIPE = 4, Recipe(lr=2.0, batch_size=5, seed=3)  # 21 pairs: 4 minibatches of 5 and one of 1, 20 steps in all
+EPOCHS = 4  # of 21 pairs: 4 minibatches of 5 and one of 1, 20 steps in all
+RECIPES = {
+    "SGD": Recipe(lr=2.0, batch_size=5, seed=3),
+    "Muon": Recipe(lr=0.003, momentum=0.95, batch_size=5, seed=3, optimizer="Muon"),
+}
 
 SCRIPT = """
-import os, signal, sys, time
+import json, os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 import torch
 from others import denoiser
 from others.training import run
 from others.training import Recipe, fit
 from others.training.workers import joined
-out, dies = sys.argv[2], int(sys.argv[3])
+out, dies, recipe = sys.argv[2], int(sys.argv[3]), Recipe(**json.loads(sys.argv[5]))
 torch.set_num_threads(1)
 run.SAVE_EVERY = 0.0
 generator = torch.Generator().manual_seed(0)
@@ -37,7 +42,7 @@ attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
 def train(seed, **options):
     torch.manual_seed(seed)
     network = denoiser.Denoiser(channels=(8, 12))
-    records = list(fit(network, pairs, 4, Recipe(lr=2.0, batch_size=5, seed=3), workers=workers, **options))
+    records = list(fit(network, pairs, 4, recipe, workers=workers, **options))
     return network.state_dict(), [record.loss for record in records]
 
 def die(done, total):
@@ -71,14 +76,13 @@ def since_death(folder):
     return time.time() - (folder / "died").stat().st_mtime
 
 
-@pytest.fixture(scope="module")
-def single():
+def single(recipe):
     """One process, the same minibatches."""
     torch.manual_seed(1)
     network = denoiser.Denoiser(channels=(8, 12))
     generator = torch.Generator().manual_seed(0)
     pairs = [torch.randint(0, 256, (21, 3, 8, 8), generator=generator, dtype=torch.uint8) for _ in range(2)]
-    records = list(fit(network, pairs, EPOCHS, RECIPE))
+    records = list(fit(network, pairs, EPOCHS, recipe))
     return dict(network.state_dict()), [record.loss for record in records]
 
 
@@ -90,6 +94,7 @@ def assert_trained_alike(found, single):
         assert other_losses[-len(losses) :] == losses or losses[-len(other_losses) :] == other_losses
     for name, value in single[0].items():
         assert (weights[name] - value).abs().max() <= 1e-6
+        assert (weights[name] - value).norm() <= 1e-6 * value.norm()
     assert losses == pytest.approx(single[1], abs=1e-6)
 
 
@@ -100,21 +105,23 @@ def script(tmp_path):
     return path
 
 
-def test_two_processes_and_a_restart(script, tmp_path, single, count):
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_two_processes_and_a_restart(script, tmp_path, recipe, count):
     """Rank 1 is killed in step 7; torchrun starts both again and the weights are those of an undisturbed training."""
     count("trainings of 2 processes, one killed and restarted", 1, 1)
-    status, printed = torchrun(2, script, ROOT, tmp_path, 1, "SIGKILL", restarts=1)
+    status, printed = torchrun(2, script, ROOT, tmp_path, 1, "SIGKILL", json.dumps(recipe._asdict()), restarts=1)
     assert status == 0, printed
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    assert_trained_alike(found + [torch.load(tmp_path / f"before {rank}.pt") for rank in range(2)], single)
+    assert_trained_alike(found + [torch.load(tmp_path / f"before {rank}.pt") for rank in range(2)], single(recipe))
     assert not list(tmp_path.glob(".*"))
 
 
-def test_three_processes_and_a_death(script, tmp_path, single, count):
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_three_processes_and_a_death(script, tmp_path, recipe, count):
     """Uneven shares and empty ones; without restarts the death of rank 2 ends all within a minute, and is named."""
     count("trainings of 3 processes, one killed and named", 1, 1)
-    status, printed = torchrun(3, script, ROOT, tmp_path, 2, "SIGKILL")
-    assert_trained_alike([torch.load(tmp_path / f"before {rank}.pt") for rank in range(3)], single)
+    status, printed = torchrun(3, script, ROOT, tmp_path, 2, "SIGKILL", json.dumps(recipe._asdict()))
+    assert_trained_alike([torch.load(tmp_path / f"before {rank}.pt") for rank in range(3)], single(recipe))
     assert status != 0 and since_death(tmp_path) < 60
     assert "rank      : 2" in printed and "Signal 9 (SIGKILL)" in printed
     assert not list(tmp_path.glob("[0-9].pt"))
@@ -124,9 +131,31 @@ def test_three_processes_and_a_death(script, tmp_path, single, count):
 def test_a_process_that_hangs_is_named(script, tmp_path, count):
     """Stopped, not dead: the others give it up after a while."""
     count("processes of a training that hang, named within a minute", 0, 1)
-    status, printed = torchrun(2, script, ROOT, tmp_path, 1, "SIGSTOP")
+    status, printed = torchrun(2, script, ROOT, tmp_path, 1, "SIGSTOP", json.dumps(RECIPES["SGD"]._asdict()))
     assert status != 0 and since_death(tmp_path) < 60
     assert "rank 0 of 2: no answer from rank 1" in printed
+
+
+SILENT_AMONG_MATRICES = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from others.nn import Linear, Muon, optim
+from others.training import workers
+workers.PATIENCE = 2.0
+
+with workers.joined() as group:
+    if group.rank == 1:
+        optim.orthogonal = lambda *_: time.sleep(60)
+    Muon(Linear(4, 4)).step(each=group.each)
+"""
+
+
+def test_silence_while_matrices_are_shared_out(tmp_path):
+    """Who waits for the steps of a process that does not answer names it."""
+    script = tmp_path / "script.py"
+    script.write_text(SILENT_AMONG_MATRICES)
+    status, printed = torchrun(2, script, ROOT)
+    assert status != 0 and "rank 0 of 2: no answer from rank 1 for 2 s" in printed
 
 
 SLOW_PAIRS = """
@@ -209,6 +238,56 @@ def test_shares_are_even_and_complete(count, size, expected):
     assert torch.equal(torch.cat(shares), index)
 
 
+SHAPES = [(6, 20), (30, 5), (1, 7), (6, 20), (1, 1), (12, 12)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("size", [2, 3, 9])
+def test_matrices_are_shared_out(size, dtype):
+    """Each is made orthogonal by one process alone; parameters and velocities of all get a single process's bits."""
+    start = [torch.randn(shape).to(dtype) for shape in SHAPES]
+    gradients = [torch.randn(shape).to(dtype) for shape in SHAPES]
+    computed, sums = [], [torch.zeros(shape) for shape in SHAPES]
+
+    def train(each):
+        pairs = [(parameter.clone(), gradient) for parameter, gradient in zip(start, gradients)]
+        optimizer = nn.Muon(pairs, lr=0.1)
+        optimizer.step(each=each)
+        return [parameter for parameter, _ in pairs], optimizer.state_dict()["param_groups"][0]["state"]
+
+    class One(Workers):
+        """First every process adds what it has to `sums`; then each gets these."""
+
+        def __init__(self, rank):
+            super().__init__()
+            self.rank, self.size = rank, size
+
+        def sum(self, tensors):
+            computed.append([i for i, tensor in enumerate(tensors) if tensor.any()])
+            for tensor, total in zip(tensors, sums):
+                if len(computed) <= size:
+                    total.add_(tensor)
+                else:
+                    tensor.copy_(total)
+
+    alone = train(ALONE.each)
+    for rank in range(size):
+        train(One(rank).each)
+    assert sorted(i for own in computed for i in own) == list(range(len(SHAPES)))
+    for rank in range(size):
+        parameters, states = train(One(rank).each)
+        assert all(map(torch.equal, parameters, alone[0]))
+        assert all(torch.equal(state["velocity"], other["velocity"]) for state, other in zip(states, alone[1]))
+
+
+@pytest.mark.parametrize("costs, size, expected", [
+    ([5, 5, 5, 5], 2, [0, 1, 0, 1]), ([1, 9, 4, 4], 2, [1, 0, 1, 1]), ([3, 8], 4, [1, 0]), ([2, 1, 1], 1, [0, 0, 0]),
+    ([], 3, []),
+])  # fmt: skip
+def test_the_most_expensive_first_to_the_least_busy(costs, size, expected):
+    assert workers.owners(costs, size) == expected
+
+
 class Recorded(Workers):
     """Two processes, one after the other: the first's sums are added to the second's."""
 
@@ -258,6 +337,8 @@ def test_a_broken_group_names_who_is_silent(monkeypatch):
     monkeypatch.setattr(workers.distributed, "all_reduce", broken)
     with pytest.raises(RuntimeError, match=r"rank 0 of 3: no answer from rank 2 for 15 s"):
         one.sum([torch.ones(2)])
+    with pytest.raises(RuntimeError, match=r"rank 0 of 3: no answer from rank 2 for 15 s"):
+        nn.Muon(nn.Linear(3, 2)).step(each=one.each)
 
 
 def test_the_command_alone(small, tmp_path, pixels, capsys):
