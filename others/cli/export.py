@@ -1,15 +1,20 @@
-"""Write a denoiser as an ONNX file, and prove that it computes the same.
+"""Write a denoiser as ONNX or safetensors, and prove that the file holds the same.
 
 examples:
   noise2noise export --onnx denoiser.onnx
   noise2noise export --onnx own.onnx --weights own.pth
+  noise2noise export --safetensors camera.safetensors --denoiser camera
 
-The file's input is `image`, (N, 3, H, W), float32 in [0, 1], sides multiples of 4 (prescribed) or 8 (RED-Net). The file
-is run through onnx's reference evaluator on images of several sizes; if it differs, it is not written."""
+safetensors: the weights by name, float32, with what they are as metadata; read back and compared bit for bit.
+
+ONNX: the file's input is `image`, (N, 3, H, W), float32 in [0, 1], sides multiples of 4 (prescribed) or 8 (the RED-Net,
+camera too). The file is run through onnx's reference evaluator on images of several sizes; if it differs, it is not
+written."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,16 +32,46 @@ TOLERANCE = 1e-4  # of the range [0, 1]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="the file to write")
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="the network and its weights")
+    parser.add_argument("--safetensors", type=Path, metavar="FILE", help="the weights alone")
     parser.add_argument("--force", action="store_true", help="replace a file that is there already")
     add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    check_outputs([args.onnx], [args.weights], args.force)
+    if not (args.onnx or args.safetensors):
+        args.parser.error("expected --onnx FILE or --safetensors FILE")
+    check_outputs([args.onnx, args.safetensors], [args.weights], args.force)
     if args.precision not in (None, "fp32"):
         say(f"--precision {args.precision} does nothing: the file holds float32")
-    network = load_model(args).network.to(device="cpu", dtype=torch.float32)
+    model = load_model(args)
+    network = model.network.to(device="cpu", dtype=torch.float32)
+    files = [(args.safetensors, in_safetensors(model.denoiser, network))] if args.safetensors else []
+    if args.onnx:
+        files.append((args.onnx, in_onnx(network)))
+    for path, (content, proof) in files:
+        with replacing(path, args.force) as file:
+            file.write(content)
+        print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, {proof}")
+
+
+def in_safetensors(name: str, network: nn.Module) -> tuple[bytes, str]:
+    """(the file's content, what was proved). Raises ImportError that says what to install."""
+    try:
+        from safetensors.torch import load, save
+    except ImportError as error:
+        said = 'safetensors is needed: pip install ".[export]" in the folder of the project'
+        raise ImportError(said) from error
+    state = {key: value.contiguous() for key, value in network.state_dict().items()}
+    content = save(state, {"denoiser": name, "arguments": json.dumps(network.arguments), "pixels": "0 to 1"})
+    again = load(content)
+    if again.keys() != state.keys() or not all(torch.equal(again[key], state[key]) for key in state):
+        raise RuntimeError("what safetensors reads back differs from the weights; not written")
+    return content, f"{len(state)} tensors, equal bit for bit when read back"
+
+
+def in_onnx(network: nn.Module) -> tuple[bytes, str]:
+    """(the file's content, what was proved). Raises RuntimeError if the graph computes something else."""
     made = onnx.build(network, f"{network.multiple=}: H and W are multiples of it")
     print("Running the graph through onnx's reference evaluator ...", flush=True)
     worst = largest_difference(network, made)
@@ -44,11 +79,9 @@ def run(args: argparse.Namespace) -> None:
         raise RuntimeError(
             f"the ONNX graph differs from the network by {worst:.2g}, more than {TOLERANCE}; not written"
         )
-    with replacing(args.onnx, args.force) as file:
-        file.write(made.SerializeToString())
     sizes = ", ".join(f"{n} of {h} x {w}" for n, h, w in SIZES)
-    print(f"{args.onnx}: ONNX opset {onnx.OPSET}, {args.onnx.stat().st_size / 2**20:.1f} MiB")
-    print(f"largest difference from the network, images {sizes}: {worst:.2g} of 1 (onnx's reference evaluator)")
+    proof = f"largest difference from the network, images {sizes}: {worst:.2g} of 1 (onnx's reference evaluator)"
+    return made.SerializeToString(), f"opset {onnx.OPSET}; {proof}"
 
 
 def largest_difference(network: nn.Module, made: ModelProto) -> float:

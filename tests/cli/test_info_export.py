@@ -1,5 +1,6 @@
 """`noise2noise info` and `export`: what is printed is what the networks are, and the file computes the same."""
 
+import json
 import subprocess
 import sys
 
@@ -69,7 +70,7 @@ def test_export_computes_the_same(tmp_path, here, denoiser):
     onnx = pytest.importorskip("onnx")
     status, stdout, stderr = here("export", "--onnx", "x.onnx", "--denoiser", denoiser)
     assert status == 0, stderr
-    assert float(stdout.split(": ")[-1].split()[0]) < 1e-5
+    assert float(stdout.split(": ")[-1].split()[0]) < 1e-5 and "opset 17" in stdout
     model = Model(denoiser, device="cpu")
     model.load_pretrained_model()
     images = torch.rand(2, 3, 8, 16)
@@ -116,3 +117,30 @@ def test_a_missing_onnx_is_one_sentence(here, weights, monkeypatch):
     status, _, stderr = here("export", "--onnx", "x.onnx", "--weights", weights)
     assert status == 1 and 'pip install ".[export]" in the folder of the project' in stderr
     assert here("info", "--weights", "missing.pth")[0] == 1
+
+
+@pytest.mark.parametrize("denoiser", ["prescribed", "rednet", "camera"])
+def test_safetensors_hold_the_weights_bit_for_bit(tmp_path, here, denoiser):
+    safetensors = pytest.importorskip("safetensors")
+    status, stdout, stderr = here("export", "--safetensors", "x.safetensors", "--denoiser", denoiser)
+    assert status == 0 and "bit for bit" in stdout, stderr
+    model = Model(denoiser, device="cpu")
+    model.load_pretrained_model()
+    with safetensors.safe_open(tmp_path / "x.safetensors", "pt") as file:
+        assert file.metadata()["denoiser"] == denoiser
+        assert json.loads(file.metadata()["arguments"]) == json.loads(json.dumps(model.network.arguments))
+        state = model.network.state_dict()
+        assert set(file.keys()) == set(state)
+        assert all(torch.equal(file.get_tensor(key), value) for key, value in state.items())
+
+
+def test_one_of_the_formats_is_asked_for(here):
+    status, _, stderr = here("export")
+    assert status == 2 and "expected --onnx FILE or --safetensors FILE" in stderr
+
+
+def test_a_missing_safetensors_is_one_sentence(tmp_path, here, weights, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    status, _, stderr = here("export", "--safetensors", "x.safetensors", "--onnx", "x.onnx", "--weights", weights)
+    assert status == 1 and 'pip install ".[export]" in the folder of the project' in stderr
+    assert not list(tmp_path.glob("x.*"))  # neither is written without the other
