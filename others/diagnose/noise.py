@@ -15,7 +15,7 @@ import torch
 from ..nn import Conv2d, ReLU, Sequential
 from ..storage import networks
 
-PART = 1024  # rows and columns of a large picture are enough
+PART, JUDGED = 1024, 256  # rows and columns of a large picture are enough: for the strength, for the judge
 SMALLEST = 32  # of a side, to tell
 BLOCK = 8
 FLATTEST = 0.1  # the share of the blocks that are taken for flat ...
@@ -82,14 +82,19 @@ def look(pixels: torch.Tensor) -> Noise | None:
     pixels are equal. Of a large picture the centre is looked at."""
     if min(pixels.shape[2:]) < SMALLEST or torch.equal(*pixels.aminmax()):
         return None
-    top, left = (max(0, n - PART) // 2 for n in pixels.shape[2:])
-    part = pixels[:, :, top : top + PART, left : left + PART].float()
+    part = centre(pixels, PART).float()
     powers, brightness = flat_blocks(part[0])
     order = brightness.argsort().tensor_split(3)
     shadows, highlights = (strength(powers[:, order[third]]) for third in (0, 2))
     with torch.no_grad():
-        drawn = bool(judge().drawn(part[:, :, :256, :256].cpu()) > 0)
+        drawn = bool(judge().drawn(centre(part, JUDGED).cpu()) > 0)
     return Noise(strength(powers), shadows, highlights, drawn)
+
+
+def centre(pixels: torch.Tensor, side: int) -> torch.Tensor:
+    """(N, 3, H, W) -> (N, 3, h, w), h and w at most `side`"""
+    top, left = (max(0, n - side) // 2 for n in pixels.shape[2:])
+    return pixels[:, :, top : top + side, left : left + side]
 
 
 def flat_blocks(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
