@@ -311,8 +311,8 @@ def test_metrics(second, there, output, clean):
 @pytest.mark.parametrize("place", [CPU, FAR], ids=["cpu", "cuda"])
 def test_the_noise_is_looked_at_on_any_device(second, there, place):
     with second:
-        (a, given), (b, other) = there(1, 3, 40, 40, device=place), there(1, 3, 40, 40, seed=1, device=place)
-        assert [*noise.look(given, other.float())] == pytest.approx([*noise.look(a, b.float())], rel=1e-5)
+        a, given = there(1, 3, 40, 40, device=place)
+        assert [*noise.look(given)] == pytest.approx([*noise.look(a)], rel=1e-5)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """`noise2noise denoise`: the real command on real files, and every way in which it can fail."""
 
+import csv
 import os
 import signal
 import subprocess
@@ -7,11 +8,12 @@ import sys
 
 import pytest
 import torch
+from drawn import scene
 
 from Miniproject_2.model import Model
 from others import cli, pictures
 from others.data import noises
-from others.diagnose import noise
+from others.model import suited
 from others.pictures.levels import Range
 
 pytest.importorskip("PIL")
@@ -22,9 +24,9 @@ def page(path):
     return next(iter(pictures.read(path).pages))
 
 
-def expected(source, **options):
+def expected(source, denoiser="camera"):
     """What Model.predict makes of the picture."""
-    model = Model(device="cpu", **options)
+    model = Model(denoiser, device="cpu")
     model.load_pretrained_model()
     return pictures.with_colours(source, model.predict(pictures.to_pixels(source))).to(torch.int32)
 
@@ -358,48 +360,80 @@ def test_help_shows_examples(here):
     assert here("unheard-of")[0] == 2
 
 
-# ------------------------------------------------------------------------------------------------- unlike training
+# --------------------------------------------------------------------------------------------- weights and strength
 
 
-def scene(height=96, width=96):
-    """A picture in cells of 9 x 9, with flat leaves, of brightness more than colour: (3, 9 H, 9 W), uint8."""
-    generator = torch.Generator().manual_seed(0)
-    image = torch.full((3, height * 9, width * 9), 90, dtype=torch.uint8)
-    for _ in range(60):
-        top, left, size = (int(torch.randint(n, (), generator=generator)) for n in (height * 9, width * 9, 300))
-        brightness, tint = (
-            torch.randint(n, shape, generator=generator) for n, shape in ((216, (1, 1, 1)), (40, (3, 1, 1)))
-        )
-        image[:, top : top + size, left : left + size] = brightness + tint
-    return image
+def grainy(height=64, width=72, sigma=20):
+    noisy = 120 + sigma * torch.randn(height, width, 3, generator=torch.Generator().manual_seed(0))
+    return noisy.round().clamp(0, 255).to(torch.uint8)
 
 
-def test_noise_that_the_weights_were_trained_on_is_recognised():
-    generator = torch.Generator().manual_seed(0)
-    photo = scene()
-    trained_on = noises.subsample_photo(photo, 1, 96, 9, generator)[0]
-    clean = noises.average_photo(photo, 1, 96, 9, generator)
-    grain = torch.randn(clean.shape, generator=generator)
-    model = Model(device="cpu")
+def drawn(side=96):
+    """A page whose pixels are drawn from cells of a finer scene."""
+    return noises.subsample_photo(scene(), 1, side, 9, torch.Generator().manual_seed(0))[0][0].permute(1, 2, 0)
+
+
+@pytest.mark.parametrize("made, options, name, said", [
+    (grainy, [], "camera", "noise of about sigma 20: camera weights"),
+    (drawn, [], "prescribed", "pixels as if drawn from a finer picture: prescribed weights"),
+    (grainy, ["--noise", "auto"], "camera", "camera weights"),
+    (grainy, ["--noise", "pixels"], "prescribed", "noise of about sigma 20: prescribed weights"),
+    (drawn, ["--noise", "camera"], "camera", "drawn from a finer picture: camera weights"),
+    (grainy, ["--denoiser", "rednet"], "rednet", "rednet weights"),
+], ids=lambda value: value.__name__ if callable(value) else None)  # fmt: skip
+def test_the_picture_or_the_option_picks_the_weights(tmp_path, here, save, made, options, name, said):
+    source = save(tmp_path / "x.png", made())
+    status, stdout, stderr = here("denoise", source, *options)
+    assert status == 0 and said in stdout and stderr == ""
+    assert torch.equal(page(tmp_path / "x-denoised.png").to(torch.int32), expected(made(), denoiser=name))
+
+
+def test_without_the_rednet_all_pictures_take_the_only_weights(tmp_path, here, save, monkeypatch):
+    monkeypatch.setattr("others.model.denoisers", lambda: {"prescribed": None})
+    assert suited(False) is None and suited(True) is None
+
+
+def test_noise_does_nothing_with_a_denoiser_or_weights(tmp_path, here, save, weights):
+    save(tmp_path / "x.png", grainy())
+    for options in (["--denoiser", "prescribed"], ["--weights", weights]):
+        status, stdout, stderr = here("denoise", "x.png", "--noise", "camera", "--force", *options)
+        assert status == 0 and "--noise does nothing with --denoiser or --weights" in stderr
+        assert "camera" not in stdout
+
+
+@pytest.mark.parametrize("strength", [0, 0.4, 1, 1.5])
+def test_strength_blends(tmp_path, here, save, strength):
+    source = grainy()
+    save(tmp_path / "x.png", source)
+    assert here("denoise", "x.png", "--strength", strength)[0] == 0
+    model = Model("camera", device="cpu")
     model.load_pretrained_model()
-
-    def told(pixels):
-        return noise.unlike_training(noise.look(pixels, model.predict(pixels)))
-
-    assert told(trained_on) is None
-    assert "flat areas" in told(clean + 15 * grain)
-    assert "flat areas" in told((clean + 15 * grain[:, :1]).mean(1, keepdim=True).expand(-1, 3, -1, -1))
-    assert "vary together" in told(torch.nn.functional.avg_pool2d(clean, 3, 1, 1))
-    assert told(clean[:, :, :20] + 15 * grain[:, :, :20]) is None
-    assert told(torch.full((1, 3, 40, 40), 77.0)) is None
+    pixels = pictures.to_pixels(source)
+    mixed = pixels + strength * (model.predict(pixels) - pixels)
+    result = page(tmp_path / "x-denoised.png").permute(2, 0, 1).float()
+    assert (result - mixed[0].clamp(0, 255)).abs().max() <= 0.501
 
 
-def test_other_noise_is_noted_with_what_to_do(tmp_path, here, save, weights):
-    grainy = 120 + 20 * torch.randn(64, 64, 3, generator=torch.Generator().manual_seed(0))
-    save(tmp_path / "x.png", grainy.clamp(0, 255).to(torch.uint8))
-    status, _, stderr = here("denoise", "x.png")
-    assert status == 0 and "note: x.png" in stderr and "noise2noise train" in stderr
-    assert here("denoise", "x.png", "--force", "--weights", weights)[2] == ""
+@pytest.mark.parametrize("strength", ["-0.1", "1.6", "nan", "much"])
+def test_a_strength_out_of_range_is_wrong_usage(here, strength):
+    status, _, stderr = here("denoise", "x.png", f"--strength={strength}")
+    assert status == 2 and "--strength" in stderr
+
+
+def test_the_log_tells_noise_before_and_after(tmp_path, here, save):
+    (tmp_path / "in").mkdir()
+    save(tmp_path / "in" / "a.png", grainy(sigma=25))
+    save(tmp_path / "in" / "b.png", grainy(30, 30))  # too small to tell
+    (tmp_path / "in" / "c.png").write_bytes(b"no picture")
+    assert here("denoise", "in", "-o", "out", "--csv", "log.csv")[0] == 1
+    with open(tmp_path / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["picture"] for row in rows] == ["in/a.png", "in/b.png"]
+    assert [row["result"] for row in rows] == ["out/a.png", "out/b.png"]
+    assert float(rows[0]["noise_before"]) == pytest.approx(25, rel=0.15) and float(rows[0]["noise_after"]) < 5
+    assert rows[1]["noise_before"] == rows[1]["noise_after"] == "" and rows[1]["weights"] == "camera weights"
+    status, _, stderr = here("denoise", "in/a.png", "--csv", "log.csv", "-o", "again.png")
+    assert status == 1 and "log.csv exists" in stderr and not (tmp_path / "again.png").exists()
 
 
 # ------------------------------------------------------------------------------------------- black, white and stacks
