@@ -165,6 +165,16 @@ class Denoiser:
             return self.model(self.named()), found
         return self.model(suited(seen is not None and seen.drawn)), found
 
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (1, 3, H, W) -> denoised float32 pixels, by the weights that suit them."""
+        return self.run(self.pick(pixels)[0], pixels, None)
+
+    @property
+    def title(self) -> str:
+        """What it is called in a table."""
+        fixed = self.own or self.args.noise not in (None, "auto")
+        return self.model(self.named()).denoiser if fixed else "noise2noise"
+
     def describe(self, model: Model) -> str:
         """Whose weights these are."""
         return f"weights of {self.args.weights}" if self.args.weights else f"{model.denoiser} weights"

@@ -1,15 +1,20 @@
-"""Measure a denoiser against clean pictures: PSNR A and B, SSIM.
+"""Measure a denoiser: against clean pictures by PSNR A and B and SSIM, or without them by what it takes away.
 
 examples:
   noise2noise evaluate noisy.png clean.png
   noise2noise evaluate noisy_folder clean_folder --csv table.csv --figure grid.png --gains gains.png
   noise2noise evaluate val_data.pkl --denoiser rednet --json result.json
+  noise2noise evaluate photo.jpg --figure taken.png
 
 Pictures of two folders belong together by their names, suffixes aside; of files of several pages page by page. A pair
 that shows two scenes, or is shifted, mirrored or a negative, is refused (--unchecked measures it all the same). PSNR A
 is the mean over images of each image's PSNR, PSNR B that of the mean squared error over everything; identical images,
 which have none, are counted. With scikit-image (the extra `eval`) SSIM is measured too, and non-local means, wavelet
-and total-variation denoising are compared (--plain leaves them out)."""
+and total-variation denoising are compared (--plain leaves them out).
+
+Without clean pictures it says of each picture how much noise it has before and after, how much was taken away, and
+whether that looks like noise, which is as strong in flat parts as elsewhere; the figure shows noisy, denoised, and what
+was taken, four times as strong. Weights are picked as by denoise; for a .pkl they are those of its noise."""
 
 from __future__ import annotations
 
@@ -26,24 +31,25 @@ import torch
 
 from .. import data, pictures
 from ..diagnose import pairs
-from ..evaluation import baselines, figures, metrics
+from ..evaluation import baselines, figures, metrics, taken
 from ..storage.files import replacing
 from .common import (
     add_model_arguments,
     add_range_argument,
     check_ignored,
     check_outputs,
-    load_model,
     say,
     say_left_out,
     say_range,
 )
+from .denoise import NOISES, Denoiser
 
 Named: TypeAlias = tuple[str, torch.Tensor, torch.Tensor]  # name, noisy, clean: pixels (1, 3, H, W)
 Methods: TypeAlias = dict[str, Callable[[torch.Tensor], torch.Tensor]]
 Shown: TypeAlias = dict[str, list[torch.Tensor]]
 
 SHOWN = 6  # images in the figure
+TIMES = 4  # as strong as it was is what was taken away shown
 LISTED = 40  # images in the printed table
 
 
@@ -60,7 +66,8 @@ class Score(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("noisy", type=Path, metavar="NOISY", help="picture, folder, or val_data.pkl")
-    parser.add_argument("clean", type=Path, metavar="CLEAN", nargs="?", help="picture or folder (not for a .pkl)")
+    parser.add_argument("clean", type=Path, metavar="CLEAN", nargs="?", help="picture or folder, if there is one")
+    parser.add_argument("--noise", choices=NOISES, help="which weights: looked for in each picture by default (auto)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table per image")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the means and the table per image")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw noisy, denoised, clean")
@@ -77,9 +84,11 @@ def run(args: argparse.Namespace) -> None:
     check_outputs([args.csv, args.json, args.figure, args.gains], [args.noisy, args.clean, args.weights], args.force)
     for path in filter(None, (args.figure, args.gains)):
         figures.kind(path)  # say what is wrong or missing before the work
+    if not args.clean and args.noisy.suffix != ".pkl":
+        return without_clean(args)
     unknown: list[str] = []
-    found, model = load_pairs(args, unknown), load_model(args)
-    methods = {"noisy": torch.Tensor.float, model.denoiser: lambda pixels: model.predict(pixels, args.self_ensemble)}
+    found, denoiser = load_pairs(args, unknown), picking(args)
+    methods: Methods = {"noisy": torch.Tensor.float, denoiser.title: denoiser}
     library = baselines.available()
     methods |= {} if args.plain or not library else baselines.METHODS
     scores, shown = measure(found, methods, library)
@@ -89,6 +98,51 @@ def run(args: argparse.Namespace) -> None:
     if not library:
         print(f"Without SSIM and comparison: {baselines.INSTALL}")
     write_results(args, scores, methods, shown)
+
+
+def picking(args: argparse.Namespace) -> Denoiser:
+    """The denoiser as `denoise` has it; for a .pkl that of its noise."""
+    noise = args.noise or ("pixels" if args.noisy.suffix == ".pkl" else "auto")
+    return Denoiser(argparse.Namespace(**{**vars(args), "noise": noise, "strength": 1.0}))
+
+
+def without_clean(args: argparse.Namespace) -> None:
+    """Judge what is taken away from pictures that have no clean version."""
+    check_ignored(args, ["gains", "json", "plain", "unchecked"], "without CLEAN")
+    denoiser = picking(args)
+    rows: list[list[object]] = []
+    shown: Shown = {}
+    if args.noisy.is_dir():
+        say_left_out(args.noisy)
+    for file in pictures.picture_files(args.noisy) if args.noisy.is_dir() else [args.noisy]:
+        ranges = pictures.range_of(file, given=args.range)
+        say_range(file, ranges)
+        for number, pixels in enumerate(pictures.pages(file, ranges), 1):
+            denoised = denoiser(pixels)
+            found = taken.measure(pixels, denoised)
+            name = str(file) if number == 1 else f"{file} page {number}"
+            print(f"{name}: {found_in_words(found)}", flush=True)
+            rows.append([name, *(found or [""] * len(taken.Taken._fields)), str(found) if found else ""])
+            difference = (127.5 + TIMES * (pixels - denoised)).clamp(0, 255)
+            for key, image in (("noisy", pixels), ("denoised", denoised), ("taken", difference)):
+                keep(shown, key, image)
+    if not rows:
+        raise FileNotFoundError(f"no pictures ({', '.join(pictures.FORMATS)}) in {args.noisy}")
+    if args.csv:
+        text = io.StringIO()
+        csv.writer(text).writerows([["picture", *taken.Taken._fields, "verdict"], *rows])
+        write_text(args.csv, text.getvalue(), args.force)
+    if args.figure:
+        titles = "noisy", "denoised", f"taken away, {TIMES} times"
+        with replacing(args.figure, args.force) as file:
+            images = dict(zip(titles, (torch.cat(shown[key]) for key in ("noisy", "denoised", "taken"))))
+            figures.grid(file, images, figures.kind(args.figure))
+
+
+def found_in_words(found: taken.Taken | None) -> str:
+    if found is None:
+        return "too small or too even to tell"
+    return f"noise {found.before:.1f} before, {found.after:.1f} after; taken {found.amount:.1f}: {found}"
 
 
 def load_pairs(args: argparse.Namespace, unknown: list[str]) -> Iterator[Named]:

@@ -48,15 +48,29 @@ def comparison(
 ) -> None:
     """Write a grid to `path`: in each row an image noisy, denoised and clean, with its PSNR against clean. Of an open
     file `format` says what it holds, PNG by default."""
-    figure = figure_maker()(6.0, 2.15 * len(clean))
-    axes = figure.subplots(len(clean), 3, squeeze=False)
-    versions = {"noisy": noisy, "denoised": denoised, "clean": clean}
-    for column, (name, images) in enumerate(versions.items()):
+    titles, versions = {}, {"noisy": noisy, "denoised": denoised, "clean": clean}
+    for name, images in versions.items():
         psnr = psnr_per_image(images.float() / 255, clean.float() / 255)
+        titles[name] = [name if name == "clean" else f"{name}, {words(each, '.1f', ' dB')}" for each in psnr]
+    grid(path, versions, format, titles)
+
+
+def grid(
+    path: Path | BinaryIO,
+    versions: dict[str, Tensor],
+    format: str | None = None,
+    titles: dict[str, list[str]] | None = None,
+) -> None:
+    """Write images to `path`, a column for each version {name: (N, 3, H, W)}, under the name or the `titles` of each
+    image."""
+    rows = len(next(iter(versions.values())))
+    figure = figure_maker()(2.0 * len(versions), 2.15 * rows)
+    axes = figure.subplots(rows, len(versions), squeeze=False)
+    for column, (name, images) in enumerate(versions.items()):
         for row, image in enumerate(images):
             axis = axes[row, column]
             axis.imshow(image.permute(1, 2, 0).float().div(255).clamp(0, 1).cpu().tolist(), interpolation="nearest")
-            axis.set_title(name if name == "clean" else f"{name}, {words(psnr[row], '.1f', ' dB')}", fontsize=10)
+            axis.set_title(titles[name][row] if titles else name, fontsize=10)
             axis.set_axis_off()
     figure.savefig(path, dpi=110, format=format)
 

@@ -7,10 +7,14 @@ import re
 
 import pytest
 import torch
+from drawn import scene
 
 from Miniproject_2.model import Model
 from others import data, pictures
-from others.evaluation import metrics
+from others.data import noises
+from others.diagnose import noise
+from others.evaluation import metrics, taken
+from others.model import suited
 
 pytest.importorskip("PIL")
 pytest.importorskip("tifffile")
@@ -32,6 +36,13 @@ def folders(tmp_path, course, save):
     return course
 
 
+def picked(pixels):
+    """Denoised by the weights that `denoise` takes for a picture."""
+    model = Model(suited(noise.look(pixels).drawn), device="cpu")
+    model.load_pretrained_model()
+    return model.predict(pixels)
+
+
 def psnr(images, clean):
     unit = images.float() / 255, clean.float() / 255
     return metrics.psnr_a(*unit), metrics.psnr_b(*unit)
@@ -45,16 +56,15 @@ def test_folders_tables_and_figures(tmp_path, here, folders):
     status, stdout, stderr = here("evaluate", "noisy", "clean", *options)
     assert (status, stderr) == (0, "")
     noisy, clean = folders
-    model = Model(device="cpu")
-    model.load_pretrained_model()
     found = json.loads((tmp_path / "t.json").read_text())["means"]
-    for method, images in (("noisy", noisy), ("prescribed", model.predict(noisy))):
+    denoised = torch.cat([picked(image) for image in noisy.split(1)])
+    for method, images in (("noisy", noisy), ("noise2noise", denoised)):
         assert (found[method]["psnr_a"], found[method]["psnr_b"]) == pytest.approx(psnr(images, clean), abs=1e-4)
         pairs = [[i.permute(1, 2, 0).float().numpy() / 255 for i in pair] for pair in zip(images, clean)]
         ssim = [skimage.structural_similarity(*pair, channel_axis=2, data_range=1) for pair in pairs]
         assert found[method]["ssim"] == pytest.approx(sum(ssim) / 5, abs=1e-5)
         assert f"{found[method]['psnr_a']:.2f}" in stdout
-    assert found.keys() == {"noisy", "prescribed", "non-local means", "wavelet", "total variation"}
+    assert found.keys() == {"noisy", "noise2noise", "non-local means", "wavelet", "total variation"}
     assert found["total variation"]["psnr_a"] > found["noisy"]["psnr_a"]
     rows = list(csv.DictReader((tmp_path / "t.csv").open()))
     assert len(rows) == 25
@@ -113,7 +123,6 @@ def test_two_pictures_of_one_name_are_named(here, tmp_path, folders, save):
 @pytest.mark.parametrize(
     "arguments, status, message",
     [
-        (["noisy"], 2, "expected NOISY and CLEAN"),
         (["val_data.pkl", "clean"], 2, "holds the clean images too"),
         (["noisy", "other"], 1, "expected the same names in both, found 0, 1, 2, 3, 4"),
         (["noisy", "clean/0.png"], 1, "expected a folder"),
@@ -154,7 +163,7 @@ def test_black_frames(tmp_path, here, save):
     status, table, _ = here("evaluate", "black.png", "black.png", "--plain", "--json", "t.json")
     found = json.loads((tmp_path / "t.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert status == 0 and found["means"]["noisy"]["psnr_a"] == found["means"]["noisy"]["psnr_b"] == "identical"
-    assert "inf" not in table and isinstance(found["means"]["prescribed"]["psnr_b"], (float, str))
+    assert "inf" not in table and isinstance(found["means"]["noise2noise"]["psnr_b"], (float, str))
 
 
 def turn(path, number, target):
@@ -275,3 +284,48 @@ def test_pictures_are_upright_before_they_are_compared(tmp_path, here, photograp
     status, table, stderr = here("evaluate", "shot.png", "right.png", "--plain")
     assert (status, stderr) == (0, "")
     assert f"{psnr(*(page.permute(2, 0, 1)[None] for page in (noisy, clean)))[0]:.2f}" in table
+
+
+# ------------------------------------------------------------------------------------------------ without clean ones
+
+
+def grainy(sigma, height=96, width=104):
+    generator = torch.Generator().manual_seed(0)
+    clean = noises.average_photo(scene(), 1, 96, 9, generator)[0][:, :height, :width]
+    noisy = clean + sigma * torch.randn(clean.shape, generator=generator)
+    return noisy.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+
+
+def test_without_clean_pictures_it_says_what_was_taken(tmp_path, here, save):
+    pytest.importorskip("matplotlib")
+    save(tmp_path / "in" / "a.png", grainy(20))
+    save(tmp_path / "in" / "b.tif", grainy(0), grainy(20, 20, 20))
+    status, stdout, stderr = here("evaluate", "in", "--csv", "t.csv", "--figure", "t.png")
+    assert (status, stderr) == (0, "")
+    lines = stdout.splitlines()
+    assert "looks like noise" in lines[0] and "too small or too even" in lines[2]
+    assert lines[2].startswith("in/b.tif page 2")
+    with open(tmp_path / "t.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["picture"] for row in rows] == ["in/a.png", "in/b.tif", "in/b.tif page 2"]
+    before, after, amount = (float(rows[0][key]) for key in ("before", "after", "amount"))
+    assert before == pytest.approx(20, rel=0.15) and after < 4 and amount == pytest.approx(20, rel=0.2)
+    assert float(rows[1]["amount"]) < 6 and rows[2]["verdict"] == ""
+    assert (tmp_path / "t.png").stat().st_size > 10_000
+
+
+def test_a_denoiser_that_blurs_is_found_out():
+    image = grainy(8).permute(2, 0, 1).unsqueeze(0).float()
+    blurred = torch.nn.functional.avg_pool2d(image, 5, 1, 2, count_include_pad=False)
+    assert "detail may be lost" in str(taken.measure(image, blurred))
+    assert "hardly anything" in str(taken.measure(image, image + 0.5))
+    clean = noises.average_photo(scene(), 1, 96, 9, torch.Generator().manual_seed(0))[..., :104]
+    assert "looks like noise" in str(taken.measure(image, clean.round()))
+
+
+def test_options_that_need_clean_pictures_are_named(tmp_path, here, save):
+    save(tmp_path / "a.png", grainy(10, 40, 40))
+    status, _, stderr = here("evaluate", "a.png", "--gains", "g.png", "--plain")
+    assert status == 0 and "--gains and --plain do nothing without CLEAN" in stderr
+    status, _, stderr = here("evaluate", "missing.png")
+    assert status == 1 and "missing.png" in stderr
