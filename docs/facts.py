@@ -1,0 +1,117 @@
+"""Write the measured figures into the documents: python docs/facts.py [--check]
+
+A document holds `<!-- NAME -->` and `<!-- end -->` around each passage that this script writes, from the tables in
+docs/results/. With --check nothing is written, and the exit status is 1 where a passage differs from them.
+"""
+
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+RESULTS = DOCS / "results"
+DOCUMENTS = (DOCS.parent / "README.md", DOCS / "model-card.md")
+BEST = {  # of others, on the same 150 pairs: docs/peers.md
+    "own blocks, prescribed network": 24.34,
+    "own blocks, any network": 24.82,
+    "torch.nn": 25.76,
+    "torch.nn, self-ensemble": 25.82,
+}
+
+
+def tables(name):
+    """The tables in a file of results, each a list of rows, {column: cell}."""
+    found, header = [], None
+    for line in (RESULTS / name).read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else None
+        if cells is None:
+            header = None
+        elif header is None:
+            header = cells
+            found.append([])
+        elif set(cells[0]) - set(":- "):
+            found[-1].append(dict(zip(header, cells)))
+    return found
+
+
+def row(table, key):
+    """The row whose first cell is `key`."""
+    return next(each for each in table if next(iter(each.values())) == key)
+
+
+def psnr(name):
+    """PSNR A on the course's validation pairs."""
+    return row(tables("quality.md")[0], name)["PSNR A"]
+
+
+def results():
+    lines = [
+        ("noisy input", psnr("noisy input"), ""),
+        ("prescribed network", f"**{psnr('prescribed')}**", f"{BEST['own blocks, prescribed network']:.2f}"),
+        ("RED-Net", f"**{psnr('rednet')}**", f"{BEST['own blocks, any network']:.2f}"),
+        ("RED-Net, self-ensemble", f"**{psnr('rednet, self-ensemble')}**", ""),
+        ("allowed `torch.nn` and Adam", "", f"{BEST['torch.nn']:.2f}"),
+        ("the same, self-ensemble", "", f"{BEST['torch.nn, self-ensemble']:.2f}"),
+    ]
+    return "\n".join(
+        ["| PSNR A, dB | here | best published |", "|---|---|---|", *(f"| {' | '.join(r)} |" for r in lines)]
+    )
+
+
+def camera():
+    table = tables("camera.md")[0]
+    noises = {"Gaussian noise, sigma 15": "Gaussian, sigma 15", "sigma 25": "Gaussian, sigma 25",
+              "sigma 50": "Gaussian, sigma 50", "a simulated camera, strong noise": "camera, strong"}  # fmt: skip
+    lines = []
+    for label, name in noises.items():
+        cells = row(table, name)
+        lines.append(
+            f"| {label} | {cells['noisy']} | {cells['camera']} | {cells['BM3D']} | {cells['non-local means']} |"
+        )
+    return "\n".join(
+        ["| PSNR A, dB | noisy | camera weights | BM3D | non-local means |", "|---|---|---|---|---|", *lines]
+    )
+
+
+def speed():
+    steps = [each for each in tables("speed.md")[0] if each[""] == "step" and each["network"].startswith("shipped")]
+    ratios = sorted(float(each["ours / torch"]) for each in steps)
+    return (
+        f"A training step of the shipped networks takes {ratios[0]:.2f} to {ratios[-1]:.2f} times as long as with "
+        "`torch.nn`,\non two idle cores ([how it was measured](docs/results/speed.md))."
+    )
+
+
+def card():
+    lines = [
+        ("prescribed", "the course's images, one pass", psnr("prescribed")),
+        ("rednet", "the course's images, one pass", psnr("rednet")),
+        *(("camera", name, row(tables("camera.md")[0], name)["camera"])
+          for name in ("Gaussian, sigma 5", "Gaussian, sigma 25", "Poisson, 30 photons at white", "camera, medium")),
+    ]  # fmt: skip
+    return "\n".join(["| weights | noise | PSNR A, dB |", "|---|---|---|", *(f"| {' | '.join(r)} |" for r in lines)])
+
+
+PASSAGES = {"results": results, "camera": camera, "speed": speed, "card": card}
+
+
+def written(text):
+    """The document with its passages as they should be."""
+    for name, make in PASSAGES.items():
+        start, end = f"<!-- {name} -->\n", "\n<!-- end -->"
+        if start in text:
+            before, rest = text.split(start, 1)
+            text = before + start + make() + end + rest.split(end, 1)[1]
+    return text
+
+
+def main():
+    wrong = [path for path in DOCUMENTS if written(path.read_text()) != path.read_text()]
+    for path in wrong:
+        if "--check" not in sys.argv[1:]:
+            path.write_text(written(path.read_text()))
+        print(f"{path.name}: {'differs from docs/results' if '--check' in sys.argv[1:] else 'written'}")
+    return 1 if wrong and "--check" in sys.argv[1:] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
