@@ -1,6 +1,7 @@
 """Draws the book's pictures: python docs/pictures.py [FOLDER], by default docs/ itself.
 
-Numbers in them are computed by the framework; images are generated scenes. All of it reads in black and white.
+Numbers in them are computed by the framework; images are generated scenes, and for the README photographs that
+scikit-image brings. All of it reads in black and white.
 """
 
 import sys
@@ -8,8 +9,11 @@ from pathlib import Path
 
 import torch
 
+from others.data import cameras, noises
 from others.data.scenes import CELL, SIZE, Scene
+from others.evaluation import metrics
 from others.evaluation.figures import figure_maker
+from others.model import Model
 from others.nn import MSE, Add, Linear, ReLU, Tape, UpsamplingConv2d
 from others.nn.geometry import Geometry, phases
 from others.nn.kernels import correlate, scatter, weight_gradient
@@ -217,7 +221,49 @@ def enlarge(whole, part, fine, top, left, count=4):
     part.scatter(columns.flatten().tolist(), rows.flatten().tolist(), s=30, facecolors="white", edgecolors="black")
 
 
+# ------------------------------------------------------------------------------------------------------- README
+
+PART = 190  # rows and columns of each photograph that are shown, at 100 %
+SIGMA = 25
+
+
+def photos_picture(path):
+    """Noisy, denoised and clean parts of two photographs of scikit-image's: Eileen Collins (NASA, public domain) with
+    Gaussian noise, Chelsea the cat (Stefan van der Walt, CC0) as a camera takes her in little light."""
+    import skimage.data
+
+    generator = torch.Generator().manual_seed(0)
+    model = Model("camera", device="cpu")
+    model.load_pretrained_model()
+    astronaut, cat = (torch.from_numpy(photo()).permute(2, 0, 1)[None, :, : photo().shape[0] // 2 * 2, :450].float()
+                      for photo in (skimage.data.astronaut, skimage.data.chelsea))  # fmt: skip
+    camera = cameras.draw_cameras(torch.full((1, 1, 1, 1), 5e-3), generator)
+    taken, still = (cameras.photographed(cat / 255, camera, generator, frames) * 255 for frames in (1, None))
+    shown = []
+    for noisy, clean, top, left in (
+        (noises.gaussian(astronaut, SIGMA, generator), astronaut, 20, 130),
+        (taken, still.round(), 60, 130),
+    ):
+        noisy = noisy.round().clamp(0, 255)
+        versions = {"noisy": noisy, "denoised": model.predict(noisy, on_tile=False), "clean": clean}
+        for name, image in versions.items():
+            part = image[:, :, top : top + PART, left : left + PART]
+            psnr = metrics.psnr_a(image / 255, clean / 255)
+            shown.append((name if name == "clean" else f"{name}, {psnr:.1f} dB", part[0]))
+    inch, gap, title = 100, 6, 22  # pixels
+    width, height = len(shown) * (PART + gap) - gap, PART + title
+    figure = figure_maker()(width / inch, height / inch)
+    figure.set_layout_engine("none")
+    for number, (name, image) in enumerate(shown):
+        axis = figure.add_axes((number * (PART + gap) / width, 0, PART / width, PART / height))
+        axis.imshow(image.permute(1, 2, 0).div(255).clamp(0, 1).tolist(), interpolation="nearest", aspect="auto")
+        axis.set_axis_off()
+        axis.set_title(name, fontsize=9, pad=4)
+    figure.savefig(path, dpi=inch)
+
+
 PICTURES = {
+    "photos.png": photos_picture,
     "three-maps.png": three_maps,
     "phases.png": phases_picture,
     "upsampling.png": upsampling_picture,
