@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PLAIN = True  # False: `is_plain` never holds, so that the fast ways can be checked in 64 bits
 SMALL = 20_480  # numbers of an image in 32 bits, up to which torch does without oneDNN
 ADDITIONS_BELOW = 0.9  # shifted additions are taken where their cost is below this part of the cheaper other way's
+SIXTEEN = 2  # times as long as estimated, additions to 16-bit numbers: they are made in 32 bits
 TILES_BELOW = 0.9  # and Winograd's tiles where theirs is below this part of the columns'
 MOVE = 20  # multiplications in the time that it takes to write or copy a number
 STRIDED = 2  # times as long as that, for the copy of all phases of a stride at once, as channels
@@ -121,7 +122,8 @@ def additions_cost(shape: Sequence[int], result: Sequence[int], geometry: Geomet
         columns += copied * MOVE * (1 if inputs >= FEW_INPUTS else 2) + CALL * COPY_CALLS
     tiles = images * costs(images, inputs, result, geometry)[0] + CALL * TILE_CALLS
     columns = min(columns, tiles) if number_bytes > 2 else columns
-    return (numbers * (inputs + MOVE) + calls * CALL) / columns
+    added = numbers * (inputs + MOVE) + calls * CALL
+    return added * (1 if number_bytes > 2 else SIXTEEN) / columns
 
 
 # ----------------------------------------------------------------------- phases of the result, one by one or together
