@@ -13,7 +13,7 @@ EXPERIMENTS = --scale $(if $(QUICK),quick,$(or $(SCALE),full)) --jobs $(or $(JOB
 	$(if $(DATA),--data $(DATA)) $(if $(PHOTOS),--photos $(PHOTOS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint conformance gradcheck bench weights quality experiments reliability fuzz nightly notebook book \
+.PHONY: help demo test lint conformance gradcheck bench weights quality camera experiments reliability fuzz nightly notebook book readme \
 	report wheel submission clean
 
 help:  ## list the targets
@@ -38,6 +38,9 @@ conformance: .venv/installed  ## run PyTorch's own test inputs against the block
 book: .venv/installed  ## draw the pictures of docs/ and run the examples of its chapters
 	$(BIN)/python docs/pictures.py
 	$(BIN)/python -m pytest tests/test_book.py
+
+readme: .venv/installed  ## write the measured figures into README and model card; fails where they differed
+	$(BIN)/python docs/facts.py
 
 gradcheck: .venv/installed  ## check every block's gradients numerically
 	$(BIN)/python -m others.nn.gradcheck
@@ -66,6 +69,11 @@ weights: .venv/installed  ## train the shipped weights again: make weights PHOTO
 quality: .venv/installed  ## measure the shipped weights, write docs/results/quality.md and out/gains.png: make quality PHOTOS=folder [DATA=folder]
 	mkdir -p out
 	$(BIN)/python benchmarks/quality.py --photos $(PHOTOS) $(if $(DATA),--data $(DATA)) --out docs/results/quality.md --picture out/gains.png
+
+camera: .venv/installed  ## measure the camera weights beside filters, write docs/results/camera.md: make camera PHOTOS=folder (hour)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[filters]"
+	$(BIN)/python benchmarks/camera.py --photos $(PHOTOS) --out docs/results/camera.md --picture docs/camera.png
+	$(BIN)/python benchmarks/noise_check.py --photos $(PHOTOS) --out docs/results/noise.md
 
 experiments: .venv/installed  ## run all experiments, draw tables and figures: [QUICK=1 | SCALE=small] [DATA=folder] [PHOTOS=folder] [JOBS=2]
 	$(BIN)/python -m experiments.run $(EXPERIMENTS)

@@ -1,7 +1,7 @@
-"""Write the measured figures into the documents: python docs/facts.py [--check]
+"""Write the measured figures into the documents: python docs/facts.py
 
 A document holds `<!-- NAME -->` and `<!-- end -->` around each passage that this script writes, from the tables in
-docs/results/. With --check nothing is written, and the exit status is 1 where a passage differs from them.
+docs/results/. The exit status is 1 where a passage differed from them.
 """
 
 import sys
@@ -107,10 +107,9 @@ def written(text):
 def main():
     wrong = [path for path in DOCUMENTS if written(path.read_text()) != path.read_text()]
     for path in wrong:
-        if "--check" not in sys.argv[1:]:
-            path.write_text(written(path.read_text()))
-        print(f"{path.name}: {'differs from docs/results' if '--check' in sys.argv[1:] else 'written'}")
-    return 1 if wrong and "--check" in sys.argv[1:] else 0
+        path.write_text(written(path.read_text()))
+        print(f"{path.name}: differed from docs/results, written anew")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

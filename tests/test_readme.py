@@ -1,6 +1,8 @@
-"""The examples of the README are run."""
+"""The README is short, its examples run, and its figures are those that were measured."""
 
 import doctest
+import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 
 def test_examples():
     result = doctest.testfile(str(README), module_relative=False)
-    assert result.attempted > 15
+    assert result.attempted > 12
     assert not result.failed
 
 
@@ -18,3 +20,33 @@ def test_examples():
 def test_commands_exist(target):
     assert f"make {target} " in README.read_text()
     assert f"\n{target}: " in (README.parent / "Makefile").read_text()
+
+
+def test_it_can_be_taken_in_at_a_glance():
+    """At most 120 lines, 1,200 words, and 40 numbers outside of listings and addresses."""
+    text = README.read_text()
+    assert len(text.splitlines()) <= 120 and len(text.split()) <= 1200
+    prose = re.sub(r"(?s)```.*?```|`[^`]*`|\]\([^)]*\)", " ", text)
+    assert len(re.findall(r"(?<![\w-])\d[\d.,]*", prose)) <= 40
+
+
+@pytest.fixture
+def facts():
+    spec = importlib.util.spec_from_file_location("facts", README.parent / "docs" / "facts.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_figures_are_those_of_the_results(facts):
+    for path in facts.DOCUMENTS:
+        assert facts.written(path.read_text()) == path.read_text(), f"{path.name}: run make readme"
+
+
+def test_a_figure_that_differs_is_written_anew(facts, tmp_path, monkeypatch, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- results -->\n| old |\n<!-- end -->\nafter\n")
+    monkeypatch.setattr(facts, "DOCUMENTS", [page])
+    assert facts.main() == 1 and "page.md" in capsys.readouterr().out
+    assert facts.psnr("rednet") in page.read_text() and page.read_text().endswith("<!-- end -->\nafter\n")
+    assert facts.main() == 0
