@@ -144,8 +144,8 @@ def grid(runs):
     gains, batches = [large[key] - usual[key] for key in large], [large[batch, 24] for batch in (32, 128, 512)]
     width = abs(large[32, 48] - large[32, 24])
     return Finding(
-        "The rate and the number of steps decide. 0.1, the largest rate of S4's search, gets to "
-        f"{max(usual.values()):.1f} dB at most in a training as short as these, and a rate of {rate} to "
+        "The rate and the number of steps decide. A rate of 0.1, the largest of S4's search, gets to "
+        f"{max(usual.values()):.1f} dB at most in a training as short as these, and one of {rate} to "
         f"{max(large.values()):.1f}. From as many images, larger batches take fewer steps and learn less: "
         f"{batches[0]:.1f}, {batches[1]:.1f} and {batches[2]:.1f} dB with 32, 128 and 512. Twice as many channels "
         f"change {width:.1f} dB.",

@@ -198,7 +198,8 @@ def test_the_numbers_bear_out_the_claims(numbers):
 def test_a_claim_can_fail(claim, numbers):
     values = claim.values(numbers)
     assert claim.hold(values)
-    assert not all(claim.hold(others) for others in (values[::-1], [0] * len(values), [-value for value in values]))
+    disturbed = [values[::-1], [-value for value in values], [value * index for index, value in enumerate(values)]]
+    assert not all(claim.hold(others) for others in disturbed)
 
 
 def test_a_sentence_that_its_numbers_refute_is_an_error_that_names_it(numbers):

@@ -66,13 +66,13 @@ def pictures(root):
 
 def phases_of_scatter(size=8, kernel_size=3, stride=2, padding=1):
     """One axis of a `scatter`: which tap takes which small pixel to which output, from `geometry.phases` itself."""
-    drawn, ((axis,),) = figure(COLUMN, 1.0)
+    drawn, ((axis,),) = figure(COLUMN, 1.1)
     small = correlation_size(size, kernel_size, stride, padding)
     for phase, (_, line, _) in zip(phases(size, kernel_size, stride, padding, 1), STYLES):
         taps = range(kernel_size)[::-1][phase.taps]
         for step in range(phase.count):
             place = phase.first + step * stride
-            axis.plot(place, 1, "s", color="black", markersize=11, markerfacecolor="white" if line == "-" else "0.8")
+            axis.plot(place, 1, "s", color="black", markersize=13, markerfacecolor="white" if line == "-" else "0.8")
             axis.annotate(f"$x_{{{place}}}$", (place, 1), ha="center", va="center_baseline")
             for index, tap in enumerate(taps):
                 o = step - phase.padding + index * phase.dilation
@@ -81,7 +81,7 @@ def phases_of_scatter(size=8, kernel_size=3, stride=2, padding=1):
                     axis.annotate(f"$w_{tap}$", ((place + stride * o) / 2, 0.5), fontsize=7, ha="center", va="center",
                                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})  # fmt: skip
     for o in range(small):
-        axis.plot(stride * o, 0, "o", color="black", markersize=11, markerfacecolor="white")
+        axis.plot(stride * o, 0, "o", color="black", markersize=13, markerfacecolor="white")
         axis.annotate(f"$y_{o}$", (stride * o, 0), ha="center", va="center_baseline")
     axis.set_xlim(-0.5, size - 0.5)
     axis.set_ylim(-0.3, 1.3)
