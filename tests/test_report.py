@@ -258,10 +258,11 @@ def test_the_same_logs_give_the_same_bytes(prepared, tmp_path):
     assert pdf.startswith(b"%PDF-") and pdf == build.typeset(tmp_path)
 
 
-def test_the_authors_numbers_stand_below_the_title(prepared, numbers, tmp_path):
+def test_the_authors_numbers_stand_below_the_title_and_take_no_room(prepared, numbers, tmp_path):
     assert json.loads((prepared / "numbers.json").read_text())["scipers"] == []
-    build.prepare(tmp_path, scipers=["111111", "222222"])
-    assert json.loads((tmp_path / "numbers.json").read_text())["scipers"] == ["111111", "222222"]
+    scipers = ["111111", "222222", "333333"]
+    build.prepare(tmp_path, scipers=scipers)
+    assert json.loads((tmp_path / "numbers.json").read_text())["scipers"] == scipers
     assert build.typeset(tmp_path) != build.typeset(prepared)
 
 
