@@ -8,7 +8,7 @@ Of each experiment the largest scale is shown of which every declared run is in 
 import argparse
 import base64
 import json
-from math import log10
+import sys
 from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
@@ -18,7 +18,9 @@ import torch
 from benchmarks.quality import table
 from others.evaluation import figures
 
-from .declarations import EXPERIMENTS, SCALES, declared
+from .declarations import BY_TIME, EXPERIMENTS, QUICK, SCALES, declared
+from .findings import FINDINGS
+from .measures import apart, checkerboard, cost, last, plural, side_by_side, spread, trained
 from .run import finished
 
 HERE = Path(__file__).resolve().parent
@@ -30,10 +32,13 @@ STYLES = [("-", "o", "0.0"), ("--", "s", "0.0"), (":", "^", "0.0"), ("-", "D", "
 
 
 class Shown(NamedTuple):
-    """The runs of an experiment at one scale: {name without seed: [lines of each seed]}, and what they are in words."""
+    """The runs of an experiment at one scale: {name without seed: [lines of each seed]}, what they are in words, that
+    scale, and whether they are all that is declared."""
 
     runs: dict
     note: str
+    scale: str
+    complete: bool
 
 
 def choose(experiment, logs):
@@ -55,7 +60,10 @@ def choose(experiment, logs):
     for name in names[best[0]]:
         if name in groups[best]:
             ordered.setdefault(name.rpartition(", seed ")[0], []).append(groups[best][name])
-    return Shown(ordered, describe(ordered, len(names[best[0]]))) if ordered else None
+    if not ordered:
+        return None
+    expected = len(names[best[0]])
+    return Shown(ordered, describe(ordered, expected), best[0], sum(map(len, ordered.values())) == expected)
 
 
 def describe(runs, declared_runs):
@@ -66,27 +74,14 @@ def describe(runs, declared_runs):
     done = "" if count == declared_runs else f" So far {count} of {declared_runs} runs."
     if "differences" in first:
         return f"{count} runs.{done}"
-    length = "no training"
+    size = "no training"
     if config["minutes"]:
-        length = f"{config['minutes']:g} min of one core"
+        size = f"{config['minutes']:g} min of one core"
     elif config["epochs"]:
-        length = f"{config['epochs']} epoch{'s' * (config['epochs'] != 1)} of {config['images']:,} images"
+        size = f"{plural(config['epochs'], 'epoch')} of {config['images']:,} images"
     validation = {"course": "the validation pairs of `--data`", "generated": "synthetic images"}[config["validation"]]
     seeds = max(map(len, runs.values()))
-    return f"Scale {first['scale']}: {length}, {seeds} seed{'s' * (seeds > 1)}; PSNR on {validation}.{done}"
-
-
-def last(seeds, field):
-    """The field in the last line of every seed, where there is one."""
-    return [lines[-1][field] for lines in seeds if lines[-1].get(field) is not None]
-
-
-def spread(values, digits=2):
-    """Mean, +- standard deviation if there are several; a dash where a run failed, nothing without values."""
-    if not values or None in values:
-        return "-" if values else ""
-    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{deviation}"
+    return f"Scale {first['scale']}: {size}, {plural(seeds, 'seed')}; PSNR on {validation}.{done}"
 
 
 def pictures(line):
@@ -99,18 +94,6 @@ def psnr(seeds):
     """Cells of PSNR A and B, or what failed."""
     failure = last(seeds, "failure")
     return [failure[0].split(":")[0], ""] if failure else [spread(last(seeds, "psnr_a")), spread(last(seeds, "psnr_b"))]
-
-
-def trained(seeds):
-    """The epochs after training began, of the first seed."""
-    return [line for line in seeds[0] if line["epoch"] and line["loss"] is not None]
-
-
-def cost(seeds):
-    """Processor seconds for 1,000 training images, over all epochs of all seeds."""
-    seconds = sum(line["cpu_seconds"] for lines in seeds for line in lines)
-    images = sum(lines[-1]["images"] for lines in seeds)
-    return 1000 * seconds / images if images else None
 
 
 # ------------------------------------------------------------------------------------------------------- tables
@@ -179,20 +162,6 @@ def shapes(shown):
         rows.append([*shape, *psnr(seeds), str(len(seeds)) if not failure else failure[0].partition(": ")[2]])
     text = table(rows, ["kernel", "stride", "padding", "dilation", "PSNR A", "PSNR B", "runs, or what does not fit"])
     return text + "\n\nPublished (S3, stride 1, kernel 2, 10 runs): 24.89 ± 0.08 A, 24.07 ± 0.06 B."
-
-
-def side_by_side(runs):
-    """(network, ours, torch's, torch's in 64 bits) of every network that was trained in all three."""
-    for name in runs:
-        network, _, framework = name.rpartition(", ")
-        others = [f"{network}, {other}" for other in ("torch", "torch in 64 bits")]
-        if framework == "ours" and all(other in runs for other in others):
-            yield network, runs[name], *(runs[other] for other in others)
-
-
-def apart(some, others):
-    """By how many dB the PSNR of two runs differs in each epoch, from the one before training."""
-    return [abs(a["psnr_a"] - b["psnr_a"]) for one, other in zip(some, others) for a, b in zip(one, other)]
 
 
 def curves(shown):
@@ -266,17 +235,6 @@ def upsampling(shown):
     )
 
 
-def checkerboard(power):
-    """(at period 2, at period 4): the mean power of the row and the column of that frequency over that of their
-    neighbours, in dB. Frequencies are 0 to 16, cycles per 32 pixels."""
-    power, found = torch.tensor(power), []
-    for frequency, near in ((16, (14, 15)), (8, (6, 7, 9, 10))):
-        lines = power[frequency].mean() + power[:, frequency].mean()
-        others = sum(power[i].mean() + power[:, i].mean() for i in near) / len(near)
-        found.append(10 * log10(float(lines / others)))
-    return found
-
-
 def images(shown):
     rows = [[name, *psnr(seeds), spread(last(seeds, "generated_a")), spread(last(seeds, "generated_b"))]
             for name, seeds in shown.runs.items()]  # fmt: skip
@@ -287,7 +245,8 @@ def shipped(shown):
     best = json.loads((HERE / "report" / "published.json").read_text())["evaluated"]
     published = {
         "prescribed": f"{best['prescribed']} (one pass)",
-        "rednet": f"{best['own blocks']} own blocks, {best['torch.nn']} with torch.nn, Adam and self-ensemble",
+        "rednet": f"{best['own blocks']} own blocks, {best['torch.nn']} with torch.nn and Adam, "
+        f"{best['torch.nn, self-ensemble']} with self-ensemble too",
     }
     rows = [[name, *psnr(seeds), spread(last(seeds, "ensemble_a")), spread(last(seeds, "ensemble_b")), published[name]]
             for name, seeds in shown.runs.items()]  # fmt: skip
@@ -396,8 +355,7 @@ def grid_figure(shown, path):
     batches = sorted({seeds[0][0]["config"]["batch_size"] for seeds in shown.runs.values()})
     figure = figures.figure_maker()(3 * len(batches), 5.4)
     axes = figure.subplots(2, len(batches), sharex=True, sharey="row", squeeze=False)
-    lines = {0.001: ":", 0.01: "--", 0.1: "-"}
-    greys = {24: "0.75", 48: "0.55", 96: "0.3", 144: "0.0"}
+    lines, greys = {0.01: ":", 0.1: "--", 1: "-"}, {24: "0.6", 48: "0.0"}
     for seeds in shown.runs.values():
         config = seeds[0][0]["config"]
         column, lr, width = (
@@ -538,12 +496,44 @@ SECTIONS = [
 
 
 HEAD = """\
-Made by `python -m experiments.show` from `logs/`; no result is typed by hand. PSNR in dB: A is the mean over images of
-each image's, B that of the mean error. Scales: see README.md. The 150 validation pairs are made from photographs, in
-the course's format; published figures are their authors', on the course's own, but for the column of the same pairs."""
+Made by `python -m experiments.show` from `logs/`; no result is typed by hand. Above each table stands what it shows,
+checked against the same runs (`findings.py`). PSNR in dB: A is the mean over images of each image's, B that of the mean
+error. Scales: see README.md. The 150 validation pairs are made from photographs, in the course's format; published
+figures are their authors', on the course's own, but for the column of the same pairs."""
+
+
+def smaller(shown):
+    """What was run smaller than declared in full, which is as large as the original; nothing without any."""
+    rows = []
+    for name, found in shown.items():
+        if found and found.scale != "full":
+            sizes = EXPERIMENTS[name][1]
+            rows.append([name, *(length(name, *size) for size in (sizes.get(found.scale, QUICK), sizes["full"]))])
+    if not rows:
+        return []
+    return ["", "## Run smaller than the original", "", SMALLER, "", table(rows, ["experiment", "here", "in full"])]
+
+
+def length(name, images, epochs, seeds):
+    one = plural(epochs, "minute") if name in BY_TIME else f"{plural(epochs, 'epoch')} of {images:,} images"
+    return f"{one}, {plural(seeds, 'seed')}"
+
+
+SMALLER = """\
+A short training compares choices, and tells little about what a long one reaches. S4's search had batches of 32 to 512,
+24 to 144 channels and rates of 0.001 to 0.1; `s4-grid` has a part of it, and rates ten times as large."""
+
+
+def found_out(name, shown):
+    """(what the runs show, whether they do): no sentence for runs that are not all there, or of a step or two."""
+    if not shown.complete or shown.scale == "quick":
+        return "", True
+    sentence, holds = FINDINGS[name](shown.runs)
+    return (sentence if holds else f"Declared, but not so in these runs: {sentence}"), bool(holds)
 
 
 def main(argv=None):
+    """-> exit status: 1 if a finding is not borne out by the runs, after all is written."""
     parser = argparse.ArgumentParser(
         prog="experiments.show", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -551,16 +541,23 @@ def main(argv=None):
     args = parser.parse_args(argv)
     shown = {name: choose(name, args.out / "logs") for name in EXPERIMENTS}
     (args.out / "figures").mkdir(parents=True, exist_ok=True)
-    text = ["# Results of the experiments", "", HEAD]
+    text, refuted = ["# Results of the experiments", "", HEAD, *smaller(shown)], []
     for section in SECTIONS:
         if found := shown[section.experiment]:
-            text += ["", f"## {section.title}", "", found.note, "", section.text(found)]
+            name = section.name or section.experiment
+            sentence, holds = found_out(name, found)
+            refuted += [] if holds else [name]
+            text += ["", f"## {section.title}", *(["", sentence] if sentence else []), "", found.note]
+            text += ["", section.text(found)]
             if section.figure:
-                name = f"figures/{section.name or section.experiment}.png"
-                section.figure(found, args.out / name)
-                text += ["", f"![{section.title}]({name})"]
+                section.figure(found, args.out / f"figures/{name}.png")
+                text += ["", f"![{section.title}](figures/{name}.png)"]
     (args.out / "RESULTS.md").write_text("\n".join(text) + "\n")
+    if refuted:
+        print(f"show: the runs do not bear out the finding of {', '.join(refuted)}; see experiments/findings.py",
+              file=sys.stderr)  # fmt: skip
+    return int(bool(refuted))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

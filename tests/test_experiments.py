@@ -71,6 +71,41 @@ def test_tables_and_figures_are_drawn_from_the_logs(quick):
     assert "nan" not in text and "None" not in text
 
 
+LOGS = ROOT / "experiments" / "logs"
+
+
+@pytest.mark.parametrize("section", show.SECTIONS, ids=lambda section: section.name or section.experiment)
+def test_above_each_table_stands_what_its_runs_bear_out(section):
+    shown = show.choose(section.experiment, LOGS)
+    sentence, holds = show.found_out(section.name or section.experiment, shown)
+    assert sentence and holds
+    results = (LOGS.parent / "RESULTS.md").read_text()
+    assert f"## {section.title}\n\n{sentence}\n\n{shown.note}\n\n|" in results
+
+
+def test_a_finding_that_the_runs_refute_is_named(tmp_path, capsys):
+    (tmp_path / "logs").mkdir()
+    lines = (LOGS / "precision.jsonl").read_text().splitlines(keepends=True)
+    worse = [line.replace('"psnr_a": 24', '"psnr_a": 23') if '"run": "bf16' in line else line for line in lines]
+    (tmp_path / "logs" / "precision.jsonl").write_text("".join(worse))
+    assert show.main(["--out", str(tmp_path)]) == 1
+    assert "do not bear out the finding of precision;" in capsys.readouterr().err
+    assert "\n\nDeclared, but not so in these runs: Activations in bf16" in (tmp_path / "RESULTS.md").read_text()
+
+
+def test_runs_of_a_step_or_two_show_nothing(quick):
+    assert show.found_out("precision", show.choose("precision", quick / "logs")) == ("", True)
+    assert "Declared, but" not in (quick / "RESULTS.md").read_text()
+
+
+def test_what_is_smaller_than_the_original_is_listed_once():
+    results = (LOGS.parent / "RESULTS.md").read_text()
+    smaller = results.split("## Run smaller than the original\n")[1].split("\n## ")[0]
+    shown = {name: show.choose(name, LOGS) for name in EXPERIMENTS}
+    for name, found in shown.items():
+        assert (f"| {name} |" in smaller) == (found.scale != "full")
+
+
 @pytest.mark.parametrize("network", ["prescribed", "stride one", "rednet of 9 channels"])
 def test_ours_and_torch_start_alike_and_stay_together(quick, network):
     ends = {name: [line for line in logged(quick, "s3-curves") if line["run"] == f"{network}, {name}, seed 0"]

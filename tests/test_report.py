@@ -9,12 +9,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import others
-from experiments import show
-from experiments.report import build, gather
+from experiments import measures, show
+from experiments.report import build, claims, gather
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Words of the template that have a digit in them: names, no figures.
-NAMES = {"EE-559", "Noise2Noise", "Conv2d", "TransposeConv2d", "fp32", "bf16", "S4", "S4's"}
+NAMES = {"EE-559", "Noise2Noise", "Conv2d", "TransposeConv2d", "fp32", "bf16", "S0", "S4"}
 
 
 def typed(text):
@@ -28,6 +28,7 @@ def typed(text):
 def test_no_number_in_the_text_is_typed():
     text = (ROOT / "experiments" / "report" / "report.typ").read_text()
     text = re.sub(r"#?n\.[\w.-]+|x\.[\w.-]+|#?speed\.[\w.-]+", "", text)  # keys: n.speed.fp32, x.s2-rates
+    text = re.sub(r"#finding\(\"[\w-]+\"\)", "", text)
     assert typed(text) == []
 
 
@@ -116,8 +117,7 @@ def test_runs_are_averaged_over_seeds(log):
     config, variants = gather.finished(log(*ALL), "e")
     assert gather.size(config, variants) == "1 epoch of 5,000 images, 2 seeds"
     assert gather.finals(variants) == {"a": "20.50 ± 0.71", "b=2": "30.50 ± 0.71"}
-    ends = gather.extremes(variants)
-    assert ends["best"] == ["2", "30.50"] and ends["worst"] == ["a", "20.50"] and ends["failed"] == "0"
+    assert measures.average(variants) == {"a": 20.5, "b=2": 30.5}
 
 
 def test_missing_seeds_are_said(log):
@@ -134,7 +134,104 @@ def test_a_missing_variant_is_an_error(log, runs):
 
 def test_a_failed_run_is_counted_and_has_no_figure(log):
     _, variants = gather.finished(log(ALL[0], ("a", 1, None, True), *ALL[2:]), "e")
-    assert gather.finals(variants)["a"] == "-" and gather.extremes(variants)["failed"] == "1"
+    assert gather.finals(variants)["a"] == "-" and measures.average(variants) == {"b=2": 30.5}
+
+
+# -------------------------------------------------------------------------------------------------------- claims
+
+TEMPLATE = (ROOT / "experiments" / "report" / "report.typ").read_text()
+JUDGING = re.compile(
+    r"\b(better|best|worse|worst|more|most|less|least|fewer|few|larger|smaller|faster|slower|far|further|little|hardly|nearly|"
+    r"level|ahead|behind|leads?|beats?|wins?|won|gains?|gained|lost|costs?|short|long|as fast|no longer)\b"
+)
+#: Sentences with such a word that judge nothing: what they say instead.
+NO_JUDGEMENT = {
+    "which are long sums": "how they are computed",
+    "To a few channels, as of an image": "when a way is taken",
+    "larger outer kernels; one more level": "what was added",
+    "differ from torch's by at most": "the largest of a list",
+    "makes the singular values of the momentum nearly equal": "what Muon is",
+    "so nothing learnt was lost": "zeros change no output",
+    "best published": "names of rows, and the choice of these weights",
+    "the least gains are": "the smallest of a list",
+    "#speed.level take no longer than torch's": "a count of a list",
+    "times as long": "a ratio, as it was measured",
+    "`docs/results/quality.md` has more": "where rows are",
+    "what was run smaller than the original": "what a file lists",
+    "the better of its memory formats": "the smaller of two times",
+}
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    return gather.numbers()
+
+
+def sentences(text):
+    """The sentences of a template but those of the section on what did not work, which says that it has no numbers."""
+    before, after = text.split("= What did not work")
+    return re.split(r"(?<=[.:])\s+(?=[A-Z@#*=])|\n\n", before + after.split("= Limits")[1])
+
+
+def unchecked(text):
+    """The sentences that judge and have no entry in claims.py."""
+    known = [*(claim.words for claim in claims.CLAIMS), *NO_JUDGEMENT]
+    rest = [claims.plain(sentence) for sentence in sentences(text)]
+    for words in known:
+        rest = [sentence.replace(words, "") for sentence in rest]
+    return [sentence for sentence in rest if JUDGING.search(re.sub(r"#[\w.]+(\([^)]*\))?|[\w.-]*\.\w+", "", sentence))]
+
+
+def test_every_sentence_that_judges_has_a_claim():
+    assert unchecked(TEMPLATE) == []
+
+
+def test_a_judgement_without_a_claim_is_found():
+    assert unchecked(TEMPLATE.replace("= Limits", "= Limits\n\nOurs is the better one.")) == ["Ours is the better one."]
+
+
+def test_the_numbers_bear_out_the_claims(numbers):
+    claims.verify(TEMPLATE, numbers)
+
+
+@pytest.mark.parametrize("claim", claims.CLAIMS, ids=lambda claim: claim.words[:40])
+def test_a_claim_can_fail(claim, numbers):
+    values = claim.values(numbers)
+    assert claim.hold(values)
+    disturbed = [values[::-1], [-value for value in values], [value * index for index, value in enumerate(values)]]
+    assert not all(claim.hold(others) for others in disturbed)
+
+
+def test_a_sentence_that_its_numbers_refute_is_an_error_that_names_it(numbers):
+    changed = json.loads(json.dumps(numbers))
+    changed["published"]["evaluated"]["torch.nn"] = "25.90"
+    with pytest.raises(gather.Unsupported, match=r"level with the best.*needs two PSNR A.*numbers are 25\.77, 25\.9$"):
+        claims.verify(TEMPLATE, changed)
+
+
+def test_a_claim_that_the_text_does_not_make_any_more_is_an_error(numbers):
+    with pytest.raises(gather.Unsupported, match="does not say 'Self-ensemble adds little' any more"):
+        claims.verify(TEMPLATE.replace("adds little", "adds much"), numbers)
+
+
+def test_a_finding_that_its_runs_refute_is_an_error(monkeypatch):
+    monkeypatch.setitem(gather.FINDINGS, "precision", lambda runs: ("bf16 is better.", False))
+    with pytest.raises(gather.Unsupported, match=r"precision does not bear out: bf16 is better\.$"):
+        gather.findings(ROOT)
+
+
+def test_sentences_about_none_one_and_several():
+    assert (
+        gather.worse_than_they_went_in("9", 0, 0)
+        == "No image of the 9 comes out worse than it went in, from either network"
+    )
+    assert gather.worse_than_they_went_in("9", 1, 0).endswith(
+        ": 1 from the prescribed network and none from the RED-Net"
+    )
+    assert gather.harmed([], []) == "In the mean over the images neither network makes any of them worse"
+    assert gather.harmed(["grey", "dark"], []).endswith(
+        ": grey, dark from the prescribed network, none from the RED-Net"
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- build
@@ -159,6 +256,14 @@ def test_the_same_logs_give_the_same_bytes(prepared, tmp_path):
     assert all(file.read_bytes() == (prepared / file.name).read_bytes() for file in tmp_path.iterdir())
     pdf = build.typeset(prepared)
     assert pdf.startswith(b"%PDF-") and pdf == build.typeset(tmp_path)
+
+
+def test_the_authors_numbers_stand_below_the_title_and_take_no_room(prepared, numbers, tmp_path):
+    assert json.loads((prepared / "numbers.json").read_text())["scipers"] == []
+    scipers = ["111111", "222222", "333333"]
+    build.prepare(tmp_path, scipers=scipers)
+    assert json.loads((tmp_path / "numbers.json").read_text())["scipers"] == scipers
+    assert build.typeset(tmp_path) != build.typeset(prepared)
 
 
 def test_another_number_of_pages_is_an_error(prepared, tmp_path):

@@ -26,10 +26,10 @@ def figure(width, height, rows=1, columns=1, **options):
     except ImportError as error:
         raise ImportError('reports need matplotlib: pip install ".[report]" in the folder of the project') from error
     matplotlib.rcParams.update({
-        "svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "STIXGeneral", "font.size": 7.5,
-        "axes.titlesize": 7.5, "axes.linewidth": 0.5, "xtick.major.width": 0.5, "ytick.major.width": 0.5,
+        "svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "STIXGeneral", "font.size": 8.5,
+        "axes.titlesize": 8.5, "axes.linewidth": 0.5, "xtick.major.width": 0.5, "ytick.major.width": 0.5,
         "xtick.minor.size": 0, "ytick.minor.size": 0, "lines.linewidth": 0.8, "lines.markersize": 3.2,
-        "legend.fontsize": 6.5, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False,
+        "legend.fontsize": 7.6, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False,
     })  # fmt: skip
     drawn = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(drawn)
@@ -45,7 +45,7 @@ def draw(root, folder):
     write(pictures(root), folder / "pictures.svg")
     write(ratios(root), folder / "speed.svg")
     write(phases_of_scatter(), folder / "phases.svg")
-    drawn, axes = figure(WIDTH, 3.5, 2, 3)
+    drawn, axes = figure(WIDTH, 3.85, 2, 3)
     panels = (curves, rates, channels, pairs, optimisers, spectrum)
     for letter, panel, axis in zip("abcdef", panels, axes.flat):
         axis.set_title(f"({letter}) {panel(root, axis)}", loc="left")
@@ -55,7 +55,7 @@ def draw(root, folder):
 def pictures(root):
     """The logged synthetic images in a row: noisy, denoised and clean."""
     logged = show.pictures(finished(root, "shipped")[1]["rednet"][0][-1])
-    drawn, axes = figure(WIDTH, 0.74, 1, 3 * len(logged["clean"]))
+    drawn, axes = figure(WIDTH, 0.78, 1, 3 * len(logged["clean"]))
     for images, group in zip(zip(*logged.values()), axes.reshape(-1, 3)):
         for name, image, axis in zip(logged, images, group):
             axis.imshow(image.permute(1, 2, 0).tolist(), interpolation="nearest")
@@ -66,13 +66,13 @@ def pictures(root):
 
 def phases_of_scatter(size=8, kernel_size=3, stride=2, padding=1):
     """One axis of a `scatter`: which tap takes which small pixel to which output, from `geometry.phases` itself."""
-    drawn, ((axis,),) = figure(COLUMN, 1.0)
+    drawn, ((axis,),) = figure(COLUMN, 1.1)
     small = correlation_size(size, kernel_size, stride, padding)
     for phase, (_, line, _) in zip(phases(size, kernel_size, stride, padding, 1), STYLES):
         taps = range(kernel_size)[::-1][phase.taps]
         for step in range(phase.count):
             place = phase.first + step * stride
-            axis.plot(place, 1, "s", color="black", markersize=11, markerfacecolor="white" if line == "-" else "0.8")
+            axis.plot(place, 1, "s", color="black", markersize=13, markerfacecolor="white" if line == "-" else "0.8")
             axis.annotate(f"$x_{{{place}}}$", (place, 1), ha="center", va="center_baseline")
             for index, tap in enumerate(taps):
                 o = step - phase.padding + index * phase.dilation
@@ -81,7 +81,7 @@ def phases_of_scatter(size=8, kernel_size=3, stride=2, padding=1):
                     axis.annotate(f"$w_{tap}$", ((place + stride * o) / 2, 0.5), fontsize=7, ha="center", va="center",
                                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})  # fmt: skip
     for o in range(small):
-        axis.plot(stride * o, 0, "o", color="black", markersize=11, markerfacecolor="white")
+        axis.plot(stride * o, 0, "o", color="black", markersize=13, markerfacecolor="white")
         axis.annotate(f"$y_{o}$", (stride * o, 0), ha="center", va="center_baseline")
     axis.set_xlim(-0.5, size - 0.5)
     axis.set_ylim(-0.3, 1.3)
@@ -128,11 +128,12 @@ def over_epochs(axis, runs, label, style):
 def finish(axis, columns=1):
     """Names of the axes, and a legend below the lines."""
     low, high = axis.get_ylim()
-    axis.set_ylim(low - 0.13 * (high - low) * (1 + -(-len(axis.get_lines()) // columns)), high)
+    labelled = sum(not line.get_label().startswith("_") for line in axis.get_lines())
+    axis.set_ylim(low - 0.2 * (high - low) * -(-labelled // columns), high)
     axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.set_xlabel("training images seen")
     axis.set_ylabel("PSNR A, dB")
-    axis.legend(loc="lower right", ncols=columns, columnspacing=1, handlelength=2.2)
+    axis.legend(loc="lower right", ncols=columns, columnspacing=0.8, handlelength=1.8, handletextpad=0.5, borderpad=0)
 
 
 def against(axis, points, label, style):
@@ -152,10 +153,10 @@ def curves(root, axis):
     for (network, ours, torchs, _), style in zip(show.side_by_side(finished(root, "s3-curves")[1]), STYLES):
         over_epochs(axis, torchs, None, ("s", "none", "0.45"))
         axis.get_lines()[-1].set(markersize=5.5, markerfacecolor="none", markeredgewidth=0.6)
-        over_epochs(axis, ours, f"{pretty(network)}, ours", style)
+        over_epochs(axis, ours, pretty(network), style)
     axis.get_lines()[0].set_label("the same in torch.nn")
     finish(axis)
-    return "our blocks and torch.nn's"
+    return "our blocks; squares: torch.nn"
 
 
 def rates(root, axis):
@@ -187,7 +188,7 @@ def pairs(root, axis):
 
 def optimisers(root, axis):
     variants = finished(root, "optimizers")[1]
-    best, cycles = {}, {"Adam": None, "Muon": "Muon, one cycle", "Nesterov": "one cycle, clipped"}
+    best, cycles = {}, {"Adam": None, "Muon": "Muon, cycle", "Nesterov": "clipped, cycle"}
     for name, runs in variants.items():
         first = name.split()[0]
         kind = cycles[first] if "cycle" in name else first

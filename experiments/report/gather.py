@@ -1,16 +1,17 @@
 """Every number of the report, read from the files that programs wrote: `numbers(root)` -> nested dicts of text.
 
 Text, because the template prints what it gets: rounding happens here, once. A figure that is not there raises
-`Missing`, which names the file and the command that makes it.
+`Missing`, which names the file and the command that makes it; a finding that its runs do not bear out, `Unsupported`.
 """
 
 import json
 import re
 from pathlib import Path
-from statistics import mean, stdev
 
 from experiments.declarations import declared
-from experiments.show import apart, checkerboard, choose, side_by_side, spread
+from experiments.findings import FINDINGS
+from experiments.measures import average, plural, spread
+from experiments.show import SECTIONS, choose
 from others import denoiser, denoiser_bonus, nn
 from others.data import noises
 from others.nn import windows, winograd
@@ -37,9 +38,14 @@ class Missing(Exception):
         super().__init__(f"{file}: {what} is not there; make it with: {command}")
 
 
-def numbers(root=ROOT):
-    """All of it, one entry a source."""
+class Unsupported(Exception):
+    """A sentence says what its numbers do not."""
+
+
+def numbers(root=ROOT, scipers=()):
+    """All of it, one entry a source; `scipers` are the authors' numbers, none in the project's own report."""
     return {
+        "scipers": list(scipers),
         "quality": quality(root),
         "speed": speed(root),
         "epochs": epochs(root),
@@ -49,8 +55,9 @@ def numbers(root=ROOT):
         "kernels": arithmetic(),
         "code": code(root),
         "noise": {"cell": str(noises.CELL), "values": str(noises.CELL**2)},
-        "published": json.loads(read(root, "experiments/report/published.json")),
+        "published": published(root),
         "experiments": experiments(root),
+        "findings": findings(root),
         "beside": beside(root),
     }
 
@@ -99,7 +106,6 @@ def search(root, file, pattern):
 
 TITLES = {"prescribed": "prescribed", "rednet": "RED-Net"}
 CLEAN = "clean image"
-FEW = 20  # images: rows of fewer are left out of the table of other noise
 
 
 def quality(root):
@@ -113,14 +119,32 @@ def quality(root):
         found[name] = {
             "once": row(psnr, file, name)[1:],
             "ensemble": row(psnr, file, f"{name}, self-ensemble")[1:],
-            "least": least, "worse": worse,
+            "least": least, "worse": int(worse),
         }  # fmt: skip
-    found["robust"] = [[name, *figures] for name, images, *figures in robust if int(images) >= FEW]
+    found["worse"] = worse_than_they_went_in(found["images"], *(found[name].pop("worse") for name in NETWORKS))
+    found["robust"] = [[name, *figures] for name, images, *figures in robust if images == found["images"]]
     found["clean"] = dict(zip(NETWORKS, row(robust, file, CLEAN)[3:]))
     strengths = {name: [float(figure) for figure in figures] for name, _, *figures in robust if name != CLEAN}
-    found["lost"] = {network: [name for name, (before, *after) in strengths.items() if after[i] < before]
-                     for i, network in enumerate(NETWORKS)}  # fmt: skip
+    found["lost"] = harmed(*([name for name, (before, *after) in strengths.items() if after[i] < before]
+                             for i in range(len(NETWORKS))))  # fmt: skip
     return found
+
+
+def worse_than_they_went_in(images, prescribed, rednet):
+    """How many of the images come out worse, in a sentence."""
+    if prescribed == rednet == 0:
+        return f"No image of the {images} comes out worse than it went in, from either network"
+    counts = f"{prescribed or 'none'} from the prescribed network and {rednet or 'none'} from the RED-Net"
+    return f"Of {images} images some come out worse than they went in: {counts}"
+
+
+def harmed(prescribed, rednet):
+    """Which kinds of noise are made worse, in a sentence."""
+    if not prescribed and not rednet:
+        return "In the mean over the images neither network makes any of them worse"
+    names = [", ".join(each) or "none" for each in (prescribed, rednet)]
+    which = f"{names[0]} from the prescribed network, {names[1]} from the RED-Net"
+    return f"In the mean over the images some come out worse: {which}"
 
 
 def speed(root):
@@ -162,7 +186,7 @@ def epochs(root):
     prints it or with fewer columns, but for those on one thread."""
     found = []
     for *what, before, after, time in table(root, "README.md", "before", "after"):
-        name = ", ".join(filter(None, what)).replace(", 1 epoch", "")
+        name = ", ".join(filter(None, what)).replace(", 1 epoch", "").replace("prescribed network", "prescribed")
         if "one thread" not in name:
             found.append([name, before, after, time if time.endswith("s") else f"{time} s"])
     return found
@@ -174,7 +198,8 @@ def conformance(root):
     rows = table(root, file, "source", "passed")
     pool = sum(int(row(rows, file, source, "MaxPool2d")[2]) for source in ("module_db", "op_db"))
     return {"passed": thousands(passed), "scope": thousands(scope), "pooling": thousands(pool),
-            "outside": thousands(search(root, file, r"(\d+) are out of scope"))}  # fmt: skip
+            "outside": thousands(search(root, file, r"(\d+) are out of scope")),
+            "types": thousands(search(root, file, r"Out of scope: dtypes.*\((\d+)\)"))}  # fmt: skip
 
 
 def reliability(root):
@@ -200,6 +225,7 @@ def weights(root, name):
         "parameters": thousands(count(network)), "field": str(sum(receptive_field(network)[0]) + 1),
         "multiplications": thousands(products), "epochs": epochs,
         "minutes": f"{sum(s['minutes'] * s.get('processes', 1) for s in stages):.0f}",
+        "fp32": str(sum(int(e) for e, s in zip(epochs, stages) if s["precision"] == "fp32")),
         "muon": str(sum(int(e) for e, s in zip(epochs, stages) if s["recipe"].get("optimizer") == "Muon")),
         "targets": re.search(r"mean of (\d+) noisy", stages[-1]["data"])[1],
         "photographs": re.search(r"from ([\d,]+) photographs", stages[-1]["data"])[1],
@@ -251,12 +277,30 @@ def finished(root, experiment):
     return first["config"], shown.runs
 
 
+def published(root):
+    """What other solutions state, and by how many dB PSNR A of the same weights differs here at most."""
+    found = json.loads(read(root, "experiments/report/published.json"))
+    differences = [abs(float(found["claimed"][name]) - float(value)) for name, value in found["evaluated"].items()]
+    return {**found, "differ": f"{max(differences):.2f}"}
+
+
 def experiments(root):
     """{experiment: its figures}, each with the `size` of its runs in words."""
     found = {}
-    for name, summarise in SUMMARIES.items():
+    for name in dict.fromkeys(section.experiment for section in SECTIONS):
         config, variants = finished(root, name)
-        found[name] = {"size": size(config, variants), **summarise(variants)}
+        found[name] = {"size": size(config, variants)}
+    return found | {"s0-blocks": blocks(finished(root, "s0-blocks")[1])}
+
+
+def findings(root):
+    """{section of RESULTS.md: what it shows, in words}."""
+    found = {}
+    for section in SECTIONS:
+        name = section.name or section.experiment
+        found[name], holds = FINDINGS[name](finished(root, section.experiment)[1])
+        if not holds:
+            raise Unsupported(f"experiments/findings.py: {section.experiment} does not bear out: {found[name]}")
     return found
 
 
@@ -275,15 +319,13 @@ def beside(root):
 
 def size(config, variants):
     """How long the runs of an experiment were, in words."""
+    if not (config["epochs"] or config["minutes"]):
+        return "no training"
     seeds = sorted({len(runs) for runs in variants.values()})
     length = (f"{plural(config['minutes'], 'minute')} of one core" if config["minutes"] else
               f"{plural(config['epochs'], 'epoch')} of {thousands(config['images'])} images")  # fmt: skip
     several = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
     return length + (f", {several} seeds" if seeds[-1] > 1 else "")
-
-
-def plural(count, noun):
-    return f"{count:g} {noun}{'s' * (count != 1)}"
 
 
 def pretty(name):
@@ -298,20 +340,6 @@ def last(runs, field="psnr_a"):
 
 def finals(variants, field="psnr_a"):
     return {name: spread(last(runs, field)) for name, runs in variants.items()}
-
-
-def average(variants):
-    """{variant: mean over seeds}, without failed ones."""
-    return {name: mean(last(runs)) for name, runs in variants.items() if None not in last(runs)}
-
-
-def extremes(variants):
-    """The best and the worst variant with their PSNR A, and how many failed."""
-    found = average(variants)
-    ends = {"best": max(found, key=found.get), "worst": min(found, key=found.get)}
-    return {key: [name.partition("=")[2] or name, f"{found[name]:.2f}"] for key, name in ends.items()} | {
-        "failed": str(len(variants) - len(found)), "count": str(len(variants)),
-    }  # fmt: skip
 
 
 def blocks(variants):
@@ -329,101 +357,3 @@ def blocks(variants):
 def power_of_ten(value):
     mantissa, exponent = f"{value:.0e}".split("e")
     return f"{mantissa}\u202f×\u202f10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-
-
-def curves(variants):
-    """Ours and torch's from the same weights and batches: both ends, and the largest distances in any epoch: from each
-    other, and of torch's from its own in 64 bits."""
-    rows, starts = [], []
-    for name, ours, torchs, exact in side_by_side(variants):
-        distances = apart(ours, torchs), apart(torchs, exact)
-        rows.append([pretty(name), spread(last(ours)), spread(last(torchs)), *(f"{max(d):.2f}" for d in distances)])
-        starts.append(distances[0][0])
-    return {"rows": rows, "start": f"by {power_of_ten(max(starts))} dB" if max(starts) else "not at all"}
-
-
-def rates(variants):
-    """The smallest, the best and the largest learning rate, each with what it reached."""
-    ends = [(name.partition("=")[2], value) for name, value in finals(variants).items()]
-    return {"least": ends[0], "most": ends[-1], **extremes(variants)}
-
-
-def shapes(variants):
-    """Rows by kernel, columns by stride, padding and dilation; x where the images do not come back in their size."""
-    cells = {tuple(re.findall(r"=(\d+)", name)): runs for name, runs in variants.items()}
-    kernels, *_ = (sorted(set(axis)) for axis in zip(*cells))
-    columns = sorted({key[1:] for key in cells})
-    text = {key: "×" if None in last(runs) else [f"{mean(last(runs)):.2f}", deviation(last(runs))]
-            for key, runs in cells.items()}  # fmt: skip
-    return {"columns": columns, "rows": [[k, *(text[(k, *column)] for column in columns)] for k in kernels]}
-
-
-def deviation(values):
-    return f"{stdev(values):.2f}" if len(values) > 1 else ""
-
-
-def targets(variants):
-    """Noisy and clean targets with few and all pairs; the loss after training and what it should be, same images."""
-    found = average(variants)
-    numbers = [int(re.search(r"\d+", name)[0]) for name in found]
-    few, pairs = min(numbers), max(numbers)
-    ends = {key: [f"{found[f'pairs={count} {target}']:.2f}" for target in ("noisy", "clean")]
-            for key, count in (("few", few), ("all", pairs))}  # fmt: skip
-    floors = last(variants[f"pairs={pairs} noisy"], "floor")
-    if None in floors:
-        raise Missing("experiments/logs/targets.jsonl", "the field floor of the last epoch")
-    loss, error, variance = (mean(floor[key] for floor in floors) for key in ("loss", "error", "variance"))
-    return {**ends, "fewest": thousands(few), "most": thousands(pairs), "variance": f"{variance:.4f}",
-            "error": f"{error:.4f}", "predicted": f"{error + variance:.4f}", "observed": f"{loss:.4f}"}  # fmt: skip
-
-
-def upsampling(variants):
-    """PSNR A, what a checkerboard adds to the error, in dB at periods of 2 and 4 pixels, and how uneven flat grey comes
-    back."""
-    grey, rows = finals(variants, "flat_deviation"), []
-    for name, value in finals(variants).items():
-        peaks = zip(*map(checkerboard, last(variants[name], "spectrum")))
-        rows.append([pretty(name), value, *(signed(mean(peak)) for peak in peaks), grey[name]])
-    return {"rows": rows}
-
-
-def signed(value):
-    return f"{value:+.1f}".replace("-", "−")
-
-
-def images(variants):
-    return {name: [spread(last(runs, field)) for field in ("psnr_a", "generated_a")]
-            for name, runs in variants.items()}  # fmt: skip
-
-
-def grid(variants):
-    """For each learning rate the best of the batch sizes and numbers of channels, with what it reached."""
-    found, rows = average(variants), {}
-    for name, value in found.items():
-        batch, channels, rate = re.findall(r"=([\d.]+)", name)
-        where = f"rate {rate} (batch {batch}, {channels} channels)"
-        rows.setdefault(rate, []).append((value, [where, f"{value:.2f}"]))
-    return {"rows": [max(each)[1] for each in rows.values()]}
-
-
-def plainly(variants):
-    return {"rows": [[pretty(name), value] for name, value in finals(variants).items()], **extremes(variants)}
-
-
-SUMMARIES = {
-    "s0-blocks": blocks,
-    "s0-minutes": plainly,
-    "s1-channels": plainly,
-    "s2-rates": rates,
-    "s3-shapes": shapes,
-    "s3-curves": curves,
-    "s4-grid": grid,
-    "s4-long": plainly,
-    "targets": targets,
-    "budget": plainly,
-    "upsampling": upsampling,
-    "optimizers": plainly,
-    "initialisations": plainly,
-    "precision": plainly,
-    "images": images,
-}
