@@ -13,7 +13,7 @@ EXPERIMENTS = --scale $(if $(QUICK),quick,$(or $(SCALE),full)) --jobs $(or $(JOB
 	$(if $(DATA),--data $(DATA)) $(if $(PHOTOS),--photos $(PHOTOS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint conformance gradcheck bench weights quality camera experiments reliability fuzz nightly notebook book readme \
+.PHONY: help demo test lint conformance gradcheck bench weights camera-weights quality camera experiments reliability fuzz nightly notebook book readme \
 	report wheel submission clean
 
 help:  ## list the targets
@@ -65,6 +65,11 @@ weights: .venv/installed  ## train the shipped weights again: make weights PHOTO
 	$(TRAIN) rednet $(WEIGHTS) $(MUON) --epochs 5 --lr 1.5e-3 --seed 4 --gaussian 0.1 --start out/4.pth --out out/5.pth
 	$(TRAIN_BY_TWO) rednet $(WEIGHTS) $(MUON) --epochs 7 --lr 2e-3 --seed 5 --gaussian 0.05 --start out/5.pth $(SHIPPED) \
 		--batch-size 64 --precision fp32
+
+camera-weights: .venv/installed  ## train the weights for photographs again: make camera-weights PHOTOS="folder folder" (2 hours, one core)
+	mkdir -p out
+	$(TRAIN) camera --photos $(PHOTOS) --holdout 60 --threads 1 --precision $(or $(PRECISION),bf16) $(MUON) --balance 0.7 \
+		--batch-size 8 --lr 2e-3 --epochs 22 --start Miniproject_2/bestmodel.pth --out Miniproject_2/bestmodel.pth
 
 quality: .venv/installed  ## measure the shipped weights, write docs/results/quality.md and out/gains.png: make quality PHOTOS=folder [DATA=folder]
 	mkdir -p out

@@ -24,7 +24,7 @@ MADE_BY = {
     "docs/results/quality.md": "make quality PHOTOS=folder DATA=folder",
     "docs/results/conformance.md": "make conformance",
     "docs/results/reliability.md": "make reliability",
-    "README.md": "python benchmarks/epoch.py DATA_FOLDER",
+    "docs/results/epochs.md": "python benchmarks/epoch.py DATA_FOLDER",
     "docs/results/speed.md": "make bench",
     "Miniproject_2/bestmodel.pth": "make weights PHOTOS=folder VAL=val_data.pkl",
     "experiments/report/published.json": "git checkout experiments/report/published.json",
@@ -182,10 +182,10 @@ def of_network(file, rows, title):
 
 
 def epochs(root):
-    """[what was trained for an epoch, PSNR A before, after, time] of each row of README's table, as benchmarks/epoch.py
+    """[what was trained for an epoch, PSNR A before, after, time] of each row of that table, as benchmarks/epoch.py
     prints it or with fewer columns, but for those on one thread."""
     found = []
-    for *what, before, after, time in table(root, "README.md", "before", "after"):
+    for *what, before, after, time in table(root, "docs/results/epochs.md", "before", "after"):
         name = ", ".join(filter(None, what)).replace(", 1 epoch", "").replace("prescribed network", "prescribed")
         if "one thread" not in name:
             found.append([name, before, after, time if time.endswith("s") else f"{time} s"])
