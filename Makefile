@@ -69,7 +69,8 @@ weights: .venv/installed  ## train the shipped weights again: make weights PHOTO
 camera-weights: .venv/installed  ## train the weights for photographs again: make camera-weights PHOTOS="folder folder" (2 hours, one core)
 	mkdir -p out
 	$(TRAIN) camera --photos $(PHOTOS) --holdout 60 --threads 1 --precision $(or $(PRECISION),bf16) $(MUON) --balance 0.7 \
-		--batch-size 8 --lr 2e-3 --epochs 22 --start Miniproject_2/bestmodel.pth --out Miniproject_2/bestmodel.pth
+		--batch-size 8 --lr 2e-3 --epochs 22 --start Miniproject_2/bestmodel.pth \
+		--start-denoiser rednet --out Miniproject_2/bestmodel.pth
 
 quality: .venv/installed  ## measure the shipped weights, write docs/results/quality.md and out/gains.png: make quality PHOTOS=folder [DATA=folder]
 	mkdir -p out
