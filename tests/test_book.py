@@ -91,7 +91,7 @@ def test_chapters_end_with_links_to_their_neighbours():
     for number, page in enumerate(CHAPTERS):
         before = [f"Previous: {links[number - 1]}"] if number else []
         after = [f"Next: {links[number + 1]}"] if number + 1 < len(links) else []
-        end = " | ".join([*before, "[Contents](README.md)", *after])
+        end = " |\n".join([*before, "[Contents](README.md)", *after])
         assert page.read_text(encoding="utf-8").endswith(f"\n\n---\n\n{end}\n"), page.name
 
 
