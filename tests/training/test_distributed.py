@@ -102,7 +102,7 @@ def script(tmp_path):
 
 def test_two_processes_and_a_restart(script, tmp_path, single, count):
     """Rank 1 is killed in step 7; torchrun starts both again and the weights are those of an undisturbed training."""
-    count("trainings of 2 processes, one killed and restarted", 1, 1)
+    count("training of 2 processes, one killed and restarted", 1, 1)
     status, printed = torchrun(2, script, ROOT, tmp_path, 1, "SIGKILL", restarts=1)
     assert status == 0, printed
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
@@ -112,7 +112,7 @@ def test_two_processes_and_a_restart(script, tmp_path, single, count):
 
 def test_three_processes_and_a_death(script, tmp_path, single, count):
     """Uneven shares and empty ones; without restarts the death of rank 2 ends all within a minute, and is named."""
-    count("trainings of 3 processes, one killed and named", 1, 1)
+    count("training of 3 processes, one killed and named", 1, 1)
     status, printed = torchrun(3, script, ROOT, tmp_path, 2, "SIGKILL")
     assert_trained_alike([torch.load(tmp_path / f"before {rank}.pt") for rank in range(3)], single)
     assert status != 0 and since_death(tmp_path) < 60
@@ -123,7 +123,7 @@ def test_three_processes_and_a_death(script, tmp_path, single, count):
 @pytest.mark.skipif("RELIABILITY" not in os.environ, reason="takes a minute")
 def test_a_process_that_hangs_is_named(script, tmp_path, count):
     """Stopped, not dead: the others give it up after a while."""
-    count("processes of a training that hang, named within a minute", 0, 1)
+    count("process that hangs, named within a minute", 0, 1)
     status, printed = torchrun(2, script, ROOT, tmp_path, 1, "SIGSTOP")
     assert status != 0 and since_death(tmp_path) < 60
     assert "rank 0 of 2: no answer from rank 1" in printed
