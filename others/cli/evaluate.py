@@ -9,7 +9,9 @@ Pictures of two folders belong together by their names, suffixes aside; of files
 that shows two scenes, or is shifted, mirrored or a negative, is refused (--unchecked measures it all the same). PSNR A
 is the mean over images of each image's PSNR, PSNR B that of the mean squared error over everything; identical images,
 which have none, are counted. With scikit-image (the extra `eval`) SSIM is measured too, and non-local means, wavelet
-and total-variation denoising are compared (--plain leaves them out)."""
+and total-variation denoising are compared (--plain leaves them out).
+
+A megapixel takes about 4 s on one thread, with the RED-Net 8 s, with the comparison 4 s more."""
 
 from __future__ import annotations
 
@@ -65,8 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the means and the table per image")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw noisy, denoised, clean")
     parser.add_argument("--gains", type=Path, metavar="FILE", help="draw each image's gain")
-    parser.add_argument("--plain", action="store_true", help="no comparison with scikit-image's denoisers")
-    parser.add_argument("--self-ensemble", action="store_true", help="average over 8 views")
+    parser.add_argument("--plain", action="store_true", help="do not compare with scikit-image's denoisers")
+    parser.add_argument("--self-ensemble", action="store_true", help="average over 8 views: better, 8 times slower")
     parser.add_argument("--unchecked", action="store_true", help="measure although a pair looks wrong")
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
     add_range_argument(parser)

@@ -5,7 +5,7 @@ examples:
   noise2noise info --history                      where the weights come from, training by training
   noise2noise info --weights own.pth --layers
 
-PSNR A is that against clean images at the end of the training, if it had some. It takes 3 seconds."""
+PSNR A is that against clean images at the end of the training, if it had some. It takes a few seconds."""
 
 from __future__ import annotations
 

@@ -23,7 +23,10 @@ variance of the target's noise, and stays there. That is Noise2Noise, not a fail
 
 Weights are written after each epoch; Ctrl-C keeps those of the last one, and what was learnt since, and the exit status
 is 130; a training whose loss explodes keeps the best that there were. With --resume the same command goes on where it
-was interrupted, to the weights of a training that never was, and does nothing more once it is done."""
+was interrupted, ends with the weights of a training that was never interrupted, and does nothing more once it is done.
+
+An epoch of 5,000 patches of 64 x 64 takes about two minutes on two threads, with the RED-Net twice as long; one of
+50,000 pairs of 32 x 32 about five."""
 
 from __future__ import annotations
 
@@ -73,17 +76,19 @@ GENERATED = {"pairs": 3000, "images": 100}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    measured = "folders, matched by name (default: val_data.pkl of --data; generated ones for generated pairs)"
+    rate = "the highest learning rate (default: the denoiser's own, after pretrained weights a twentieth of it)"
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--pairs", nargs=2, type=Path, metavar=("A_DIR", "B_DIR"), help="pictures matched by name")
     source.add_argument("--burst", type=Path, metavar="DIR", help="several shots of each scene")
     source.add_argument("--data", type=Path, metavar="DATA_FOLDER", help="train_data.pkl and val_data.pkl")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the weights to write")
-    parser.add_argument("--validate", nargs=2, type=Path, metavar=("NOISY", "CLEAN"), help="folders, matched by name")
-    parser.add_argument("--epochs", type=positive(int, 10**9), default=5)
+    parser.add_argument("--validate", nargs=2, type=Path, metavar=("NOISY", "CLEAN"), help=measured)
+    parser.add_argument("--epochs", type=positive(int, 10**9), default=5, help="over the data")
     parser.add_argument("--count", type=positive(int, 10**9), help="patches in an epoch (default: 5000)")
     parser.add_argument("--patch", type=positive(int, 10**6), help="side of a patch in pixels (default: 64)")
-    parser.add_argument("--lr", type=positive(float, 10**37), help="instead of the denoiser's own")
-    parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument("--lr", type=positive(float, 10**37), help=rate)
+    parser.add_argument("--seed", type=seed, default=0, help="of weights, order and patches")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each epoch")
     parser.add_argument("--curve", type=Path, metavar="FILE", help="draw loss and PSNR over the epochs")
     parser.add_argument("--from-shipped", action="store_true", help="adapt the shipped weights, at a low rate")
@@ -91,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unchecked", action="store_true", help="train although the pairs look wrong")
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
     add_range_argument(parser)
-    add_model_arguments(parser)
+    add_model_arguments(parser, "to go on from (default: new weights)")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from others.cli import common, train
+from others.cli import COMMANDS, common, parser, train
 
 pytest.importorskip("PIL")
 pytest.importorskip("tifffile")
@@ -96,3 +96,17 @@ def test_a_turned_shot_trains_as_an_upright_one(tmp_path, here, small, picture, 
         assert status == 0, stderr
         found.append(torch.load(tmp_path / f"{second}.pth")["denoisers"]["prescribed"]["state"])
     assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
+
+
+def test_help_states_the_default_of_every_option():
+    top = parser()
+    (commands,) = (action for action in top._actions if action.dest == "command")
+    assert set(commands.choices) == set(COMMANDS)
+    for name, command in commands.choices.items():
+        for action in command._actions:
+            if action.option_strings and not action.required and action.dest != "help":
+                said = command._get_formatter()._expand_help(action)
+                assert "(default: " in said, f"{name} {action.option_strings}: {said}"
+                if action.default not in (None, False):
+                    assert f"(default: {action.default})" in said
+        assert any(f" {unit}" in command.epilog for unit in ("s ", "seconds", "minutes")), f"{name}: how long it takes"
