@@ -70,9 +70,10 @@ class Job(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    out = "file for one picture, folder for several (default: NAME-denoised, beside what is read)"
     quality = "of a JPEG or WebP that is written (default: that of the input where it is one, else 95)"
     parser.add_argument("input", nargs="+", metavar="INPUT", help="picture, folder of pictures, or pattern")
-    parser.add_argument("-o", "--out", type=Path, metavar="OUT", help="file for one picture, folder for several (default: beside)")
+    parser.add_argument("-o", "--out", type=Path, metavar="OUT", help=out)
     there = parser.add_mutually_exclusive_group()
     there.add_argument("--force", action="store_true", help="replace results that are there already")
     there.add_argument("--skip-existing", action="store_true", help="leave them as they are, make those that are not")

@@ -5,7 +5,8 @@ examples:
   noise2noise export --onnx own.onnx --weights own.pth
 
 The file's input is `image`, (N, 3, H, W), float32 in [0, 1], sides multiples of 4 (prescribed) or 8 (RED-Net). The file
-is run through onnx's reference evaluator on images of several sizes; if it differs, it is not written. That takes a few seconds."""
+is run through onnx's reference evaluator on images of several sizes; if it differs, it is not written. That
+takes a few seconds."""
 
 from __future__ import annotations
 

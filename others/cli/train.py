@@ -117,10 +117,12 @@ def run_in(group: Workers, args: argparse.Namespace) -> None:
     recipe = model.recipe()._replace(seed=args.seed)
     recipe = recipe._replace(lr=args.lr) if args.lr else recipe
     print(f"Training {model.module.NAME!r} on {described}.")
-    start = digest(model.network.state_dict().values())
-    this = identity(model.network, source, args.epochs, recipe, model.training_dtype, start) if args.resume else None
+    this = None
+    if args.resume:
+        start = digest(model.network.state_dict().values())
+        this = identity(model.network, source, args.epochs, recipe, model.training_dtype, start)
     fit = partial(training.fit, model.network, source, args.epochs, recipe, validation, model.training_dtype,
-                  checkpoint=state_file(args) if args.resume else None, workers=group, start=start)  # fmt: skip
+                  checkpoint=state_file(args) if args.resume else None, workers=group, known=this)  # fmt: skip
     heading = model.expectation(*(source(0) if callable(source) else source))  # by all ranks: it takes time
     with torch.no_grad(), contextlib.ExitStack() as locks:
         if not group.rank:
