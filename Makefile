@@ -13,7 +13,7 @@ EXPERIMENTS = --scale $(if $(QUICK),quick,$(or $(SCALE),full)) --jobs $(or $(JOB
 	$(if $(DATA),--data $(DATA)) $(if $(PHOTOS),--photos $(PHOTOS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint conformance gradcheck bench weights quality experiments reliability fuzz nightly notebook book \
+.PHONY: help demo test lint conformance gradcheck bench weights quality experiments reliability fuzz nightly notebook book docs \
 	report wheel submission clean
 
 help:  ## list the targets
@@ -38,6 +38,10 @@ conformance: .venv/installed  ## run PyTorch's own test inputs against the block
 book: .venv/installed  ## draw the pictures of docs/ and run the examples of its chapters
 	$(BIN)/python docs/pictures.py
 	$(BIN)/python -m pytest tests/test_book.py
+
+docs: .venv/installed  ## write the reference of the package from its docstrings: out/api/noise2noise.html
+	$(BIN)/python docs/api.py
+	@echo "open out/api/noise2noise.html"
 
 gradcheck: .venv/installed  ## check every block's gradients numerically
 	$(BIN)/python -m others.nn.gradcheck

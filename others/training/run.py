@@ -34,7 +34,8 @@ OPTIMIZERS = {
     "Muon": lambda params, recipe: Muon(params, recipe.lr, 0.0, recipe.momentum, adjust_lr_fn="match_rms_adamw"),
 }
 
-Source: TypeAlias = Pair | Callable[[int], Pair]  # noisy pairs, or what makes those of an epoch
+Source: TypeAlias = Pair | Callable[[int], Pair]
+"""Noisy pairs, or a function that makes those of an epoch."""
 
 COUNTERS = ("epoch", "position", "done", "total", "seconds", "total_steps", "best_loss", "recent")
 

@@ -62,6 +62,7 @@ class Workers:
 
 
 ALONE = Workers()
+"""One process that trains by itself."""
 
 
 @contextmanager
