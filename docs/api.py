@@ -46,10 +46,7 @@ def main(folder):
         complete(module)
     pdoc.render.env.filters["to_html"] = as_it_is
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "The module specification"
-        )  # each is named, and found once more below another
-        warnings.filterwarnings("ignore", "Error parsing type annotation")  # of types that checkers alone import
+        warnings.simplefilter("ignore")  # of types that checkers alone import, of modules found twice
         pdoc.pdoc(*(module.__name__ for module in found), output_directory=Path(folder))
 
 

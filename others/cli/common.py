@@ -65,6 +65,11 @@ def say_left_out(*folders: Path) -> None:
             say(f"left out: {', '.join(map(str, files))}: {reason}")
 
 
+def counted(number: int, one: str, more: str = "") -> str:
+    """(1, "pair") -> "1 pair", (2000, "pair") -> "2,000 pairs"; `more` where the plural is not with an s."""
+    return f"{number:,} {one if number == 1 else more or one + 's'}"
+
+
 def positive(kind: type[Number], most: float = math.inf) -> Callable[[str], Number]:
     """The type of an option that is a number above 0, up to `most`."""
 

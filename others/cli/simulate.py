@@ -25,7 +25,7 @@ from .. import data, pictures
 from ..data import noises
 from ..storage import checkpoint
 from ..storage.files import replacing
-from .common import check_ignored, check_outputs, positive, say, seed
+from .common import check_ignored, check_outputs, counted, positive, say, seed
 
 NAMES = "train_data.pkl", "val_data.pkl"
 MOST = 10**9  # images in a file
@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.photos}: expected two photographs or more, one for validation; got {len(files)}")
     held = max(1, len(files) // 10)
     rooms = [room(args.pairs), room(args.images)]
-    print(f"Drawing {args.pairs:,} pairs and {args.images:,} images from {len(files):,} photographs ...", flush=True)
+    asked = f"{counted(args.pairs, 'pair')} and {counted(args.images, 'image')}"
+    print(f"Drawing {asked} from {len(files):,} photographs ...", flush=True)
     fill(rooms[0], files[:-held], args, args.seed, clean=False)
     fill(rooms[1], files[-held:], args, args.seed + 1, clean=True)
     for target, tensors in zip(targets, rooms):

@@ -62,6 +62,7 @@ from .common import (
     add_range_argument,
     check_ignored,
     check_outputs,
+    counted,
     new_model,
     positive,
     say,
@@ -312,17 +313,17 @@ def load_source(args: argparse.Namespace) -> tuple[training.Source, str]:
         file = args.data / "train_data.pkl"
         mapped = file.is_file() and zipfile.is_zipfile(file)  # torch before 1.6 wrote no zips
         first, second = data.load_pairs(file, mmap=mapped)
-        return (first, second), f"{len(first):,} pairs of {file}"
+        return (first, second), f"{counted(len(first), 'pair')} of {file}"
     if not (args.pairs or args.burst):
         count = min(args.count, GENERATED["pairs"])
-        print(f"Generating {count:,} pairs ...", flush=True)
-        return data.generated_pairs(count, args.seed), f"{count:,} generated pairs (seed {args.seed})"
+        print(f"Generating {counted(count, 'pair')} ...", flush=True)
+        return data.generated_pairs(count, args.seed), f"{counted(count, 'generated pair')} (seed {args.seed})"
     scenes, side = load_scenes(args)
     patches = data.Patches(list(scenes.values()), args.count, side, args.seed)
     shots = sum(map(len, scenes.values()))
     once = lru_cache(maxsize=1)(patches)  # the heading and the training both ask for the first epoch's
-    return once, f"{args.count:,} patches of {patches.size} x {patches.size} an epoch from {shots} pictures of " \
-                    f"{len(scenes)} scenes"  # fmt: skip
+    asked = f"{counted(args.count, 'patch', 'patches')} of {patches.size} x {patches.size} an epoch"
+    return once, f"{asked} from {counted(shots, 'picture')} of {counted(len(scenes), 'scene')}"
 
 
 def load_scenes(args: argparse.Namespace) -> tuple[Scenes, int]:
@@ -337,8 +338,9 @@ def load_scenes(args: argparse.Namespace) -> tuple[Scenes, int]:
         print(f"scene {name}: {text}", flush=True)
     sizes = [name for name, shots in scenes.items() if len({shot.shape for shot in shots}) > 1]
     if sizes or (wrong and not args.unchecked):
-        raise ValueError(f"{len(wrong)} of {len(scenes)} scenes cannot teach Noise2Noise ({next(iter(wrong))}: "
-                         f"{next(iter(wrong.values()))}); leave them out, or --unchecked")  # fmt: skip
+        first, why = next(iter(wrong.items()))
+        many = f"{len(wrong)} of {counted(len(scenes), 'scene')}"
+        raise ValueError(f"{many} cannot teach Noise2Noise ({first}: {why}); leave them out, or --unchecked")
     say_found(scenes, found, wrong)
     return scenes, side
 
@@ -353,7 +355,8 @@ def say_found(scenes: Scenes, found: dict[str, pairs.Finding], wrong: dict[str, 
                for what in (pairs.SCENE, pairs.NOISE)}  # fmt: skip
     sure = len(scenes) - len(small) - sum(map(len, unknown.values()))
     if sure:
-        print(f"Checked {sure} scenes: {'as they are' if wrong else 'aligned, different, independent noise'}.")
+        said = "as they are" if wrong else "aligned, different, independent noise"
+        print(f"Checked {counted(sure, 'scene')}: {said}.")
     for what, names in unknown.items():
         if names:
             print(f"Cannot tell {what}: {listed(names)}.")

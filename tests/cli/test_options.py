@@ -111,3 +111,9 @@ def test_help_states_the_default_of_every_option():
                 if action.default not in (None, False):
                     assert f"(default: {action.default})" in said
         assert re.search(r" (\d+ s|seconds|minutes)\b", command.epilog), f"{name}: how long it takes"
+
+
+@pytest.mark.parametrize("number, words", [(0, "0 pairs"), (1, "1 pair"), (2, "2 pairs"), (5000, "5,000 pairs")])
+def test_one_is_singular(number, words):
+    assert common.counted(number, "pair") == words
+    assert common.counted(number, "patch", "patches") == words.replace("pairs", "patches").replace("pair", "patch")
