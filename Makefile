@@ -13,7 +13,7 @@ EXPERIMENTS = --scale $(if $(QUICK),quick,$(or $(SCALE),full)) --jobs $(or $(JOB
 	$(if $(DATA),--data $(DATA)) $(if $(PHOTOS),--photos $(PHOTOS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint conformance gradcheck bench weights camera-weights quality camera experiments reliability fuzz nightly notebook book readme \
+.PHONY: help demo test lint conformance gradcheck bench weights camera-weights quality camera experiments reliability fuzz nightly notebook book docs readme \
 	report wheel submission clean
 
 help:  ## list the targets
@@ -41,6 +41,10 @@ book: .venv/installed  ## draw the pictures of docs/ and run the examples of its
 
 readme: .venv/installed  ## write the measured figures into README and model card; fails where they differed
 	$(BIN)/python docs/facts.py
+
+docs: .venv/installed  ## write the reference of the package from its docstrings: out/api/noise2noise.html
+	$(BIN)/python docs/api.py
+	@echo "open out/api/noise2noise.html"
 
 gradcheck: .venv/installed  ## check every block's gradients numerically
 	$(BIN)/python -m others.nn.gradcheck
@@ -114,6 +118,7 @@ clean:  ## remove what the other targets made
 	rm -rf .venv out build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/installed: pyproject.toml constraints.txt
+	@echo "Installing into .venv: torch and the tools, a few minutes ..."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev]"
 	@touch $@

@@ -16,17 +16,16 @@ from others.evaluation import figures, metrics
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--picture", type=Path, default=Path("out/demo.png"))
-    parser.add_argument("--pairs", type=int, default=3000, help="noisy pairs to train on")
-    parser.add_argument("--images", type=int, default=100, help="noisy and clean images to measure on")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--picture", type=Path, default=Path("out/demo.png"), help="to write (default: out/demo.png)")
+    parser.add_argument("--pairs", type=int, default=3000, help="noisy pairs to train on (default: 3000)")
+    parser.add_argument("--images", type=int, default=100, help="noisy and clean images to measure on (default: 100)")
+    parser.add_argument("--epochs", type=int, default=4, help="over the pairs (default: 4)")
     args = parser.parse_args()
 
     print(f"Generating {args.pairs:,} noisy pairs and {args.images} noisy and clean images to measure on ...")
     pairs, (noisy, clean) = data.generated_pairs(args.pairs), data.generated_validation(args.images)
 
-    print(f"Training {Model().module.NAME!r} from scratch. It never sees a clean image; its loss falls to the clean")
-    print("error plus the variance of the noisy target, not to zero. PSNR is against clean images:")
+    print(f"Training {Model().module.NAME!r} from scratch. It never sees a clean image; PSNR is against clean images.")
     torch.manual_seed(0)
     model = Model()
     model.train(*pairs, args.epochs, validation=(noisy, clean))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+"""That of the package, as pip has it."""
 __all__ = ["Model", "__version__", "denoise", "nn"]
 
 if TYPE_CHECKING:

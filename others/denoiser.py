@@ -1,4 +1,6 @@
-"""The prescribed denoiser. `denoiser_bonus.py` has the same names inside: swap the two files to swap the network."""
+"""The network that the assignment prescribes: the quicker one.
+
+`denoiser_bonus.py` has the same names inside: swap the two files to swap the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The RED-Net. `denoiser.py` has the same names inside: rename this file to denoiser.py and the network is swapped."""
+"""The RED-Net: a little better, and slower.
+
+`denoiser.py` has the same names inside: rename this file to denoiser.py and the network is swapped."""
 
 from __future__ import annotations
 

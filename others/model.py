@@ -91,11 +91,16 @@ class Model:
         Raises FileNotFoundError without the file and CheckpointError if it is damaged or holds no matching weights;
         the Model then keeps the weights it had.
         """
-        saved = networks.load(path, self.denoiser, self._expected)
+        self.load_held(path, networks.held(path))
+
+    def load_held(self, path: Path | str, every: dict[str, Any]) -> dict[str, Any]:
+        """As `load_pretrained_model`, from what `networks.held` has read of the file. -> where the weights come from"""
+        saved = networks.chosen(path, every, self.denoiser, self._expected)
         if saved["arguments"] != self.network.arguments:
             self._build(**saved["arguments"])
         self.network.load_state_dict(saved["state"])
         self.pretrained = True
+        return saved["info"]
 
     def train(
         self,

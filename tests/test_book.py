@@ -85,6 +85,23 @@ def test_the_index_lists_every_page_in_order():
     assert len(CHAPTERS) == 8
 
 
+def test_chapters_end_with_links_to_their_neighbours():
+    titles = [page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for page in CHAPTERS]
+    links = [f"[{title}]({page.name})" for title, page in zip(titles, CHAPTERS)]
+    for number, page in enumerate(CHAPTERS):
+        before = [f"Previous: {links[number - 1]}"] if number else []
+        after = [f"Next: {links[number + 1]}"] if number + 1 < len(links) else []
+        end = " |\n".join([*before, "[Contents](README.md)", *after])
+        assert page.read_text(encoding="utf-8").endswith(f"\n\n---\n\n{end}\n"), page.name
+
+
+def test_the_index_has_the_chapters_titles():
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    for page in CHAPTERS:
+        number, title = page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").split(". ", 1)
+        assert f"\n{number}. [{title}]({page.name}): " in index
+
+
 def test_names_exist():
     """What a chapter calls `kernels.scatter` is the scatter of a file kernels.py in others or others/nn."""
     names = {name for page in CHAPTERS for name in QUOTED_NAME.findall(FENCE.sub("", page.read_text(encoding="utf-8")))}

@@ -24,6 +24,7 @@ def test_demo_trains_measures_and_draws(tmp_path):
     noisy, denoised = (float(line.split()[-2]) for line in lines if line.startswith("PSNR A, "))
     assert denoised > noisy + 1
     assert lines[-1] == f"Picture: {picture}"
+    assert sum("variance" in line for line in lines) == done.stdout.count("not to zero") == 1
     assert picture.read_bytes().startswith(PNG)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import pytest
 import torch
 
 from Miniproject_2.model import Model
-from others import pictures
+from others import data, pictures
 from others.diagnose import noise
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
 LESS = [("generated_pairs(800)", "generated_pairs(60)"), ("generated_validation(30)", "generated_validation(8)"),
-        ("num_epochs=8", "num_epochs=1")]  # fmt: skip
+        ("generated_validation(500, ", "generated_validation(40, "), ("num_epochs=8", "num_epochs=1"),
+        ("num_epochs=4", "num_epochs=1")]  # fmt: skip
 
 
 def test_every_cell_runs(tmp_path, monkeypatch):
@@ -36,7 +38,7 @@ def test_every_cell_runs(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("own", [None, "mine.png", "picture.png"])
 def test_the_readers_own_pictures_stay_as_they_are(tmp_path, monkeypatch, capsys, own):
-    """The last cell, in a folder with the reader's pictures, with and without one of them named in it."""
+    """The cell that reads a picture, in a folder with the reader's, with and without one of them named in it."""
     plt = pytest.importorskip("matplotlib.pyplot")
     plt.switch_backend("agg")
     monkeypatch.chdir(tmp_path)
@@ -45,14 +47,47 @@ def test_the_readers_own_pictures_stay_as_they_are(tmp_path, monkeypatch, capsys
         pictures.write(tmp_path / name, pictures.Picture("PNG", [page], {}))
         os.utime(tmp_path / name, (10**9 + number, 10**9 + number))
     before = {path: (path.read_bytes(), path.stat().st_mtime) for path in tmp_path.iterdir()}
-    source = "".join(json.loads((FOLDER / "noise2noise.ipynb").read_text())["cells"][-1]["source"])
-    assert "own = None  # put your own file's name here" in source
-    names = {"Path": Path, "noise": noise, "plt": plt, "shipped": Model("prescribed", device="cpu"), "torch": torch}
-    exec(source.replace("own = None", f"own = {own!r}"), names)
+    (source,) = (text for text in sources() if "PICTURE = None  # the name of your own file" in text)
+    names = {"data": data, "noise": noise, "pictures": pictures, "plt": plt, "torch": torch}
+    names["shipped"] = Model("prescribed", device="cpu")
+    exec(source.replace("PICTURE = None", f"PICTURE = {own!r}"), names)
     assert {path: (path.read_bytes(), path.stat().st_mtime) for path in tmp_path.iterdir()} == before
-    assert names["page"].shape == ((40, 48, 3) if own else (120, 160, 3))
+    assert names["page"].shape == ((40, 48, 3) if own else (192, 256, 3))
     assert "the noise: " in capsys.readouterr().out
     plt.close("all")
+
+
+def sources():
+    """The text of each cell."""
+    return ["".join(cell["source"]) for cell in json.loads((FOLDER / "noise2noise.ipynb").read_text())["cells"]]
+
+
+def test_it_writes_no_file_and_ends_with_the_readers_noise():
+    text = "\n".join(sources())
+    assert not [
+        word
+        for word in ("open(", ".write", "savefig", "torch.save(", "networks.save(", "mkdir", "unlink")
+        if word in text
+    ]
+    assert "def my_noise(" in sources()[-1]
+
+
+@pytest.mark.parametrize("colab", [False, True])
+def test_the_first_cell_installs_from_the_public_address_in_colab_alone(monkeypatch, colab):
+    """The address is that of pyproject.toml, where it is known."""
+    project = (FOLDER.parent / "pyproject.toml").read_text()
+    known = re.search(r'^Source = "(.+)"$', project, re.MULTILINE)
+    code = next(text for text in sources() if not text.startswith("#"))
+    address = known[1] if known else ""
+    assert f'URL = "{address}"' in code
+    ran = []
+    code = code.replace('%pip install --quiet "noise2noise-scratch[images,plots] @ git+{URL}"', "ran.append(URL)")
+    assert "%" not in code
+    if colab:
+        monkeypatch.setitem(sys.modules, "google.colab", sys)
+        code = code.replace('URL = ""', 'URL = "https://example.org/project"')
+    exec(code, {"ran": ran})
+    assert ran == ([address or "https://example.org/project"] if colab else [])
 
 
 def test_it_is_committed_small_and_with_its_outputs():

@@ -8,17 +8,20 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 import others
+from others import data
+from others.model import Model
 
 ROOT = Path(__file__).resolve().parents[1]
 SUBMISSION = ROOT / "examples" / "make_submission.py"
 
 
-def run(*command, cwd, **environment):
+def run(*command, cwd, patience=300, **environment):
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | environment
     command = [sys.executable, *map(str, command)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=patience)
 
 
 @pytest.fixture(scope="module")
@@ -90,21 +93,58 @@ def test_a_submission_needs_scipers(scipers):
     assert done.returncode == 2 and "six digits" in done.stdout
 
 
-def test_the_zip_has_the_courses_structure(tmp_path, monkeypatch):
-    """All but the run of test.py, which other tests and `make submission` do."""
-    monkeypatch.syspath_prepend(str(SUBMISSION.parent))
-    import make_submission
-
+@pytest.fixture(scope="module")
+def submission(tmp_path_factory):
+    """The unpacked zip of two authors."""
     if subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=False).returncode:
         pytest.skip("no git repository to list")
-    files = make_submission.write(tmp_path / "x.zip", "Proj_111111_222222")
-    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+    folder = tmp_path_factory.mktemp("submission")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SUBMISSION.parent))
+        import make_submission
+
+        files = make_submission.write(folder / "x.zip", "Proj_111111_222222", ["111111", "222222"])
+    assert (folder / "x.zip").stat().st_size < 12 * 10**6
+    with zipfile.ZipFile(folder / "x.zip") as archive:
         names = set(archive.namelist())
-        archive.extractall(tmp_path)
-    assert {f"Proj_111111_222222/{name}" for name in make_submission.NEEDED} <= names and len(names) == len(files)
+        archive.extractall(folder)
+    needed = {f"Proj_111111_222222/{name}" for name in make_submission.NEEDED}
+    assert needed <= names and len(names) == len(files)
+    return folder / "Proj_111111_222222"
+
+
+def test_the_zip_has_the_courses_structure(submission):
     done = run("-c", "from model import Model; Model().load_pretrained_model()",
-               cwd=tmp_path / "Proj_111111_222222" / "Miniproject_2", OMP_NUM_THREADS="1")  # fmt: skip
+               cwd=submission / "Miniproject_2", OMP_NUM_THREADS="1")  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert {path.name for path in submission.iterdir()} == {"Miniproject_2", "others", "test.py", "README.md"}
+
+
+def test_the_zips_own_test_passes(submission):
+    done = run("test.py", cwd=submission, patience=1200)  # two minutes, on a core of its own
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_zips_readme_is_short_and_names_what_is_there(submission):
+    text = (submission / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 40 and "111111, 222222\n" in text and "$" not in text
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) > 8 and [link for link in links if not (submission / link).exists()] == []
+    commands = re.findall(r"(?m)^    (\S+ \S+.*?)(?: {2,}#|$)", text)
+    files = [re.fullmatch(r"python (?:-m )?(\S+)( .*)?", command)[1] for command in commands]
+    assert set(files) == {"test.py", "others"} and "make" not in text.split()
+    assert run("-m", "others", "--help", cwd=submission).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["prescribed", "rednet"])
+def test_the_zips_weights_are_rounded_and_denoise_alike(submission, name):
+    ours, theirs = Model(name, device="cpu"), Model(name, device="cpu")
+    ours.load_pretrained_model()
+    theirs.load_pretrained_model(submission / "Miniproject_2" / "bestmodel.pth")
+    for one, two in zip(ours.network.parameters(), theirs.network.parameters()):
+        assert torch.allclose(one, two, rtol=2.0**-17, atol=0)
+    noisy, _ = data.generated_validation(20)
+    assert (ours.predict(noisy) - theirs.predict(noisy)).abs().max() < 0.01
 
 
 def test_a_submission_that_fails_is_not_written(tmp_path, monkeypatch, capsys):

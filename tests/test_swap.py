@@ -113,7 +113,7 @@ def test_the_command_line_after_the_rename(tree, saved_networks):
     """The file holds the weights of both."""
     (tree / "others" / "denoiser_bonus.py").replace(tree / "others" / "denoiser.py")
     run = partial(subprocess.run, cwd=tree, capture_output=True, text=True, timeout=300)
-    told = run([sys.executable, "-m", "others", "info"])
+    told = run([sys.executable, "-m", "others", "info", "--history"])
     assert (told.returncode, told.stderr) == (0, "")
     assert "no denoiser here has this name" in told.stdout and str(saved_networks["rednet"].arguments) in told.stdout
     pictures.write(tree / "x.png", pictures.Picture("PNG", [torch.zeros(8, 9, 3, dtype=torch.uint8)], {}))

@@ -50,6 +50,16 @@ class Parser(argparse.ArgumentParser):
         super().error(one_line(message))
 
 
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Says the default of every option, where its text does not."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, value = action.help or "", action.default
+        if not action.option_strings or action.required or "default" in text or value == argparse.SUPPRESS:
+            return text
+        return f"{text} (default: {'none' if value is None else 'no' if value is False else value})"
+
+
 def name_of_file(text: str) -> Path:
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError(f"expected the name of a file or folder, got {text!r}")
@@ -67,9 +77,7 @@ def parser() -> Parser:
     for name in COMMANDS:
         module = import_module(f".{name}", __package__)
         summary, _, rest = (module.__doc__ or "").partition("\n")
-        command = commands.add_parser(
-            name, help=summary, description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        command = commands.add_parser(name, help=summary, description=summary, epilog=rest, formatter_class=Help)
         module.add_arguments(command)
         command.set_defaults(run=module.run, parser=command)
     return top

@@ -23,16 +23,18 @@ PRECISION = "of activations (default: fp32; to train, bf16 where the processor m
 SEEDS = 2**40  # the generator takes 64 bits, of a seed times 1,000,003 and the epoch
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+def add_model_arguments(parser: argparse.ArgumentParser, weights: str = "to use (default: the shipped ones)") -> None:
     model = parser.add_argument_group("model")
-    model.add_argument("--denoiser", choices=denoisers(), help="the network; rednet is a little better, and slower")
-    model.add_argument("--weights", type=Path, metavar="FILE", help="instead of the shipped weights")
-    model.add_argument("--device", help="cpu, cuda, cuda:1 ...; by default CUDA when there is one")
+    first = next(iter(denoisers()))
+    network = f"rednet is a little better, and half as fast (default: that of --weights, or {first})"
+    model.add_argument("--denoiser", choices=denoisers(), help=network)
+    model.add_argument("--weights", type=Path, metavar="FILE", help=weights)
+    model.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cuda where there is one, else cpu)")
     model.add_argument("--precision", choices=PRECISIONS, help=PRECISION)
 
 
 def add_range_argument(parser: argparse.ArgumentParser) -> None:
-    said = "the pictures' black and white, in their own numbers, instead of those declared or found"
+    said = "the pictures' black and white, in their own numbers (default: those declared or found)"
     parser.add_argument("--range", nargs=2, type=float, action=LowHigh, metavar=("LOW", "HIGH"), help=said)
 
 
@@ -61,6 +63,11 @@ def say_left_out(*folders: Path) -> None:
     for folder in folders:
         for reason, files in pictures.left_out(folder).items():
             say(f"left out: {', '.join(map(str, files))}: {reason}")
+
+
+def counted(number: int, one: str, more: str = "") -> str:
+    """(1, "pair") -> "1 pair", (2000, "pair") -> "2,000 pairs"; `more` where the plural is not with an s."""
+    return f"{number:,} {one if number == 1 else more or one + 's'}"
 
 
 def positive(kind: type[Number], most: float = math.inf) -> Callable[[str], Number]:

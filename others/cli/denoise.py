@@ -18,7 +18,9 @@ converts; the suffix decides what is written. A JPEG keeps its subsampling and i
 WebP is lossless again; other JPEG and WebP are of quality 95, or of --quality. No input is ever overwritten. A bad file
 does not stop the others: it is named at the end, and the exit status is 1. Without -o a file's result is beside it, and
 those of a folder go to FOLDER-denoised; what is no picture in it is named. --skip-existing goes on with a folder that
-was begun: status 0 when everything is there."""
+was begun: status 0 when everything is there.
+
+A megapixel takes 3 s on one thread, with the RED-Net 7 s, with --self-ensemble 8 times as long."""
 
 from __future__ import annotations
 
@@ -75,8 +77,10 @@ class Job(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    out = "file for one picture, folder for several (default: NAME-denoised, beside what is read)"
+    quality = "of a JPEG or WebP that is written (default: that of the input where it is one, else 95)"
     parser.add_argument("input", nargs="+", metavar="INPUT", help="picture, folder of pictures, or pattern")
-    parser.add_argument("-o", "--out", type=Path, metavar="OUT", help="file for one picture, folder for several")
+    parser.add_argument("-o", "--out", type=Path, metavar="OUT", help=out)
     there = parser.add_mutually_exclusive_group()
     there.add_argument("--force", action="store_true", help="replace results that are there already")
     there.add_argument("--skip-existing", action="store_true", help="leave them as they are, make those that are not")
@@ -86,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--compare", action="store_true", help="also write NAME-compare: noisy | denoised, at 100 %%")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each picture, with its noise")
-    parser.add_argument("--quality", type=positive(int, 100), metavar="1-100", help="of a JPEG or WebP that is written")
+    parser.add_argument("--quality", type=positive(int, 100), metavar="1-100", help=quality)
     add_range_argument(parser)
     parser.add_argument("--self-ensemble", action="store_true", help="average over 8 views: better, 8 times slower")
     add_model_arguments(parser)

@@ -14,7 +14,9 @@ and total-variation denoising are compared (--plain leaves them out).
 
 Without clean pictures it says of each picture how much noise it has before and after, how much was taken away, and
 whether that looks like noise, which is as strong in flat parts as elsewhere; the figure shows noisy, denoised, and what
-was taken, four times as strong. Weights are picked as by denoise; for a .pkl they are those of its noise."""
+was taken, four times as strong. Weights are picked as by denoise; for a .pkl they are those of its noise.
+
+A megapixel takes about 4 s on one thread, with the RED-Net 8 s, with the comparison 4 s more."""
 
 from __future__ import annotations
 
@@ -72,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the means and the table per image")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw noisy, denoised, clean")
     parser.add_argument("--gains", type=Path, metavar="FILE", help="draw each image's gain")
-    parser.add_argument("--plain", action="store_true", help="no comparison with scikit-image's denoisers")
-    parser.add_argument("--self-ensemble", action="store_true", help="average over 8 views")
+    parser.add_argument("--plain", action="store_true", help="do not compare with scikit-image's denoisers")
+    parser.add_argument("--self-ensemble", action="store_true", help="average over 8 views: better, 8 times slower")
     parser.add_argument("--unchecked", action="store_true", help="measure although a pair looks wrong")
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
     add_range_argument(parser)

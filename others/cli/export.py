@@ -9,7 +9,7 @@ safetensors: the weights by name, float32, with what they are as metadata; read 
 
 ONNX: the file's input is `image`, (N, 3, H, W), float32 in [0, 1], sides multiples of 4 (prescribed) or 8 (the RED-Net,
 camera too). The file is run through onnx's reference evaluator on images of several sizes; if it differs, it is not
-written."""
+written. That takes a few seconds."""
 
 from __future__ import annotations
 

@@ -1,8 +1,11 @@
-"""Show the networks: parameters, receptive field, multiplications, and where their weights come from.
+"""Show the networks in a file of weights: what each is for, PSNR, date and size.
 
 examples:
   noise2noise info
-  noise2noise info --weights own.pth --layers"""
+  noise2noise info --history                      where the weights come from, training by training
+  noise2noise info --weights own.pth --layers
+
+PSNR A is that against clean images at the end of the training, if it had some. It takes a few seconds."""
 
 from __future__ import annotations
 
@@ -20,33 +23,46 @@ SIDE = 64  # of the image that multiplications are counted on
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="instead of the shipped weights")
-    parser.add_argument("--layers", action="store_true", help="list the layers too")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="the file (default: the shipped weights)")
+    parser.add_argument("--history", action="store_true", help="also costs, and the record of every training")
+    parser.add_argument("--layers", action="store_true", help="also the layers and their costs")
 
 
 def run(args: argparse.Namespace) -> None:
     path = args.weights or SHIPPED
     print(f"weights: {path} ({path.stat().st_size / 2**20:.1f} MiB)" if path.is_file() else f"weights: {path}")
-    for name in networks.held(path):
+    every = networks.held(path)
+    for name in every:
+        print(f"\n{name}")
         if name not in denoisers():
-            print(f"\n{name}\n  no denoiser here has this name")
+            print("  no denoiser here has this name")
             continue
-        saved, model = networks.load(path, name), Model(name, device="cpu")
-        model.load_pretrained_model(path)
-        describe(name, model.network, saved["info"], args.layers)
+        model = Model(name, device="cpu")
+        record = model.load_held(path, every)
+        lines = [*summarised(model, record), *(costs(model.network) if args.history or args.layers else ())]
+        if args.history:
+            lines += ["weights:", *(entries(record, "  ") if record else ["  no record of where they come from"])]
+        if args.layers:
+            lines += summary(model.network, (1, 3, SIDE, SIDE)).splitlines()
+        print("\n".join(f"  {line}" for line in lines))
 
 
-def describe(name: str, network: Module, provenance: dict[str, Any], layers: bool) -> None:
-    print(f"\n{name}")
+def summarised(model: Model, record: dict[str, Any]) -> Iterator[str]:
+    """What it is for, PSNR, date, size."""
+    size = sum(value.numel() * value.element_size() for value in model.network.state_dict().values())
+    psnr = record.get("psnr_a")
+    yield (model.module.__doc__ or "no description").splitlines()[0].rstrip(".")
+    yield f"PSNR A: {psnr:.2f} dB" if isinstance(psnr, (int, float)) else "PSNR A: not measured"
+    yield f"date: {record.get('date', 'unknown')}"
+    yield f"parameters: {count(model.network):,} ({size / 2**20:.1f} MiB)"
+
+
+def costs(network: Module) -> Iterator[str]:
+    """What the network is made of, what a pixel depends on and costs."""
     products = sum(row.multiplications for row in calls(network, (1, 3, SIDE, SIDE)))
-    print(f"  arguments: {network.arguments}")
-    print(f"  parameters: {count(network):,}")
-    print(f"  {describe_field(network)}")
-    print(f"  multiplications: {products / SIDE**2:,.0f} per pixel")
-    print("  weights:")
-    print("\n".join(entries(provenance, "    ")) or "    no record of where they come from")
-    if layers:
-        print("\n".join("  " + line for line in summary(network, (1, 3, SIDE, SIDE)).splitlines()))
+    yield f"arguments: {network.arguments}"
+    yield describe_field(network)
+    yield f"multiplications: {products / SIDE**2:,.0f} per pixel"
 
 
 def entries(record: dict[str, Any], indent: str) -> Iterator[str]:

@@ -23,7 +23,10 @@ variance of the target's noise, and stays there. That is Noise2Noise, not a fail
 
 Weights are written after each epoch; Ctrl-C keeps those of the last one, and what was learnt since, and the exit status
 is 130; a training whose loss explodes keeps the best that there were. With --resume the same command goes on where it
-was interrupted, to the weights of a training that never was, and does nothing more once it is done."""
+was interrupted, ends with the weights of a training that was never interrupted, and does nothing more once it is done.
+
+An epoch of 5,000 patches of 64 x 64 takes about two minutes on two threads, with the RED-Net twice as long; one of
+50,000 pairs of 32 x 32 about five."""
 
 from __future__ import annotations
 
@@ -59,6 +62,7 @@ from .common import (
     add_range_argument,
     check_ignored,
     check_outputs,
+    counted,
     new_model,
     positive,
     say,
@@ -73,17 +77,19 @@ GENERATED = {"pairs": 3000, "images": 100}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    measured = "folders, matched by name (default: val_data.pkl of --data; generated ones for generated pairs)"
+    rate = "the highest learning rate (default: the denoiser's own, after pretrained weights a twentieth of it)"
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--pairs", nargs=2, type=Path, metavar=("A_DIR", "B_DIR"), help="pictures matched by name")
     source.add_argument("--burst", type=Path, metavar="DIR", help="several shots of each scene")
     source.add_argument("--data", type=Path, metavar="DATA_FOLDER", help="train_data.pkl and val_data.pkl")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the weights to write")
-    parser.add_argument("--validate", nargs=2, type=Path, metavar=("NOISY", "CLEAN"), help="folders, matched by name")
-    parser.add_argument("--epochs", type=positive(int, 10**9), default=5)
+    parser.add_argument("--validate", nargs=2, type=Path, metavar=("NOISY", "CLEAN"), help=measured)
+    parser.add_argument("--epochs", type=positive(int, 10**9), default=5, help="over the data")
     parser.add_argument("--count", type=positive(int, 10**9), help="patches in an epoch (default: 5000)")
     parser.add_argument("--patch", type=positive(int, 10**6), help="side of a patch in pixels (default: 64)")
-    parser.add_argument("--lr", type=positive(float, 10**37), help="instead of the denoiser's own")
-    parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument("--lr", type=positive(float, 10**37), help=rate)
+    parser.add_argument("--seed", type=seed, default=0, help="of weights, order and patches")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each epoch")
     parser.add_argument("--curve", type=Path, metavar="FILE", help="draw loss and PSNR over the epochs")
     parser.add_argument("--from-shipped", action="store_true", help="adapt the shipped weights, at a low rate")
@@ -91,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unchecked", action="store_true", help="train although the pairs look wrong")
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
     add_range_argument(parser)
-    add_model_arguments(parser)
+    add_model_arguments(parser, "to go on from (default: new weights)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -112,10 +118,12 @@ def run_in(group: Workers, args: argparse.Namespace) -> None:
     recipe = model.recipe()._replace(seed=args.seed)
     recipe = recipe._replace(lr=args.lr) if args.lr else recipe
     print(f"Training {model.denoiser!r} on {described}.")
-    start = digest(model.network.state_dict().values())
-    this = identity(model.network, source, args.epochs, recipe, model.training_dtype, start) if args.resume else None
+    this = None
+    if args.resume:
+        start = digest(model.network.state_dict().values())
+        this = identity(model.network, source, args.epochs, recipe, model.training_dtype, start)
     fit = partial(training.fit, model.network, source, args.epochs, recipe, validation, model.training_dtype,
-                  checkpoint=state_file(args) if args.resume else None, workers=group, start=start)  # fmt: skip
+                  checkpoint=state_file(args) if args.resume else None, workers=group, known=this)  # fmt: skip
     heading = model.expectation(*(source(0) if callable(source) else source))  # by all ranks: it takes time
     with torch.no_grad(), contextlib.ExitStack() as locks:
         if not group.rank:
@@ -305,17 +313,17 @@ def load_source(args: argparse.Namespace) -> tuple[training.Source, str]:
         file = args.data / "train_data.pkl"
         mapped = file.is_file() and zipfile.is_zipfile(file)  # torch before 1.6 wrote no zips
         first, second = data.load_pairs(file, mmap=mapped)
-        return (first, second), f"{len(first):,} pairs of {file}"
+        return (first, second), f"{counted(len(first), 'pair')} of {file}"
     if not (args.pairs or args.burst):
         count = min(args.count, GENERATED["pairs"])
-        print(f"Generating {count:,} pairs ...", flush=True)
-        return data.generated_pairs(count, args.seed), f"{count:,} generated pairs (seed {args.seed})"
+        print(f"Generating {counted(count, 'pair')} ...", flush=True)
+        return data.generated_pairs(count, args.seed), f"{counted(count, 'generated pair')} (seed {args.seed})"
     scenes, side = load_scenes(args)
     patches = data.Patches(list(scenes.values()), args.count, side, args.seed)
     shots = sum(map(len, scenes.values()))
     once = lru_cache(maxsize=1)(patches)  # the heading and the training both ask for the first epoch's
-    return once, f"{args.count:,} patches of {patches.size} x {patches.size} an epoch from {shots} pictures of " \
-                    f"{len(scenes)} scenes"  # fmt: skip
+    asked = f"{counted(args.count, 'patch', 'patches')} of {patches.size} x {patches.size} an epoch"
+    return once, f"{asked} from {counted(shots, 'picture')} of {counted(len(scenes), 'scene')}"
 
 
 def load_scenes(args: argparse.Namespace) -> tuple[Scenes, int]:
@@ -330,8 +338,9 @@ def load_scenes(args: argparse.Namespace) -> tuple[Scenes, int]:
         print(f"scene {name}: {text}", flush=True)
     sizes = [name for name, shots in scenes.items() if len({shot.shape for shot in shots}) > 1]
     if sizes or (wrong and not args.unchecked):
-        raise ValueError(f"{len(wrong)} of {len(scenes)} scenes cannot teach Noise2Noise ({next(iter(wrong))}: "
-                         f"{next(iter(wrong.values()))}); leave them out, or --unchecked")  # fmt: skip
+        first, why = next(iter(wrong.items()))
+        many = f"{len(wrong)} of {counted(len(scenes), 'scene')}"
+        raise ValueError(f"{many} cannot teach Noise2Noise ({first}: {why}); leave them out, or --unchecked")
     say_found(scenes, found, wrong)
     return scenes, side
 
@@ -346,7 +355,8 @@ def say_found(scenes: Scenes, found: dict[str, pairs.Finding], wrong: dict[str, 
                for what in (pairs.SCENE, pairs.NOISE)}  # fmt: skip
     sure = len(scenes) - len(small) - sum(map(len, unknown.values()))
     if sure:
-        print(f"Checked {sure} scenes: {'as they are' if wrong else 'aligned, different, independent noise'}.")
+        said = "as they are" if wrong else "aligned, different, independent noise"
+        print(f"Checked {counted(sure, 'scene')}: {said}.")
     for what, names in unknown.items():
         if names:
             print(f"Cannot tell {what}: {listed(names)}.")

@@ -17,8 +17,8 @@ LARGEST = 1000  # of pixels that are floats: beyond any noise, and far below wha
 ARRAYS = f"; arrays (H, W), (H, W, 3) or (N, H, W, 3) go to {__package__.partition('.')[0]}.denoise"
 DEEP = (1023, 4095, 16383, 65535)  # white in 10, 12, 14 and 16 bits
 
-#: Two versions of the same images, pixels (N, 3, H, W): noisy and noisy, or noisy and clean.
 Pair: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+"""Two versions of the same images, pixels (N, 3, H, W): noisy and noisy, or noisy and clean."""
 
 
 def to_unit(

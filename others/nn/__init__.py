@@ -1,7 +1,8 @@
 """A small deep-learning framework on plain tensors: no autograd, no torch.nn.
 
-It uses `empty`, `cat` and `arange` of torch, tensor methods and the standard library, nothing else. Start reading at
-`module` (the contract) and `kernels` (the three maps of a convolution).
+It uses `empty`, `cat`, `arange`, `fold` and `unfold` of torch, tensor methods and the standard library, nothing else.
+Start reading at `module` (the contract), `reference` (the three maps of a convolution, as specification) and `kernels`
+(their fast ways).
 """
 
 from . import init

@@ -21,7 +21,9 @@ FORMATS = {
     ".bmp": "BMP",
     ".webp": "WEBP",
 }
+"""{suffix: the format it stands for}."""
 EIGHT_BITS = "JPEG", "BMP", "WEBP"
+"""The formats that hold 8 bits alone."""
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how such files begin: both byte orders, and BigTIFF
 RAW = re.compile(r"\.(3fr|arw|cr[23w]|dcr|dng|erf|fff|gpr|iiq|k25|kdc|mef|mos|mrw|nef|nrw|orf|pef|raf|raw|rw2|rwl|sr2|"
                  r"srf|srw|x3f)", re.IGNORECASE)  # fmt: skip

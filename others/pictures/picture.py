@@ -15,9 +15,12 @@ import torch
 
 from .levels import Declared
 
-LARGEST = 178_956_970  # pixels of a page: where Pillow stops too, for larger ones are mostly made to fill the memory
-TYPES = "uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"  # of a page's numbers
-ORIENTATION = 274  # the tag, in EXIF data and in TIFF
+LARGEST = 178_956_970
+"""Pixels of a page: where Pillow stops too, for larger ones are mostly made to fill the memory."""
+TYPES = "uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"
+"""Of a page's numbers."""
+ORIENTATION = 274
+"""The tag of it, in EXIF data and in TIFF."""
 INSTALL = '{} needs {}: pip install ".[images]" in the folder of the project'
 
 

@@ -59,7 +59,13 @@ def load(path: Path | str, name: str, expected: Callable[..., dict[str, torch.Te
     must have. Raises FileNotFoundError, or CheckpointError if the file is damaged or does not hold finite weights of
     that name that fit; the message names all that do not.
     """
-    every = held(path)
+    return chosen(path, held(path), name, expected)
+
+
+def chosen(
+    path: Path | str, every: dict[str, Any], name: str, expected: Callable[..., dict[str, torch.Tensor]] | None = None
+) -> dict[str, Any]:
+    """As `load`, from what `held` has read of the file."""
     if name not in every:
         found = ", ".join(str(key)[:80] for key in every)
         raise CheckpointError(f"{path}: expected weights of {name!r}, found {found}")

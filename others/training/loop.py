@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -34,6 +34,7 @@ def fit(
     workers: Workers = ALONE,
     start: str | None = None,
     files: Iterable[str] = (),
+    known: dict[str, Any] | None = None,
 ) -> Generator[Record, None, None]:
     """Train `network` on noisy pairs; yields one `Record` per epoch.
 
@@ -47,7 +48,7 @@ def fit(
     bits that it would have had without the interruption; that of a finished training gives its weights at once.
     SIGINT, SIGTERM and SIGHUP then wait for the end of the minibatch (of the piece that is denoised, in validation) and
     for the file, which holds the records of all epochs that are done. workers: the processes among which every
-    minibatch is shared out. start, files: as in `run.Run`.
+    minibatch is shared out. start, files, known: as in `run.Run`.
 
     Raises `run.Diverged` when the loss is lost, CheckpointError for a file that does not fit, BlockingIOError for one
     that another training is writing, OSError for one that cannot be written before the first step or after the last
@@ -55,7 +56,7 @@ def fit(
     """
     fresh = pairs if callable(pairs) else lambda epoch: pairs
     with locked(None if workers.rank else checkpoint):
-        run = Run(network, pairs, epochs, recipe, dtype, checkpoint, workers, start, files)
+        run = Run(network, pairs, epochs, recipe, dtype, checkpoint, workers, start, files, known)
         while run.epoch < epochs:
             yield train_epoch(run, *fresh(run.epoch), validation, dtype, on_step)
 

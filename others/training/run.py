@@ -34,7 +34,8 @@ OPTIMIZERS = {
     "Muon": lambda params, recipe: Muon(params, recipe.lr, 0.0, recipe.momentum, adjust_lr_fn="match_rms_adamw"),
 }
 
-Source: TypeAlias = Pair | Callable[[int], Pair]  # noisy pairs, or what makes those of an epoch
+Source: TypeAlias = Pair | Callable[[int], Pair]
+"""Noisy pairs, or a function that makes those of an epoch."""
 
 COUNTERS = ("epoch", "position", "done", "total", "seconds", "total_steps", "best_loss", "recent")
 
@@ -55,8 +56,8 @@ class Run:
     seconds; a file that is there already is gone on from, if its pairs (those of the first epoch, of a function) were
     the same to the last pixel, and `start`, what the caller says about where the training starts from. Other numbers of
     threads or processes, which round differently, are a warning. `files` names what the caller writes, and is kept with
-    the state. Only the process of rank 0 reads and writes it. Raises CheckpointError if the file is damaged or belongs
-    to another training.
+    the state. `known` is the `identity`, of a caller who has asked for it: every pixel is read for that. Only the
+    process of rank 0 reads and writes it. Raises CheckpointError if the file is damaged or belongs to another training.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Run:
         workers: Workers = ALONE,
         start: str | None = None,
         files: Iterable[str] = (),
+        known: dict[str, Any] | None = None,
     ) -> None:
         if recipe.optimizer not in OPTIMIZERS:
             raise ValueError(f"Recipe: expected optimizer to be {' or '.join(OPTIMIZERS)}, got {recipe.optimizer!r}")
@@ -77,7 +79,7 @@ class Run:
         self.path = Path(path) if path is not None else None
         self.files = list(files)
         identified = (network, pairs, epochs, recipe, dtype, start)  # by all ranks, who wait for nobody meanwhile
-        self.identity = identity(*identified) if self.path else None
+        self.identity = (known or identity(*identified)) if self.path else None
         self.optimizer = OPTIMIZERS[recipe.optimizer](network.param(), recipe)
         self.schedule: OneCycleLR | None = None
         self.generator = torch.Generator().manual_seed(recipe.seed)

@@ -90,6 +90,7 @@ def owners(costs: Sequence[int], size: int) -> list[int]:
 
 
 ALONE = Workers()
+"""One process that trains by itself."""
 
 
 @contextmanager

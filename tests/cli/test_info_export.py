@@ -1,6 +1,7 @@
 """`noise2noise info` and `export`: what is printed is what the networks are, and the file computes the same."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -10,18 +11,47 @@ import torch
 from Miniproject_2.model import Model
 from others import nn
 from others import onnx as ours
+from others.model import SHIPPED
 from others.storage import checkpoint, networks
 
 
 def test_info(here):
-    status, stdout, stderr = here("info")
+    status, stdout, stderr = here("info", "--history")
     assert (status, stderr) == (0, "")
     for name in ("prescribed", "rednet"):
         model = Model(name, device="cpu")
         model.load_pretrained_model()
         parameters = sum(parameter.numel() for parameter in model.network.parameters())
         assert f"parameters: {parameters:,}" in stdout
-    assert "receptive field: " in stdout and "date: " in stdout
+        assert f"arguments: {model.network.arguments}\n" in stdout
+    assert "receptive field: " in stdout and "date: " in stdout and "\n  weights:\n    date: " in stdout
+    assert "optimizer: Muon" in stdout and "multiplications: " in stdout
+
+
+def test_without_history_info_is_a_few_lines_for_each_network(here):
+    status, stdout, stderr = here("info")
+    assert (status, stderr) == (0, "")
+    top, *found = stdout.strip().split("\n\n")
+    assert top.startswith("weights: ") and len(found) == 2
+    for name, said in zip(("prescribed", "rednet"), found):
+        title, purpose, psnr, date, size = said.splitlines()
+        record = networks.load(SHIPPED, name)["info"]
+        assert (title, psnr) == (name, f"  PSNR A: {record['psnr_a']:.2f} dB") and len(purpose) > 20
+        assert date == f"  date: {record['date']}" and re.fullmatch(r"  parameters: [\d,]+ \(\d\.\d MiB\)", size)
+
+
+def test_what_is_not_known_is_said(tmp_path, here):
+    model = Model("prescribed", device="cpu")
+    networks.save(tmp_path / "x.pth", "prescribed", model.network, {})
+    status, stdout, _ = here("info", "--history", "--weights", tmp_path / "x.pth")
+    assert status == 0 and "PSNR A: not measured" in stdout and "date: unknown" in stdout
+    assert "no record of where they come from" in stdout
+
+
+def test_info_reads_the_file_once(here, monkeypatch):
+    reads, right = [], checkpoint.read
+    monkeypatch.setattr(checkpoint, "read", lambda *arguments: reads.append(arguments) or right(*arguments))
+    assert here("info")[0] == 0 and len(reads) == 1
 
 
 def test_a_reader_who_has_seen_enough_is_no_error(tmp_path, environment, weights):
@@ -45,7 +75,7 @@ def test_provenance_of_what_a_training_started_from(tmp_path, here):
     model._build(channels=(4, 4))
     path = tmp_path / "x.pth"
     networks.save(path, "prescribed", model.network, {"start": {"epochs": 7}})
-    assert "    start:\n      epochs: 7\n" in here("info", "--weights", path)[1]
+    assert "    start:\n      epochs: 7\n" in here("info", "--history", "--weights", path)[1]
 
 
 STATE = {"training": {"epoch": 1}}  # what train --resume keeps

@@ -1,11 +1,12 @@
 """What an option cannot be, and what it does not do, is said in one sentence before the work."""
 
 import os
+import re
 
 import pytest
 import torch
 
-from others.cli import common, train
+from others.cli import COMMANDS, common, parser, train
 
 pytest.importorskip("PIL")
 pytest.importorskip("tifffile")
@@ -96,3 +97,23 @@ def test_a_turned_shot_trains_as_an_upright_one(tmp_path, here, small, picture, 
         assert status == 0, stderr
         found.append(torch.load(tmp_path / f"{second}.pth")["denoisers"]["prescribed"]["state"])
     assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
+
+
+def test_help_states_the_default_of_every_option():
+    top = parser()
+    (commands,) = (action for action in top._actions if action.dest == "command")
+    assert set(commands.choices) == set(COMMANDS)
+    for name, command in commands.choices.items():
+        for action in command._actions:
+            if action.option_strings and not action.required and action.dest != "help":
+                said = command._get_formatter()._expand_help(action)
+                assert "(default: " in said, f"{name} {action.option_strings}: {said}"
+                if action.default not in (None, False):
+                    assert f"(default: {action.default})" in said
+        assert re.search(r" (\d+ s|seconds|minutes)\b", command.epilog), f"{name}: how long it takes"
+
+
+@pytest.mark.parametrize("number, words", [(0, "0 pairs"), (1, "1 pair"), (2, "2 pairs"), (5000, "5,000 pairs")])
+def test_one_is_singular(number, words):
+    assert common.counted(number, "pair") == words
+    assert common.counted(number, "patch", "patches") == words.replace("pairs", "patches").replace("pair", "patch")

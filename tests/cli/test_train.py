@@ -428,6 +428,14 @@ def test_a_resumed_training_without_a_log_knows_its_epochs(folders, here, weight
     assert networks.load(folders / "own.pth", "prescribed")["info"]["epochs"] == "2 of 2"
 
 
+def test_resume_reads_every_pixel_of_the_pairs_once(folders, here, monkeypatch):
+    read, right = [], run.fingerprint
+    monkeypatch.setattr(run, "fingerprint", lambda pairs: read.append(pairs) or right(pairs))
+    options = ["-o", "own.pth", "--pairs", "a", "b", "--count", 8, "--patch", 32, "--epochs", 1, "--resume"]
+    assert here("train", *options)[0] == 0
+    assert len(read) == 2 and callable(read[0]) and read[1] is read[0](0)  # the function, and what it makes
+
+
 def test_two_trainings_of_one_file_at_once(folders, environment, here, weights):
     """The second is told which file, and the first goes on."""
     options = ["--pairs", "a", "b", "--weights", weights, "--count", 8, "--patch", 32, "--epochs", 1000]

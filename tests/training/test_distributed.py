@@ -130,7 +130,7 @@ def test_three_processes_and_a_death(script, tmp_path, recipe, count):
 @pytest.mark.skipif("RELIABILITY" not in os.environ, reason="takes a minute")
 def test_a_process_that_hangs_is_named(script, tmp_path, count):
     """Stopped, not dead: the others give it up after a while."""
-    count("processes of a training that hang, named within a minute", 0, 1)
+    count("process that hangs, named within a minute", 0, 1)
     status, printed = torchrun(2, script, ROOT, tmp_path, 1, "SIGSTOP", json.dumps(RECIPES["SGD"]._asdict()))
     assert status != 0 and since_death(tmp_path) < 60
     assert "rank 0 of 2: no answer from rank 1" in printed
