@@ -64,12 +64,6 @@ def write(path, name, scipers):
     return [*files, "README.md"]
 
 
-def rounded(weight):
-    """Float32 with the last `CUT` bits zero, to the nearest."""
-    bits = weight.view(torch.int32) + (1 << (CUT - 1))
-    return (bits >> CUT << CUT).view(torch.float32)
-
-
 def passes(folder):
     """Whether test.py passes there, where its own Miniproject_2 and others come first on the path."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
