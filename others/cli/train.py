@@ -1,7 +1,7 @@
 """Train a denoiser on noisy pictures alone, and write its weights.
 
 examples:
-  noise2noise train --pairs first_shots second_shots -o own.pth --from-shipped
+  noise2noise train --pairs first_shots second_shots -o own.pth
   noise2noise train --burst scenes -o own.pth --epochs 10 --validate noisy clean --csv log.csv --curve curve.png
   noise2noise train --data data -o own.pth            with data/train_data.pkl, and data/val_data.pkl if it is there
   noise2noise train -o demo.pth                       on generated pictures, to see it work
@@ -14,12 +14,26 @@ show different scenes; or a file whose pages are the shots. Pages of pairs are p
 together are refused. The pictures are held in memory; patches are cut from them anew in each epoch. The pixels of
 --data are read from the disk as they are used, so the file may be larger than the memory.
 
+Where it starts: --pairs and --burst adapt the shipped weights of camera, at a low rate; with --denoiser, those of that
+denoiser. --from-scratch starts from random weights, --weights FILE goes on from a file. --data and generated pictures
+start from random weights of the denoiser in others/denoiser.py, with --from-shipped from its shipped ones. The first
+line says which it is. Before the first epoch it says how long all will take.
+
+What it gains: a tenth of --pairs and --burst is not trained on, and in the end it says what PSNR was gained on patches
+of it. Nobody has clean ones, but the error against another noisy picture is the error against the clean one plus the
+variance of the noise, and that variance is half the mean squared difference of two noisy ones. Of ten scenes or more
+every tenth is held out, of fewer the lowest tenth of each, a patch at least; of less than three patches nothing is.
+
+Of a burst of one scene, N shots: one shot alone is denoised; from two on denoise their average, which is better than
+the average alone and than one shot denoised; training on the burst first changes little where it is short.
+(docs/results/burst.md)
+
 Under torchrun every minibatch is shared out among the processes, and so are Muon's matrices; the weights are those that
 one process would get, up to the rounding of sums. When a process dies torchrun ends the others, names its rank, and
 with --max-restarts starts all again: with --resume they go on to the bits of a training without the accident.
 
 What to expect of the loss: it is measured against noisy pictures, so it falls to the error against clean ones PLUS the
-variance of the target's noise, and stays there. That is Noise2Noise, not a failure; only --validate shows the gain.
+variance of the target's noise, and stays there. That is Noise2Noise, not a failure; --validate shows the error itself.
 
 Weights are written after each epoch; Ctrl-C keeps those of the last one, and what was learnt since, and the exit status
 is 130; a training whose loss explodes keeps the best that there were. With --resume the same command goes on where it
@@ -45,16 +59,17 @@ import zipfile
 from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
 from .. import data, pictures, training
 from ..diagnose import pairs
 from ..evaluation import figures
-from ..model import SHIPPED, Model
+from ..model import SHIPPED, Model, suited
 from ..storage import checkpoint, networks
 from ..storage.files import locked, replacing
+from ..training import estimates
 from ..training.run import Diverged, digest, identity, records_in
 from ..training.workers import Workers, joined
 from .common import (
@@ -74,6 +89,17 @@ from .streams import words
 Scenes: TypeAlias = dict[str, list[torch.Tensor]]  # pictures (3, H, W) in 0-255 of each
 
 GENERATED = {"pairs": 3000, "images": 100}
+HELD = 2**19  # pixels of each version that are held out at most: a few seconds, and 0.1 dB
+STARTS = "weights", "from_shipped", "from_scratch"
+
+
+class Material(NamedTuple):
+    """What to train on, and that in words. held: pairs to measure with, if any; even: whether exposures were alike."""
+
+    source: training.Source
+    described: str
+    held: data.Pair | None = None
+    even: bool = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +118,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="of weights, order and patches")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each epoch")
     parser.add_argument("--curve", type=Path, metavar="FILE", help="draw loss and PSNR over the epochs")
-    parser.add_argument("--from-shipped", action="store_true", help="adapt the shipped weights, at a low rate")
+    parser.add_argument("--from-shipped", action="store_true", help="shipped weights (default of --pairs, --burst)")
+    parser.add_argument("--from-scratch", action="store_true", help="random weights (default of all else)")
     parser.add_argument("--resume", action="store_true", help="keep the state in FILE.state; go on if it is there")
     parser.add_argument("--unchecked", action="store_true", help="train although the pairs look wrong")
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
@@ -112,9 +139,11 @@ def run_in(group: Workers, args: argparse.Namespace) -> None:
     check(args, unknown=finished(args))
     if args.curve:
         figures.kind(args.curve)  # say what is wrong or missing before the work
-    source, described = load_source(args)
-    validation = load_validation(args)
     model = starting_model(args)
+    print(f"Starting from {start_in_words(args)} of {model.denoiser!r}.", flush=True)
+    material = load_source(args)
+    source, described = material.source, material.described
+    validation = load_validation(args)
     recipe = model.recipe()._replace(seed=args.seed)
     recipe = recipe._replace(lr=args.lr) if args.lr else recipe
     print(f"Training {model.denoiser!r} on {described}.")
@@ -136,19 +165,26 @@ def run_in(group: Workers, args: argparse.Namespace) -> None:
         if group.broadcast(None if group.rank else done):
             print(f"{args.out}: this training is done, nothing is left to do.")
         elif group.rank:
+            forecast(args, model, source, recipe, group.size)  # rank 0 shares the processors, as it will
             training.collect(fit())
         else:
+            heading = f"{heading}\n{forecast(args, model, source, recipe, group.size)}"
             about = {"data": described, "recipe": recipe._asdict(), "precision": model.training_precision,
                      "processes": group.size, "threads": torch.get_num_threads()}  # fmt: skip
-            train(args, model, fit, heading, about, this)
+            train(args, model, fit, heading, about, this, material)
     print(f"{args.out}: use it with noise2noise denoise PICTURE --weights {args.out}")
 
 
 def check_options(args: argparse.Namespace, group: Workers) -> None:
     """Leave with status 2 if two options contradict each other; say which do nothing; put in what is left out."""
-    if args.weights and args.from_shipped:
-        args.parser.error("--weights and --from-shipped: expected one of them, the weights to go on from")
-    if not (args.pairs or args.burst or group.rank):
+    starts = [f"--{name.replace('_', '-')}" for name in STARTS if getattr(args, name)]
+    if len(starts) > 1:
+        args.parser.error(f"{' and '.join(starts)}: expected one of them, the weights to start from")
+    own = args.pairs or args.burst
+    if own and not args.weights:
+        args.denoiser = args.denoiser or suited(drawn=False)
+        args.from_shipped = not args.from_scratch
+    if not (own or group.rank):
         options = ["patch", "unchecked"] + ["count"] * bool(args.data) + ["range"] * (not args.validate)
         check_ignored(args, options, "with --data" if args.data else "with generated pictures")
         if not args.data and args.count and args.count > GENERATED["pairs"]:
@@ -209,6 +245,25 @@ def starting_model(args: argparse.Namespace) -> Model:
     return model
 
 
+def start_in_words(args: argparse.Namespace) -> str:
+    if args.weights:
+        return f"the weights in {args.weights}"
+    return "the shipped weights" if args.from_shipped else f"random weights (seed {args.seed})"
+
+
+def forecast(
+    args: argparse.Namespace, model: Model, source: training.Source, recipe: training.Recipe, workers: int
+) -> str:
+    """How long the training will take, or what is left of it, in words."""
+    first, second = source(0) if callable(source) else source
+    seconds = estimates.step_seconds(model.network, first, second, recipe, model.training_dtype, workers)
+    left, done = estimates.steps(len(first), args.epochs, recipe), earlier_state(args).get("done")
+    epochs = f"{args.epochs} epoch{'s' * (args.epochs > 1)}"
+    if isinstance(done, int) and done > 0:
+        left, epochs = max(0, left - done), f"what is left of {epochs}"
+    return f"This takes about {estimates.spoken(seconds * left)} for {epochs}."
+
+
 def train(
     args: argparse.Namespace,
     model: Model,
@@ -216,11 +271,15 @@ def train(
     heading: str,
     about: dict[str, Any],
     this: dict[str, Any] | None,
+    material: Material,
 ) -> None:
-    """Run the epochs; after each of them, and when interrupted or given up, write what was learnt."""
+    """Run the epochs; after each of them, and when interrupted or given up, write what was learnt; in the end say what
+    was gained."""
     started, state, stepped = time.perf_counter(), earlier_state(args), False
     records, parent = [training.Record(*fields) for fields in records_in(state)], start_of(args, model)
     files = sorted({*files_of(args), *(name_of(path, args) for path in written(args))})
+    before = estimates.errors(model.network, *material.held) if material.held else None
+    gain: dict[str, float] = {}
 
     def save(measured=True, done=False):
         info = {
@@ -230,6 +289,7 @@ def train(
             "minutes": round((time.perf_counter() - started) / 60, 1),
             "torch": str(torch.__version__),
             **({"start": parent} if parent else {}),
+            **({"held_out": gain} if gain else {}),
             **({"training": mark(this)} if this and done else {}),
         }
         if measured and records and records[-1].psnr is not None:
@@ -266,6 +326,10 @@ def train(
             save(measured=False)
             print(f"\nGiven up: {args.out} holds the best weights that there were.", flush=True)
         raise
+    if before and material.held:
+        after = estimates.errors(model.network, *material.held)
+        print(estimates.gained(before, after, material.even), flush=True)
+        gain.update(estimates.figures(before, after), patches=len(material.held[0]))
     save(done=True)
     report(args, records)  # that of the last epoch may have been interrupted
     if args.resume:
@@ -307,28 +371,37 @@ def report(args: argparse.Namespace, records: Sequence[training.Record]) -> None
 # ---------------------------------------------------------------------------------------------------------- data
 
 
-def load_source(args: argparse.Namespace) -> tuple[training.Source, str]:
-    """(pairs for training.fit, what they are in words)."""
+def load_source(args: argparse.Namespace) -> Material:
     if args.data:
         file = args.data / "train_data.pkl"
         mapped = file.is_file() and zipfile.is_zipfile(file)  # torch before 1.6 wrote no zips
         first, second = data.load_pairs(file, mmap=mapped)
-        return (first, second), f"{counted(len(first), 'pair')} of {file}"
+        return Material((first, second), f"{counted(len(first), 'pair')} of {file}")
     if not (args.pairs or args.burst):
         count = min(args.count, GENERATED["pairs"])
         print(f"Generating {counted(count, 'pair')} ...", flush=True)
-        return data.generated_pairs(count, args.seed), f"{counted(count, 'generated pair')} (seed {args.seed})"
-    scenes, side = load_scenes(args)
-    patches = data.Patches(list(scenes.values()), args.count, side, args.seed)
-    shots = sum(map(len, scenes.values()))
+        made = data.generated_pairs(count, args.seed)
+        return Material(made, f"{counted(count, 'generated pair')} (seed {args.seed})")
+    scenes, side, even = load_scenes(args)
+    kept, held = data.held_out(list(scenes.values()), side)
+    print(f"Held out: {held_in_words(len(scenes), len(held))}.", flush=True)
+    patches = data.Patches(kept, args.count, side, args.seed)
+    shots = sum(map(len, kept))
     once = lru_cache(maxsize=1)(patches)  # the heading and the training both ask for the first epoch's
     asked = f"{counted(args.count, 'patch', 'patches')} of {patches.size} x {patches.size} an epoch"
-    return once, f"{asked} from {counted(shots, 'picture')} of {counted(len(scenes), 'scene')}"
+    described = f"{asked} from {counted(shots, 'picture')} of {counted(len(kept), 'scene')}"
+    return Material(once, described, data.side_by_side(held, side, max(1, HELD // side**2)), even)
 
 
-def load_scenes(args: argparse.Namespace) -> tuple[Scenes, int]:
-    """({scene: pictures (3, H, W) in 0-255}, side of a patch), all found good. Raises ValueError that names the scenes
-    that are not."""
+def held_in_words(scenes: int, held: int) -> str:
+    if not held:
+        return "nothing, the pictures are too small for it; what is gained cannot be told"
+    return f"{held} of {scenes} scenes" if scenes >= data.MANY else f"the lowest rows of {held} of {scenes} scenes"
+
+
+def load_scenes(args: argparse.Namespace) -> tuple[Scenes, int, bool]:
+    """({scene: pictures (3, H, W) in 0-255}, side of a patch, whether exposures were alike), all found good. Raises
+    ValueError that names the scenes that are not."""
     scenes, side = without_small(paired_scenes(args) if args.pairs else burst_scenes(args), args.patch)
     found = {}
     for name, shots in scenes.items():
@@ -342,13 +415,18 @@ def load_scenes(args: argparse.Namespace) -> tuple[Scenes, int]:
         many = f"{len(wrong)} of {counted(len(scenes), 'scene')}"
         raise ValueError(f"{many} cannot teach Noise2Noise ({first}: {why}); leave them out, or --unchecked")
     say_found(scenes, found, wrong)
-    return scenes, side
+    return scenes, side, not wrong and not any(map(corrected, found.values()))
+
+
+def corrected(finding: pairs.Finding) -> bool:
+    """Whether exposures differed."""
+    return finding.relation.uneven > pairs.UNEVEN
 
 
 def say_found(scenes: Scenes, found: dict[str, pairs.Finding], wrong: dict[str, str]) -> None:
     """What the checks of scenes found, and what they cannot tell."""
     for name, finding in found.items():
-        if finding.relation.uneven > pairs.UNEVEN:
+        if corrected(finding):
             print(f"scene {name}: {pairs.exposed(finding.relation)}: corrected.")
     small = [name for name, shots in scenes.items() if min(shots[0].shape[1:]) < pairs.SMALLEST]
     unknown = {what: [name for name, finding in found.items() if finding.unknown == what and name not in small]

@@ -2,12 +2,13 @@
 
 from .camera_pairs import CameraPairs, camera_validation
 from .course import load_pairs
-from .patches import Patches
+from .patches import MANY, Patches, held_out, side_by_side
 from .photos import PhotoPairs, load_photo, photo_files, photo_validation
 from .pixels import Pair, check_images, check_pairs, computable, to_pixels, to_unit
 from .scenes import Scene, generated, generated_pairs, generated_validation
 
 __all__ = [
+    "MANY",
     "CameraPairs",
     "Pair",
     "Patches",
@@ -20,10 +21,12 @@ __all__ = [
     "generated",
     "generated_pairs",
     "generated_validation",
+    "held_out",
     "load_pairs",
     "load_photo",
     "photo_files",
     "photo_validation",
+    "side_by_side",
     "to_pixels",
     "to_unit",
 ]

@@ -59,7 +59,7 @@ def world(tmp_path_factory):
         (folder / "data").mkdir()
         torch.save(data.generated_pairs(4), folder / "data" / "train_data.pkl")
         torch.save(data.generated_validation(2), folder / "data" / "val_data.pkl")
-        for name in ("prescribed", "rednet"):
+        for name in ("prescribed", "rednet", "camera"):
             model = Model(name, device="cpu")
             networks.save(folder / "small.pth", name, model.network, {"made": 1})
         shutil.copy(folder / "small.pth", folder / "bestmodel.pth")
@@ -182,7 +182,7 @@ COMMANDS = {
     "train": (st.nothing(), {"--pairs": st.tuples(PATHS, PATHS), "--burst": PATHS, "--data": PATHS, "-o": OUTPUTS,
                              "--validate": st.tuples(PATHS, PATHS), "--epochs": COUNTS, "--count": COUNTS,
                              "--patch": NUMBERS, "--lr": NUMBERS, "--seed": NUMBERS, "--csv": OUTPUTS,
-                             "--curve": FIGURES, "--range": RANGES,
+                             "--curve": FIGURES, "--range": RANGES, "--from-scratch": FLAG,
                              "--from-shipped": FLAG, "--resume": FLAG, "--unchecked": FLAG, **FORCE, **MODEL}),
     "": (PATHS, {}), "nonsense": (PATHS, FORCE),
 }  # fmt: skip

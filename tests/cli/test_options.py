@@ -11,6 +11,7 @@ from others.cli import COMMANDS, common, parser, train
 pytest.importorskip("PIL")
 pytest.importorskip("tifffile")
 HUGE = "9" * 30
+SCRATCH = ["--denoiser", "prescribed", "--from-scratch"]
 
 
 @pytest.fixture
@@ -28,6 +29,16 @@ WRONG = {
     "a rate": (["train", "-o", "x.pth", "--lr", "1e308"], 2, "expected a positive float up to"),
     "no rate": (["train", "-o", "x.pth", "--lr", "nan"], 2, "invalid positive float"),
     "two starts": (["train", "-o", "x.pth", "--from-shipped", "--weights", "y.pth"], 2, "expected one of them"),
+    "a burst's two": (
+        ["train", "--burst", "b", "-o", "x.pth", "--from-shipped", "--from-scratch"],
+        2,
+        "--from-shipped and --from-scratch: expected one of them, the weights to start from",
+    ),
+    "data's two": (
+        ["train", "--data", "d", "-o", "x.pth", "--weights", "y.pth", "--from-scratch"],
+        2,
+        "--weights and --from-scratch: expected one of them, the weights to start from",
+    ),
     "a curve": (["train", "-o", "x.pth", "--curve", "x.xyz"], 1, "x.xyz: expected the name of a figure, in ."),
     "no output": (["train", "-o", ""], 2, "argument -o/--out: expected the name of a file or folder, got ''"),
     "no table": (["evaluate", "a.png", "b.png", "--csv", ""], 2, "argument --csv: expected the name of a file"),
@@ -57,7 +68,7 @@ IGNORED = {
     "so few": ([], ["--count", 2], ""),
     "patches": ([], ["--patch", 8, "--unchecked"], "--patch and --unchecked do nothing with generated pictures"),
     "data": (["--data", "data"], ["--count", 2], "--count does nothing with --data"),
-    "pairs": (["--pairs", "a", "b"], ["--count", 2, "--patch", 16, "--unchecked"], ""),
+    "pairs": (["--pairs", "a", "b"], ["--count", 2, "--patch", 16, "--unchecked", *SCRATCH], ""),
 }
 
 
@@ -92,7 +103,7 @@ def test_a_turned_shot_trains_as_an_upright_one(tmp_path, here, small, picture, 
         upright.transpose(image.Transpose.ROTATE_90).save(tmp_path / "turned" / "x.png", exif=exif)
     found = []
     for second in ("b", "turned"):
-        options = ["--epochs", 1, "--count", 4, "--patch", 16, "--unchecked"]
+        options = ["--epochs", 1, "--count", 4, "--patch", 16, "--unchecked", *SCRATCH]
         status, _, stderr = here("train", "--pairs", "a", second, "-o", f"{second}.pth", *options)
         assert status == 0, stderr
         found.append(torch.load(tmp_path / f"{second}.pth")["denoisers"]["prescribed"]["state"])

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from Miniproject_2.model import Model
 from others import data, denoiser, pictures, training
 from others.cli import train
 from others.diagnose import pairs
+from others.model import denoisers
 from others.storage import checkpoint, networks
 from others.storage.files import locked
 from others.training import loop, run
@@ -23,6 +25,7 @@ from others.training import loop, run
 pytest.importorskip("PIL")
 pytest.importorskip("tifffile")
 FEW = ["--epochs", 2, "--count", 6, "--patch", 32]
+SCRATCH = ["--denoiser", "prescribed", "--from-scratch"]
 
 
 def grainy(clean, seed, sigma=15):
@@ -102,10 +105,153 @@ def test_the_seed_decides(folders, here, small):
     found = []
     for name, seed in (("1.pth", 1), ("2.pth", 1), ("3.pth", 2)):
         options = ["--pairs", "a", "b", "-o", name, "--seed", seed, "--epochs", 1, "--count", 2, "--patch", 16]
-        assert here("train", *options)[0] == 0
+        assert here("train", *options, *SCRATCH)[0] == 0
         found.append(networks.load(folders / name, "prescribed")["state"])
     equal = [[torch.equal(found[0][key], other[key]) for key in found[0]] for other in found[1:]]
     assert all(equal[0]) and not any(equal[1])
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch, small):
+    """A file of small weights in place of the shipped ones: one for each denoiser."""
+    path = tmp_path / "shipped.pth"
+    for name in denoisers():
+        network = Model(name, device="cpu").network
+        for weight in network.parameters():
+            weight.add_(len(name) / 100)  # other numbers than the random ones of a seed
+        networks.save(path, name, network, {"made of": name})
+    monkeypatch.setattr(Model.load_pretrained_model, "__defaults__", (path,))
+    monkeypatch.setattr(train, "SHIPPED", path)
+    monkeypatch.setitem(train.GENERATED, "images", 2)
+    return path
+
+
+PAIRS, BURST, DATA = ["--pairs", "a", "b"], ["--burst", "burst"], ["--data", "data"]
+STARTS = {
+    "pairs": (PAIRS, "camera", "the shipped weights"),
+    "a burst": (BURST, "camera", "the shipped weights"),
+    "said": ([*PAIRS, "--from-shipped"], "camera", "the shipped weights"),
+    "another denoiser": ([*BURST, "--denoiser", "rednet"], "rednet", "the shipped weights"),
+    "scratch": ([*PAIRS, "--from-scratch", "--seed", 7], "camera", "random weights (seed 7)"),
+    "another's": ([*PAIRS, "--from-scratch", "--denoiser", "rednet"], "rednet", "random weights (seed 0)"),
+    "a file": ([*PAIRS, "--weights", "small.pth"], "prescribed", "the weights in small.pth"),
+    "data": (DATA, "prescribed", "random weights (seed 0)"),
+    "data, shipped": ([*DATA, "--from-shipped"], "prescribed", "the shipped weights"),
+    "data, scratch": ([*DATA, "--from-scratch", "--denoiser", "camera"], "camera", "random weights (seed 0)"),
+    "generated": (["--count", 3], "prescribed", "random weights (seed 0)"),
+}
+
+
+@pytest.mark.parametrize("options, denoiser, words", STARTS.values(), ids=STARTS)
+def test_where_it_starts(folders, here, weights, shipped, options, denoiser, words):
+    """In the first line, in the file, and in the weights, which a rate of nearly zero does not move."""
+    (folders / "data").mkdir()
+    torch.save(data.generated_pairs(3), folders / "data" / "train_data.pkl")
+    few = ["--epochs", 1, "--patch", 16, "--lr", 1e-30]
+    few += [] if "--data" in options or "--count" in options else ["--count", 4]
+    status, stdout, stderr = here("train", *options, "-o", "own.pth", *few)
+    assert status == 0, stderr
+    assert stdout.splitlines()[0] == f"Starting from {words} of {denoiser!r}."
+    (name, saved), *more = networks.held(folders / "own.pth").items()
+    start = {"the shipped weights": shipped, "the weights in small.pth": weights}.get(words)
+    assert name == denoiser and not more and ("start" in saved["info"]) == (start is not None)
+    if start:
+        expected = networks.load(start, denoiser)
+        assert saved["info"]["start"] == expected["info"]
+        assert all(torch.allclose(saved["state"][key], value) for key, value in expected["state"].items())
+    else:
+        expected = networks.load(shipped, denoiser)["state"]
+        assert not any(torch.allclose(saved["state"][key], value) for key, value in expected.items())
+
+
+def test_an_architecture_alone_has_no_camera(folders, here, shipped, monkeypatch):
+    monkeypatch.setattr("others.model.architectures", lambda: {"prescribed": denoiser})
+    status, stdout, stderr = here("train", "--pairs", "a", "b", "-o", "own.pth", *FEW)
+    assert status == 0 and stdout.startswith("Starting from the shipped weights of 'prescribed'.\n"), stderr
+    assert list(networks.held(folders / "own.pth")) == ["prescribed"]
+
+
+def test_how_long_it_takes_is_said_before_it_begins(folders, here, weights, monkeypatch):
+    """Of what is left, when it goes on."""
+    time = r"This takes about (\d+ s|\d+ min|\d+\.\d h) for "
+    options = ["--pairs", "a", "b", "-o", "own.pth", "--weights", weights, "--resume", *FEW]
+    with interrupted_in(2, monkeypatch):
+        stdout = here("train", *options)[1]
+    assert re.search(time + "2 epochs\\.\n", stdout.partition("epoch 1/")[0])
+    stdout = here("train", *options)[1]
+    assert re.search(time + "what is left of 2 epochs\\.\n", stdout.partition("epoch 1/")[0])
+    stdout = here("train", "-o", "other.pth", *SCRATCH, "--epochs", 1, "--count", 3, "--lr", 1e-9)[1]
+    assert re.search(time + "1 epoch\\.\n", stdout)
+
+
+GAIN = re.compile(
+    r"held-out patches: noisy ((?:about )?)([\d.]+) dB, denoised \1([-\d.]+) dB before this training, \1([-\d.]+) dB "
+    r"after \(estimated from noisy pictures alone\)\n",
+)
+
+
+@pytest.mark.parametrize("source", [PAIRS, BURST])
+def test_what_was_gained_is_said_and_written(folders, here, weights, source):
+    """Sigma 15 is 24.6 dB. Patches of 16 leave 64 of 80 rows, in strips of six patches."""
+    options = [*source, "-o", "own.pth", "--weights", weights, "--epochs", 2, "--count", 256, "--patch", 16]
+    options += ["--lr", 0.3]
+    status, stdout, stderr = here("train", *options)
+    assert status == 0, stderr
+    assert "Held out: the lowest rows of 3 of 3 scenes.\n" in stdout
+    about, noisy, before, after = GAIN.search(stdout).groups()
+    assert about == "" and abs(float(noisy) - 24.6) < 0.3 and float(after) > float(before) + 0.5
+    assert stdout.index("epoch 2/2") < stdout.index("held-out patches")
+    held = networks.load(folders / "own.pth", "prescribed")["info"]["held_out"]
+    assert held["patches"] == 18
+    assert [f"{held[name]:.1f}" for name in ("noisy", "before", "after")] == [noisy, before, after]
+
+
+def test_too_little_to_hold_out_is_said(folders, here, weights):
+    status, stdout, _ = here("train", *PAIRS, "-o", "own.pth", "--weights", weights, *FEW)
+    assert status == 0 and "Held out: nothing, the pictures are too small for it" in stdout
+    assert "held-out patches" not in stdout
+    assert "held_out" not in networks.load(folders / "own.pth", "prescribed")["info"]
+
+
+def test_of_ten_scenes_one_is_held_out(folders, save):
+    for number in range(10):
+        for shot in range(2):
+            save(folders / "ten" / f"{number}" / f"{shot}.png", grainy(scene(number), 10 * number + shot))
+    found = train.load_source(options(burst=folders / "ten", data=None, count=50, seed=0))
+    assert "50 patches of 32 x 32 an epoch from 18 pictures of 9 scenes" in found.described
+    last = train.load_scenes(options(burst=folders / "ten"))[0]["9"]
+    first, second = found.held
+    assert torch.equal(first[0], last[0][:, :32, :32].float()) and torch.equal(second[0], last[1][:, :32, :32].float())
+    assert len(first) == 2 * 3
+
+
+def test_exposures_that_differ_make_it_about(folders, here, save, weights):
+    for number in range(3):
+        clean = scene(number, 200, 240)
+        save(folders / "bright" / f"{number}.png", grainy(clean, 10 * number))
+        save(folders / "dark" / f"{number}.png", (grainy(clean, 10 * number + 1).float() * 0.9).round().to(torch.uint8))
+    status, stdout, _ = here("train", "--pairs", "bright", "dark", "-o", "own.pth", "--weights", weights, *FEW)
+    assert status == 0 and "corrected." in stdout and GAIN.search(stdout).group(1) == "about "
+
+
+def test_pictures_without_a_difference_have_no_gain(folders, here, weights):
+    options = ["--pairs", "a", "a", "-o", "own.pth", "--weights", weights, "--unchecked"]
+    status, stdout, _ = here("train", *options, "--epochs", 1, "--count", 4, "--patch", 16)
+    assert status == 0 and "held-out patches: too little noise, or too few pixels, to tell" in stdout
+    assert networks.load(folders / "own.pth", "prescribed")["info"]["held_out"] == {"patches": 18}
+
+
+def test_a_resumed_training_gains_what_one_never_interrupted_does(folders, here, weights, monkeypatch):
+    """From the weights at the very start; the bits are the same, and so is the line."""
+    options = [*PAIRS, "--weights", weights, "--epochs", 3, "--count", 8, "--patch", 16]
+    with interrupted_in(3, monkeypatch):
+        assert here("train", *options, "-o", "own.pth", "--resume")[0] == 130
+    resumed = here("train", *options, "-o", "own.pth", "--resume")[1]
+    whole = here("train", *options, "-o", "whole.pth")[1]
+    assert GAIN.search(resumed).group() == GAIN.search(whole).group()
+    own, other = (networks.load(folders / name, "prescribed") for name in ("own.pth", "whole.pth"))
+    assert own["info"]["held_out"] == other["info"]["held_out"]
+    assert all(torch.equal(value, other["state"][key]) for key, value in own["state"].items())
 
 
 @pytest.fixture
@@ -144,7 +290,7 @@ def test_interrupted_before_the_first_step_it_replaces_nothing(folders, here, we
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run.Run, "begin", interrupted)
-    status, stdout, stderr = here("train", "--pairs", "a", "b", "-o", "own.pth", "--force", *FEW)
+    status, stdout, stderr = here("train", "--pairs", "a", "b", "-o", "own.pth", "--force", *FEW, *SCRATCH)
     assert status == 130 and "Interrupted" not in stdout and "interrupted; every file" in stderr
     assert own.read_bytes() == weights.read_bytes()
 
@@ -332,7 +478,7 @@ def test_resuming_from_other_weights_is_refused(folders, here, weights, monkeypa
     options = ["--pairs", "a", "b", "--resume", "-o", "own.pth", *FEW]
     with interrupted_in(2, monkeypatch):
         assert here("train", *options, "--weights", weights)[0] == 130
-    for start in ([], ["--weights", "other.pth"]):
+    for start in (SCRATCH, ["--weights", "other.pth"]):
         status, _, stderr = here("train", *options, *start)
         assert status == 1 and "own.pth.state: belongs to another training (" in stderr and "start: " in stderr
     assert here("train", *options, "--weights", weights)[0] == 0
@@ -544,7 +690,7 @@ def test_what_is_wrong_is_said_before_training(folders, here, save, arguments, s
     for number in range(3):
         path = save(folders / "bad" / f"{number}.png", scene(number))
         path.write_bytes(path.read_bytes()[:60])
-    found, _, stderr = here("train", "-o", "own.pth", *FEW, *arguments)
+    found, _, stderr = here("train", "-o", "own.pth", *FEW, *SCRATCH, *arguments)
     assert found == status and message in stderr.splitlines()[-1]
     assert not (folders / "own.pth").exists()
 
@@ -553,7 +699,7 @@ def test_pictures_of_other_scenes_are_refused(folders, here, save):
     """Names rotated by one."""
     for number in range(3):
         save(folders / "wrong" / f"{number}.png", grainy(scene((number + 1) % 3), 10 * number + 1))
-    status, stdout, stderr = here("train", "--pairs", "a", "wrong", "-o", "own.pth", *FEW)
+    status, stdout, stderr = here("train", "--pairs", "a", "wrong", "-o", "own.pth", *FEW, *SCRATCH)
     assert status == 1 and stdout.count("they show different scenes") == 3
     assert "3 of 3 scenes cannot teach Noise2Noise (0: they show different scenes)" in stderr
     assert not (folders / "own.pth").exists()
@@ -588,13 +734,13 @@ def test_all_pages_of_stacks_are_used(folders, save, capsys):
     first, second = ([grainy(scene(slice), 20 * slice + shot) for slice in range(12)] for shot in range(2))
     save(folders / "s1" / "stack.tif", *first)
     save(folders / "s2" / "stack.tif", *second)
-    scenes, _ = train.load_scenes(options(pairs=[folders / "s1", folders / "s2"]))
+    scenes, *_ = train.load_scenes(options(pairs=[folders / "s1", folders / "s2"]))
     assert list(scenes) == [f"stack page {number}" for number in range(1, 13)]
     for number, shots in enumerate(scenes.values()):
         assert all(torch.equal(shot, page[number].permute(2, 0, 1)) for shot, page in zip(shots, (first, second)))
     file = save(folders / "shots" / "burst.tif", *(grainy(scene(5), seed) for seed in range(8)))
     for source in (file, file.parent):
-        scenes, _ = train.load_scenes(options(burst=source))
+        scenes, *_ = train.load_scenes(options(burst=source))
         assert list(scenes) == ["burst"] and len(scenes["burst"]) == 8
     save(folders / "s2" / "stack.tif", *second[:8])
     with pytest.raises(ValueError, match="expected as many pages in both, got 12 and 8"):
