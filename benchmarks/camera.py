@@ -3,8 +3,8 @@
     python benchmarks/camera.py --photos PHOTOS [--every 12] [--filters none|quick|all] [--out FILE] [--picture FILE]
 
 Of every twelfth photograph the centre of 256 x 256 is corrupted. All networks are blind and take one pass. BM3D (the
-package `bm3d`, all channels together) is told sigma where the noise is Gaussian, elsewhere the best one of `GRID` on
-the mean of all photographs; scikit-image's filters estimate it. PSNR A in dB. What the filters give is kept in
+package `bm3d`, all channels together) is told sigma where the noise is Gaussian, elsewhere the best of three on the
+mean of all photographs; scikit-image's filters estimate it. PSNR A in dB. What the filters give is kept in
 out/camera-filters.json, by photograph, noise and filter: they take most of the time. Needs the extra `eval` and bm3d.
 """
 
@@ -23,28 +23,27 @@ from others.evaluation import baselines, figures, metrics
 from others.model import Model, denoisers
 
 SIZE = 256
-GRID = (3, 5, 8, 12, 18, 25, 35, 50)
-SHOTS = {"weak": 1e-4, "medium": 1e-3, "strong": 1e-2}
+SHOTS = {"weak": (1e-4, (3, 5, 8)), "medium": (1e-3, (8, 12, 18)), "strong": (1e-2, (25, 35, 50))}  # and for BM3D
 KEPT = Path("out/camera-filters.json")
 SHOWN = ("Gaussian, sigma 25", "camera, strong")
 CROP = 128
 
 
 def conditions(clean):
-    """Yield (name, noisy, clean, sigma that BM3D is told or None) of each row: pixels (N, 3, SIZE, SIZE)."""
+    """Yield (name, noisy, clean, what BM3D is told, one sigma or several) of each row: pixels (N, 3, SIZE, SIZE)."""
     generator = torch.Generator().manual_seed(0)
     grey = clean.mean(1, keepdim=True).round().expand_as(clean)
     for sigma in (5, 15, 25, 50):
-        yield f"Gaussian, sigma {sigma}", as_files(noises.gaussian(clean, sigma, generator)), clean, sigma
+        yield f"Gaussian, sigma {sigma}", as_files(noises.gaussian(clean, sigma, generator)), clean, (sigma,)
     one = 25 * torch.randn(clean[:, :1].shape, generator=generator)
-    yield "grey, sigma 25", as_files(grey + one), grey, 25
-    yield "Poisson, 30 photons at white", as_files(noises.poisson(clean, 30, generator)), clean, None
-    for name, shot in SHOTS.items():
+    yield "grey, sigma 25", as_files(grey + one), grey, (25,)
+    yield "Poisson, 30 photons at white", as_files(noises.poisson(clean, 30, generator)), clean, (18, 25, 35)
+    for name, (shot, sigmas) in SHOTS.items():
         taken = cameras.draw_cameras(torch.full((len(clean), 1, 1, 1), shot), generator)
         noisy, still = (cameras.photographed(clean / 255, taken, generator, n) * 255 for n in (1, None))
-        yield f"camera, {name}", as_files(noisy), as_files(still), None
-    yield "JPEG, quality 90", torch.stack([compressed(image, 90) for image in as_bytes(clean)]).float(), clean, 0
-    yield "clean", clean, clean, 0
+        yield f"camera, {name}", as_files(noisy), as_files(still), sigmas
+    yield "JPEG, quality 90", torch.stack([compressed(image, 90) for image in as_bytes(clean)]).float(), clean, ()
+    yield "clean", clean, clean, ()
 
 
 def as_bytes(images):
@@ -60,8 +59,6 @@ def bm3d(pixels, sigma):
     """(1, 3, H, W) in 0-255, as `baselines` has it. (Dabov et al. 2007)"""
     import bm3d
 
-    if not sigma:
-        return pixels
     image = pixels[0].permute(1, 2, 0).double().numpy()
     grey = (pixels == pixels[:, :1]).all()
     output = bm3d.bm3d(image[..., 0], sigma)[..., None] if grey else bm3d.bm3d_rgb(image, sigma)
@@ -72,13 +69,12 @@ def psnr(output, clean):
     return metrics.psnr_per_image(output.float() / 255, clean / 255)
 
 
-def filtered(name, noisy, clean, sigma, which, names):
+def filtered(name, noisy, clean, sigmas, which, names):
     """{filter: PSNR of each image, a list} from what is kept, or computed and kept."""
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     runs = {method: (run, None) for method, run in baselines.METHODS.items()}
     if which == "all":
-        strengths = GRID if sigma is None else (sigma,)
-        runs |= {f"BM3D, sigma {s}": (bm3d, s) for s in strengths}
+        runs |= {f"BM3D, sigma {s}": (bm3d, s) for s in sigmas}
     for method, (run, given) in runs.items():
         for number, photo in enumerate(names):
             key = f"{photo}; {name}; {method}"
@@ -91,7 +87,7 @@ def filtered(name, noisy, clean, sigma, which, names):
     found = {method: [kept[f"{photo}; {name}; {method}"] for photo in names] for method in runs}
     best = max((m for m in found if m.startswith("BM3D")), key=lambda m: sum(found[m]), default=None)
     plain = {method: values for method, values in found.items() if not method.startswith("BM3D")}
-    return plain | ({"BM3D": found[best]} if best else {})
+    return plain | ({"BM3D": found[best] if best else []} if which == "all" else {})
 
 
 def main():
@@ -110,14 +106,15 @@ def main():
     for name, model in models.items():
         model.load_pretrained_model(*[args.weights] * bool(args.weights and name == "camera"))
     header, rows, shown = [], [], []
-    for name, noisy, truth, sigma in conditions(clean):
+    for name, noisy, truth, sigmas in conditions(clean):
         before, outputs = psnr(noisy, truth), {m: model.predict(noisy, on_tile=False) for m, model in models.items()}
         found = {method: psnr(output, truth) for method, output in outputs.items()}
         worst = min(0.0, float((found["camera"] - before).min()))
         if args.filters != "none":
-            found |= {m: torch.tensor(v) for m, v in filtered(name, noisy, truth, sigma, args.filters, names).items()}
+            found |= {m: torch.tensor(v) for m, v in filtered(name, noisy, truth, sigmas, args.filters, names).items()}
         header = ["noise", "noisy", *found, "camera, worst image's change"]
-        rows.append([name, *(decibel(float(value.mean())) for value in (before, *found.values())), f"{worst:.2f}"])
+        means = [decibel(float(value.mean())) if len(value) else "" for value in (before, *found.values())]
+        rows.append([name, *means, f"{worst:.2f}"])
         print(" | ".join(rows[-1]), flush=True)
         if name in SHOWN:
             crop = slice((SIZE - CROP) // 2, (SIZE + CROP) // 2)

@@ -629,7 +629,9 @@ def test_names_select_the_network(name, module):
 
 @pytest.mark.parametrize("name", ["unet", "", 3])
 def test_unknown_networks_are_refused_with_the_known_ones(name):
-    with pytest.raises(ValueError, match=f"expected denoiser to be one of 'prescribed', 'rednet', got {name!r}"):
+    with pytest.raises(
+        ValueError, match=f"expected denoiser to be one of 'prescribed', 'rednet', 'camera', got {name!r}"
+    ):
         Model(name)
 
 

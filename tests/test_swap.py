@@ -98,7 +98,7 @@ def test_names_select_without_renaming(tree, saved_networks, ask, pixels):
     check(default, "prescribed", tree, saved_networks, pixels(2, 3, 9, 8))
     check(rednet, "rednet", tree, saved_networks, pixels(2, 3, 9, 8))
     check(prescribed, "prescribed", tree, saved_networks, pixels(2, 3, 9, 8))
-    assert "expected denoiser to be one of 'prescribed', 'rednet', got 'unet'" in unknown
+    assert "expected denoiser to be one of 'prescribed', 'rednet', 'camera', got 'unet'" in unknown
 
 
 def test_rename_the_bonus_over_the_denoiser(tree, saved_networks, ask, pixels):
@@ -106,7 +106,7 @@ def test_rename_the_bonus_over_the_denoiser(tree, saved_networks, ask, pixels):
     default, rednet, prescribed = ask("default", "rednet", "prescribed")
     check(default, "rednet", tree, saved_networks, pixels(2, 3, 9, 8))
     check(rednet, "rednet", tree, saved_networks, pixels(2, 3, 9, 8))
-    assert "expected denoiser to be one of 'rednet', got 'prescribed'" in prescribed
+    assert "expected denoiser to be one of 'rednet', 'camera', got 'prescribed'" in prescribed
 
 
 def test_the_command_line_after_the_rename(tree, saved_networks):

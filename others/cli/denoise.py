@@ -84,10 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     there = parser.add_mutually_exclusive_group()
     there.add_argument("--force", action="store_true", help="replace results that are there already")
     there.add_argument("--skip-existing", action="store_true", help="leave them as they are, make those that are not")
-    parser.add_argument("--noise", choices=NOISES, help="which weights: looked for in each picture by default (auto)")
-    parser.add_argument(
-        "--strength", type=strength, default=1.0, metavar="0-1.5", help="how much is taken (default: 1)"
-    )
+    parser.add_argument("--noise", choices=NOISES, help="which weights (default: auto, looked for in each picture)")
+    parser.add_argument("--strength", type=strength, default=1.0, metavar="0-1.5", help="how much of it is taken away")
     parser.add_argument("--compare", action="store_true", help="also write NAME-compare: noisy | denoised, at 100 %%")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each picture, with its noise")
     parser.add_argument("--quality", type=positive(int, 100), metavar="1-100", help=quality)

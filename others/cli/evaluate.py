@@ -69,7 +69,7 @@ class Score(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("noisy", type=Path, metavar="NOISY", help="picture, folder, or val_data.pkl")
     parser.add_argument("clean", type=Path, metavar="CLEAN", nargs="?", help="picture or folder, if there is one")
-    parser.add_argument("--noise", choices=NOISES, help="which weights: looked for in each picture by default (auto)")
+    parser.add_argument("--noise", choices=NOISES, help="which weights (default: auto, looked for in each picture)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table per image")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the means and the table per image")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw noisy, denoised, clean")

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..model import SHIPPED, Model, denoisers
+from ..model import CAMERA, SHIPPED, Model, denoisers
 from ..nn import Module, summary
 from ..nn.summary import calls, count, describe_field
 from ..storage import networks
 
+PHOTOGRAPHS = "The RED-Net for photographs, whose noise is that of a camera"
 SIDE = 64  # of the image that multiplications are counted on
 
 
@@ -51,8 +52,10 @@ def summarised(model: Model, record: dict[str, Any]) -> Iterator[str]:
     """What it is for, PSNR, date, size."""
     size = sum(value.numel() * value.element_size() for value in model.network.state_dict().values())
     psnr = record.get("psnr_a")
-    yield (model.module.__doc__ or "no description").splitlines()[0].rstrip(".")
-    yield f"PSNR A: {psnr:.2f} dB" if isinstance(psnr, (int, float)) else "PSNR A: not measured"
+    told = (model.module.__doc__ or "no description").splitlines()[0].rstrip(".")
+    yield PHOTOGRAPHS if model.denoiser == CAMERA else told
+    measured = record.get("measured", "the course's validation pairs")
+    yield f"PSNR A: {psnr:.2f} dB ({measured})" if isinstance(psnr, (int, float)) else "PSNR A: not measured"
     yield f"date: {record.get('date', 'unknown')}"
     yield f"parameters: {count(model.network):,} ({size / 2**20:.1f} MiB)"
 

@@ -32,11 +32,12 @@ def test_without_history_info_is_a_few_lines_for_each_network(here):
     status, stdout, stderr = here("info")
     assert (status, stderr) == (0, "")
     top, *found = stdout.strip().split("\n\n")
-    assert top.startswith("weights: ") and len(found) == 2
-    for name, said in zip(("prescribed", "rednet"), found):
+    assert top.startswith("weights: ") and len(found) == 3
+    for name, said in zip(("prescribed", "rednet", "camera"), found):
         title, purpose, psnr, date, size = said.splitlines()
         record = networks.load(SHIPPED, name)["info"]
-        assert (title, psnr) == (name, f"  PSNR A: {record['psnr_a']:.2f} dB") and len(purpose) > 20
+        on = record.get("measured", "the course's validation pairs")
+        assert (title, psnr) == (name, f"  PSNR A: {record['psnr_a']:.2f} dB ({on})") and len(purpose) > 20
         assert date == f"  date: {record['date']}" and re.fullmatch(r"  parameters: [\d,]+ \(\d\.\d MiB\)", size)
 
 
