@@ -118,8 +118,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="of weights, order and patches")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each epoch")
     parser.add_argument("--curve", type=Path, metavar="FILE", help="draw loss and PSNR over the epochs")
-    parser.add_argument("--from-shipped", action="store_true", help="shipped weights (default of --pairs, --burst)")
-    parser.add_argument("--from-scratch", action="store_true", help="random weights (default of all else)")
+    parser.add_argument(
+        "--from-shipped", action="store_true", help="shipped weights (default: with --pairs and --burst)"
+    )
+    parser.add_argument("--from-scratch", action="store_true", help="random weights (default: with all else)")
     parser.add_argument("--resume", action="store_true", help="keep the state in FILE.state; go on if it is there")
     parser.add_argument("--unchecked", action="store_true", help="train although the pairs look wrong")
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
