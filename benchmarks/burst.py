@@ -29,7 +29,7 @@ def bursts(clean, shots):
     """Yield (name, so many shots, what they are shots of) of each noise: pixels (N, 3, H, W), a list of shots."""
     for name in ("medium", "strong"):
         generator = torch.Generator().manual_seed(0)
-        taken = cameras.draw_cameras(torch.full((len(clean), 1, 1, 1), SHOTS[name]), generator)
+        taken = cameras.draw_cameras(torch.full((len(clean), 1, 1, 1), SHOTS[name][0]), generator)
         exposures = (cameras.photographed(clean / 255, taken, generator, 1) * 255 for _ in range(shots))
         still = cameras.photographed(clean / 255, taken, generator, None) * 255
         yield f"camera, {name}", list(map(as_files, exposures)), as_files(still)
