@@ -49,7 +49,7 @@ def test_the_wheel_has_one_name(wheel):
     assert "noise2noise = noise2noise.cli:main" in (about / "entry_points.txt").read_text()
     ours = {str(path.relative_to(ROOT / "others")) for path in (ROOT / "others").rglob("*.py")}
     held = {str(path.relative_to(wheel / "noise2noise")) for path in (wheel / "noise2noise").rglob("*.*")}
-    assert held == ours | {"py.typed", "bestmodel.pth", "diagnose/judge.pth"}
+    assert held == ours | {"py.typed", "bestmodel.pth", "cli/serve/page.html", "diagnose/judge.pth"}
     shipped = (ROOT / "Miniproject_2" / "bestmodel.pth").read_bytes()
     assert (wheel / "noise2noise" / "bestmodel.pth").read_bytes() == shipped
     about = (about / "METADATA").read_text()

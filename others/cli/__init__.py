@@ -1,4 +1,4 @@
-"""The command line `noise2noise`, also `python -m others`: one file per command."""
+"""The command line `noise2noise`, also `python -m others`: one file or folder per command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from .streams import complain, one_line, surroundings
 
-COMMANDS = ("denoise", "train", "evaluate", "simulate", "info", "export")
+COMMANDS = ("denoise", "serve", "train", "evaluate", "simulate", "info", "export")
 PRINTING = ("evaluate", "info")  # whose result is what they print
 
 

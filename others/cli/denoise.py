@@ -52,7 +52,6 @@ from .common import (
     positive,
     say,
     say_left_out,
-    say_range,
 )
 
 NOISES = ("auto", "camera", "pixels")
@@ -140,12 +139,13 @@ def strength(text: str) -> float:
 
 
 class Denoiser:
-    """The networks that the arguments name, or that pictures ask for, each loaded when it is needed."""
+    """The networks that the arguments name, or that pictures ask for, each loaded when it is needed. models: those
+    that were loaded by the same arguments, but for noise and strength."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, models: dict[str | None, Model] | None = None) -> None:
         self.args = args
         self.own = bool(args.weights or args.denoiser)  # the user's choice
-        self.models: dict[str | None, Model] = {}
+        self.models = {} if models is None else models
         if self.own or args.noise not in (None, "auto"):
             self.model(self.named())  # what is wrong with it is said before any picture
 
@@ -275,15 +275,26 @@ def denoise_file(denoiser: Denoiser, job: Job, args: argparse.Namespace) -> Sequ
     started, outputs = time.perf_counter(), job.missing(args)
     for path in outputs:
         check_output(path, args.force)
+    work = denoise_picture(denoiser, job, outputs, args, lambda: tiles(job.source.name))
+    for text in work.notes:
+        say(f"{job.source}: {text}")
+    seconds = f"{time.perf_counter() - started:.1f}"
+    print(f"{job.source} -> {', '.join(map(str, outputs))} ({work}; {seconds} s)", flush=True)
+    return [job.source, job.target, *work.sigmas, work.weights, seconds]
+
+
+def denoise_picture(
+    denoiser: Denoiser, job: Job, outputs: Sequence[Path], args: argparse.Namespace, progress: Callable[[], Any]
+) -> Work:
+    """Read a picture and write those of its outputs. progress() gives `with progress() as advance` for a page."""
     picture = pictures.read(job.source)
     format = pictures.format_of(job.target, picture.format)
     written = pictures.at_quality(picture, args.quality) if args.quality else picture
-    ranges = pictures.range_of(job.source, given=args.range)
-    work = Work(denoiser, picture, ranges, format)
+    work = Work(denoiser, picture, pictures.range_of(job.source, given=args.range), format)
     compared = []
 
     def pages():
-        for page, clean in work.pages(lambda: tiles(job.source.name)):
+        for page, clean in work.pages(progress):
             if args.compare:
                 compared.append(pictures.beside(page, clean, picture.about))
             yield clean
@@ -294,22 +305,23 @@ def denoise_file(denoiser: Denoiser, job: Job, args: argparse.Namespace) -> Sequ
             pictures.write(path, written._replace(format=format, pages=content), args.force)
     named = pictures.FORMATS.get(job.source.suffix.lower())
     renamed = f"a {picture.format} by its content, written as {format}" if named not in (None, picture.format) else ""
-    for text in filter(None, (renamed, picture.note)):
-        say(f"{job.source}: {text}")
-    say_range(job.source, ranges)
-    seconds = f"{time.perf_counter() - started:.1f}"
-    print(f"{job.source} -> {', '.join(map(str, outputs))} ({work.found}: {work.weights}; {seconds} s)", flush=True)
-    return [job.source, job.target, *work.sigmas, work.weights, seconds]
+    work.notes = [text for text in (renamed, picture.note, work.ranges.note()) if text]
+    return work
 
 
 class Work:
     """One picture being denoised. After `pages` is exhausted: `found`, what noise the first page had, in words;
-    `weights`, whose were taken; `sigmas`, its noise before and after, "" where that cannot be told."""
+    `weights`, whose were taken; `sigmas`, its noise before and after, "" where that cannot be told. `notes` say what
+    else there is to know once it is written."""
 
     def __init__(self, denoiser: Denoiser, picture: pictures.Picture, ranges: pictures.Ranges, format: str) -> None:
         self.denoiser, self.picture, self.ranges, self.format = denoiser, picture, ranges, format
         self.found = self.weights = ""
         self.sigmas: list[str] = []
+        self.notes: list[str] = []
+
+    def __str__(self) -> str:
+        return f"{self.found}: {self.weights}"
 
     def pages(self, progress: Callable[[], Any]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield each page and its denoised form, as the format holds them."""

@@ -14,6 +14,7 @@ A new format is a file beside `webp`, its suffixes in `formats`, its functions i
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,6 +60,7 @@ __all__ = [
     "page_range",
     "pages",
     "picture_files",
+    "preview",
     "range_of",
     "read",
     "to_pixels",
@@ -151,3 +153,16 @@ def pages(path: Path | str, ranges: Ranges | None = None) -> Iterator[torch.Tens
         if picture.about.get("tiff", [{}])[0].get("photometric") == "miniswhite":
             colours = 255 - colours
         yield as_batch(upright(colours, picture.about))
+
+
+def preview(path: Path | str, ranges: Ranges) -> bytes:
+    """The first page of a file, upright, as a PNG of 8 bits without what else the file holds: for what shows no TIFF.
+    Values beyond the range, and none, are black or white. Raises as `read` does."""
+    picture = read(path)
+    page = next(iter(picture.pages))
+    colours = scaled(colours_of(page), ranges[page.dtype], clamped=True).nan_to_num().round().to(torch.uint8)
+    if picture.about.get("tiff", [{}])[0].get("photometric") == "miniswhite":
+        colours = 255 - colours
+    file = io.BytesIO()
+    as_image(upright(colours, picture.about), path).save(file, "PNG", compress_level=1)
+    return file.getvalue()

@@ -674,6 +674,30 @@ def test_white_that_is_stored_as_0_is_white_where_pictures_are_compared(tmp_path
     assert torch.equal(again, pixels)
 
 
+PREVIEWED = {
+    "turned": (page_of(3, torch.uint16), {"extratags": [(pictures.ORIENTATION, "H", 1, 6, True)]}),
+    "white is 0": (page_of(1, torch.uint16)[..., 0], {"photometric": "miniswhite"}),
+    "alpha": (page_of(4, torch.uint8), {"photometric": "rgb", "extrasamples": ["unassalpha"]}),
+    "floating point": (page_of(1, torch.uint8)[..., 0] / 100 - 1, {}),
+    "no value": (page_of(1, torch.uint8)[..., 0].float().where(torch.arange(53) > 3, torch.nan), {}),
+}
+
+
+@pytest.mark.parametrize("page, options", PREVIEWED.values(), ids=PREVIEWED)
+def test_a_preview_is_the_first_page_in_eight_bits(tmp_path, page, options):
+    tifffile.imwrite(tmp_path / "x.tif", page.numpy(), **{"photometric": "rgb" if page.dim() > 2 else None, **options})
+    ranges = pictures.range_of(tmp_path / "x.tif")
+    (tmp_path / "x.png").write_bytes(pictures.preview(tmp_path / "x.tif", ranges))
+    (shown,) = pictures.pages(tmp_path / "x.png")
+    if page.isnan().any():
+        assert (shown[..., :4] == 0).all() and torch.equal(shown[0, 0, :, 4:], page[:, 4:].to(torch.uint8))
+    else:
+        (meant,) = pictures.pages(tmp_path / "x.tif", ranges)
+        assert torch.equal(shown, meant.round().to(torch.uint8)) and shown.shape[3] == (
+            37 if "extratags" in options else 53
+        )
+
+
 @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
 def test_a_tiff_of_one_bit(tmp_path, photometric):
     """Uncompressed and deflated, also where 1 is black; the new file shows the same."""
