@@ -392,6 +392,15 @@ def test_a_cut_upload_leaves_nothing(site, png, capfd):
     assert site.wait(site.send(png))["state"] == "done"
 
 
+def test_an_upload_that_stops_is_given_up(site, png, monkeypatch):
+    monkeypatch.setattr(Handler, "timeout", 0.2)
+    head = f"POST /pictures?name=x.png HTTP/1.1\r\nHost: 127.0.0.1\r\n{KEY}: {site.server.key}\r\n"
+    with socket.create_connection(("127.0.0.1", site.server.server_port), timeout=30) as line:
+        line.sendall(f"{head}Content-Length: {len(png)}\r\n\r\n".encode() + png[:-1])
+        assert line.recv(1) == b""
+    assert site.desk.held == {} and site.files() == []
+
+
 def test_a_full_disk(site, png, monkeypatch):
     """One line says so, and what came is removed."""
 
