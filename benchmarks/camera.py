@@ -2,7 +2,8 @@
 
     python benchmarks/camera.py --photos PHOTOS [--every 12] [--filters none|quick|all] [--out FILE] [--picture FILE]
 
-Of every twelfth photograph the centre of 256 x 256 is corrupted. All networks are blind and take one pass. BM3D (the
+Of every twelfth photograph the centre of 256 x 256 is corrupted. All networks are blind and take one pass; the camera
+weights as `denoise` takes them, with its limit (`diagnose.noise.limited`). BM3D (the
 package `bm3d`, all channels together) is told sigma where the noise is Gaussian, elsewhere the best of three on the
 mean of all photographs; scikit-image's filters estimate it. PSNR A in dB. What the filters give is kept in
 out/camera-filters.json, by photograph, noise and filter: they take most of the time. Needs the extra `eval` and bm3d.
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from others import data
 from others.data import cameras, noises
 from others.data.camera_pairs import centre, compressed
+from others.diagnose import noise
 from others.evaluation import baselines, figures, metrics
 from others.model import Model, denoisers
 
@@ -65,6 +67,11 @@ def bm3d(pixels, sigma):
     return torch.from_numpy(output).float().expand(-1, -1, 3).permute(2, 0, 1).unsqueeze(0).clamp(0, 255)
 
 
+def careful(noisy, denoised):
+    """As `denoise` has it."""
+    return noise.limited(noisy, denoised, noise.look(noisy))
+
+
 def psnr(output, clean):
     return metrics.psnr_per_image(output.float() / 255, clean / 255)
 
@@ -108,6 +115,7 @@ def main():
     header, rows, shown = [], [], []
     for name, noisy, truth, sigmas in conditions(clean):
         before, outputs = psnr(noisy, truth), {m: model.predict(noisy, on_tile=False) for m, model in models.items()}
+        outputs["camera"] = torch.cat(list(map(careful, noisy.split(1), outputs["camera"].split(1))))
         found = {method: psnr(output, truth) for method, output in outputs.items()}
         worst = min(0.0, float((found["camera"] - before).min()))
         if args.filters != "none":

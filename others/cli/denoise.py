@@ -184,6 +184,8 @@ class Denoiser:
     def run(self, model: Model, pixels: torch.Tensor, advance: Advance | None) -> torch.Tensor:
         """Denoised as strongly as the arguments say: pixels (1, 3, H, W) -> float32 pixels."""
         denoised = model.predict(pixels, self.args.self_ensemble, advance)
+        if model.denoiser == CAMERA and not self.own:
+            denoised = noise.limited(pixels, denoised, noise.look(pixels))
         return pixels.float().lerp(denoised, self.args.strength).clamp(0, 255) if self.args.strength != 1 else denoised
 
 

@@ -91,6 +91,16 @@ def look(pixels: torch.Tensor) -> Noise | None:
     return Noise(strength(powers), shadows, highlights, drawn)
 
 
+def limited(pixels: torch.Tensor, denoised: torch.Tensor, seen: Noise | None) -> torch.Tensor:
+    """`denoised`, but no pixel moved by much more than the noise found explains: fine texture of a nearly clean picture
+    looks like noise. The limit is 3 sigma where noise is weak, and more where it is strong, as the strength is
+    underestimated where neighbouring pixels share their noise."""
+    if seen is None:
+        return denoised
+    most = 3 * seen.sigma * (1 + seen.sigma / 8)
+    return pixels + (denoised - pixels).clamp(-most, most)
+
+
 def centre(pixels: torch.Tensor, side: int) -> torch.Tensor:
     """(N, 3, H, W) -> (N, 3, h, w), h and w at most `side`"""
     top, left = (max(0, n - side) // 2 for n in pixels.shape[2:])

@@ -65,3 +65,12 @@ def test_a_large_picture_is_looked_at_in_its_middle(clean):
     large = torch.full((1, 3, 2000, 1500), 90.0)
     large[:, :, 488:1512, 238:1262] += 12 * torch.randn(1, 3, 1024, 1024, generator=torch.Generator().manual_seed(0))
     assert seen(large).sigma == pytest.approx(12, rel=0.1)
+
+
+def test_no_pixel_moves_by_more_than_the_noise_explains():
+    """Of a clean picture nearly nothing is taken; where noise is strong all is."""
+    pixels, denoised = torch.full((1, 3, 4, 4), 100.0), torch.full((1, 3, 4, 4), 60.0)
+    for sigma, result in ((0.0, 100.0), (1.0, 100 - 3 * 9 / 8), (4.0, 100 - 12 * 1.5), (20.0, 60.0)):
+        moved = noise.limited(pixels, denoised, noise.Noise(sigma, sigma, sigma, False))
+        assert torch.equal(moved, torch.full_like(pixels, result))
+    assert torch.equal(noise.limited(pixels, denoised, None), denoised)
