@@ -82,7 +82,7 @@ quality: .venv/installed  ## measure the shipped weights, write docs/results/qua
 
 camera: .venv/installed  ## measure the camera weights beside filters, write docs/results/camera.md: make camera PHOTOS=folder (hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[filters]"
-	$(BIN)/python benchmarks/camera.py --photos $(PHOTOS) --out docs/results/camera.md --picture docs/camera.png
+	$(BIN)/python benchmarks/camera.py --photos $(PHOTOS) --out docs/results/camera.md --picture out/camera.png
 	$(BIN)/python benchmarks/noise_check.py --photos $(PHOTOS) --out docs/results/noise.md
 
 experiments: .venv/installed  ## run all experiments, draw tables and figures: [QUICK=1 | SCALE=small] [DATA=folder] [PHOTOS=folder] [JOBS=2]

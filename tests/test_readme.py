@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from others.model import SHIPPED
+from others.storage import networks
+
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 
@@ -50,3 +53,12 @@ def test_a_figure_that_differs_is_written_anew(facts, tmp_path, monkeypatch, cap
     assert facts.main() == 1 and "page.md" in capsys.readouterr().out
     assert facts.psnr("rednet") in page.read_text() and page.read_text().endswith("<!-- end -->\nafter\n")
     assert facts.main() == 0
+
+
+@pytest.mark.parametrize("name", ["prescribed", "rednet", "camera"])
+def test_the_weights_hold_their_card(name):
+    """But for its head and its figures, which stand in the page."""
+    text = (README.parent / "docs" / "model-card.md").read_text()
+    (before, rest), end = text.split("<!-- card -->"), "<!-- end -->"
+    before, rest = before[before.index("# Model card") :].rstrip(), rest.split(end, 1)[1].lstrip()
+    assert networks.load(SHIPPED, name)["info"]["card"] == f"{before}\n\n{rest}"

@@ -24,9 +24,8 @@ of it. Nobody has clean ones, but the error against another noisy picture is the
 variance of the noise, and that variance is half the mean squared difference of two noisy ones. Of ten scenes or more
 every tenth is held out, of fewer the lowest tenth of each, a patch at least; of less than three patches nothing is.
 
-Of a burst of one scene, N shots: one shot alone is denoised; from two on denoise their average, which is better than
-the average alone and than one shot denoised; training on the burst first changes little where it is short.
-(docs/results/burst.md)
+Of a burst of one scene, N shots: denoise their average. From 16 shots with the noise of a camera in good light on, the
+average alone is better. Training on the burst first gains little where it is short. (docs/results/burst.md)
 
 Under torchrun every minibatch is shared out among the processes, and so are Muon's matrices; the weights are those that
 one process would get, up to the rounding of sums. When a process dies torchrun ends the others, names its rank, and
