@@ -63,6 +63,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 
 from .. import data, pictures, training
+from ..data.patches import MANY
 from ..diagnose import pairs
 from ..evaluation import figures
 from ..model import SHIPPED, Model, suited
@@ -397,7 +398,7 @@ def load_source(args: argparse.Namespace) -> Material:
 def held_in_words(scenes: int, held: int) -> str:
     if not held:
         return "nothing, the pictures are too small for it; what is gained cannot be told"
-    return f"{held} of {scenes} scenes" if scenes >= data.MANY else f"the lowest rows of {held} of {scenes} scenes"
+    return f"{held} of {scenes} scenes" if scenes >= MANY else f"the lowest rows of {held} of {scenes} scenes"
 
 
 def load_scenes(args: argparse.Namespace) -> tuple[Scenes, int, bool]:

@@ -2,13 +2,12 @@
 
 from .camera_pairs import CameraPairs, camera_validation
 from .course import load_pairs
-from .patches import MANY, Patches, held_out, side_by_side
+from .patches import Patches, held_out, side_by_side
 from .photos import PhotoPairs, load_photo, photo_files, photo_validation
 from .pixels import Pair, check_images, check_pairs, computable, to_pixels, to_unit
 from .scenes import Scene, generated, generated_pairs, generated_validation
 
 __all__ = [
-    "MANY",
     "CameraPairs",
     "Pair",
     "Patches",
