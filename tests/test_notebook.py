@@ -12,6 +12,7 @@ import torch
 from Miniproject_2.model import Model
 from others import data, pictures
 from others.diagnose import noise
+from others.model import suited
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
 LESS = [("generated_pairs(800)", "generated_pairs(60)"), ("generated_validation(30)", "generated_validation(8)"),
@@ -48,12 +49,12 @@ def test_the_readers_own_pictures_stay_as_they_are(tmp_path, monkeypatch, capsys
         os.utime(tmp_path / name, (10**9 + number, 10**9 + number))
     before = {path: (path.read_bytes(), path.stat().st_mtime) for path in tmp_path.iterdir()}
     (source,) = (text for text in sources() if "PICTURE = None  # the name of your own file" in text)
-    names = {"data": data, "noise": noise, "pictures": pictures, "plt": plt, "torch": torch}
-    names["shipped"] = Model("prescribed", device="cpu")
+    names = {"data": data, "noise": noise, "pictures": pictures, "plt": plt, "torch": torch, "Model": Model}
+    names["suited"] = suited
     exec(source.replace("PICTURE = None", f"PICTURE = {own!r}"), names)
     assert {path: (path.read_bytes(), path.stat().st_mtime) for path in tmp_path.iterdir()} == before
     assert names["page"].shape == ((40, 48, 3) if own else (192, 256, 3))
-    assert "the noise: " in capsys.readouterr().out
+    assert " weights\n" in capsys.readouterr().out
     plt.close("all")
 
 
