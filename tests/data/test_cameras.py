@@ -1,0 +1,107 @@
+"""A simulated camera, and the pairs that it takes."""
+
+import pytest
+import torch
+
+from others import data, nn, training
+from others.data import cameras, noises
+from others.training.loop import importance, train_step
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def drawn(count=2, shot=1e-3):
+    return cameras.draw_cameras(torch.full((count, 1, 1, 1), shot), generator())
+
+
+def test_developing_undoes_what_the_light_was():
+    images = torch.rand(2, 3, 6, 8, generator=generator())
+    torch.testing.assert_close(cameras.developed(cameras.light(images, drawn()), drawn()), images, rtol=0, atol=1e-5)
+
+
+def test_each_pixel_counts_the_colour_of_its_place():
+    images = torch.arange(3.0).view(1, 3, 1, 1).expand(1, 3, 4, 6)
+    assert cameras.mosaic(images)[0, :2, :2].tolist() == [[0, 1], [1, 2]]
+
+
+def test_interpolation_keeps_what_was_counted_and_is_exact_on_slopes():
+    rows, columns = torch.arange(10.0).view(1, 1, -1, 1), torch.arange(12.0).view(1, 1, 1, -1)
+    slope = (0.03 * rows + 0.02 * columns).expand(2, 3, 10, 12)
+    inside = (..., slice(2, -2), slice(2, -2))
+    torch.testing.assert_close(cameras.interpolated(cameras.mosaic(slope))[inside], slope[inside])
+    counted = torch.rand(2, 10, 12, generator=generator())
+    assert torch.equal(cameras.mosaic(cameras.interpolated(counted)), counted)
+
+
+@pytest.mark.parametrize("frames", [1, 16])
+def test_counts_have_the_variance_of_shot_and_read_noise(frames):
+    camera, counted = drawn(1, 4e-3), torch.full((1, 300, 400), 0.25)
+    noise = cameras.exposed(counted, camera, frames, generator()) - counted
+    expected = (4e-3 * 0.25 + float(camera.read)) / frames
+    assert float(noise.var()) == pytest.approx(expected, rel=0.02) and abs(float(noise.mean())) < 3e-4
+
+
+def test_noise_of_finished_pictures_has_its_strength_and_is_independent():
+    clean = torch.full((200, 3, 32, 32), 0.5)
+    clean[:, 0] = 0.4  # no grey
+    sigma = torch.full((200, 1, 1, 1), 0.1)
+    one, mean = (version - clean for version in noises.sensor_like(clean, sigma, (1, 16), generator()))
+    assert float(one.std()) == pytest.approx(0.1, rel=0.1)
+    assert float(mean.std()) == pytest.approx(float(one.std()) / 4, rel=0.02)
+    assert abs(float((one * mean).mean())) < 2e-5
+    grey = noises.sensor_like(torch.full((4, 3, 8, 8), 0.5), sigma[:4], (1,), generator())[0]
+    assert torch.equal(grey[:, 0], grey[:, 1]) and float(grey.std()) > 0.05
+
+
+@pytest.fixture
+def photos(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for number in range(2):
+        pixels = torch.randint(0, 256, (90, 110, 3), dtype=torch.uint8, generator=generator(number))
+        image.fromarray(pixels.numpy()).save(tmp_path / f"{number}.png")
+    return data.photo_files(tmp_path)
+
+
+def test_pairs_are_fresh_every_epoch_and_the_same_every_time(photos):
+    pairs, again = (data.CameraPairs(photos, 110, size=32, seed=1) for _ in range(2))
+    first, second = pairs(0)
+    assert first.shape == second.shape == (110, 3, 32, 32)
+    assert (first.dtype, second.dtype) == (torch.uint8, torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(again(0), (first, second)))
+    assert not torch.equal(pairs(1)[0], first)
+    assert not torch.equal(data.CameraPairs(photos, 110, size=32, seed=2)(0)[0], first)
+
+
+def test_validation_has_four_strengths_in_turn(photos):
+    noisy, clean = data.camera_validation(photos * 2, size=64)
+    sigma = (noisy.float() - clean.float()).std((1, 2, 3))
+    assert noisy.shape == clean.shape == (4, 3, 64, 64) and noisy.dtype == clean.dtype == torch.uint8
+    assert sigma.tolist() == sorted(sigma.tolist()) and float(sigma[0]) == pytest.approx(5, rel=0.1)
+
+
+def test_an_image_counts_less_the_noisier_it_is():
+    first = torch.zeros(3, 3, 4, 4, dtype=torch.uint8)
+    second = torch.stack([torch.full((3, 4, 4), value) for value in (0.0, 4.0, 12.0)])
+    assert importance(first, second, 0.5).flatten().tolist() == pytest.approx([1, 2**-0.5, 10**-0.5])
+
+
+def test_a_step_weighs_the_gradient_of_each_image():
+    """Against the gradients of the images one by one, each times how much it counts."""
+    network = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1))
+    network.multiple = 1
+    first, second = (torch.randint(0, 256, (3, 3, 5, 7), generator=generator(n)).to(torch.uint8) for n in (0, 1))
+    second[0] = first[0]  # without noise
+    weights, expected = importance(first, second, 0.7).flatten(), [0.0, 0.0]
+    for number in range(3):
+        image, criterion = slice(number, number + 1), nn.MSE()
+        for _, gradient in network.param():
+            gradient.zero_()
+        criterion.forward(network.forward(first[image] / 255), second[image] / 255)
+        network.backward(criterion.backward(float(weights[number]) / 3))
+        expected = [total + gradient for total, (_, gradient) in zip(expected, network.param())]
+    recipe = training.Recipe(clip=1e9, micro_batch=2, balance=0.7)
+    train_step(network, nn.SGD(network.param(), lr=0.1), first, second, recipe)
+    for (_, gradient), total in zip(network.param(), expected):
+        torch.testing.assert_close(gradient, total)
