@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.camera import SHOTS, as_files, decibel, psnr, table
+from benchmarks.camera import SHOTS, as_files, psnr
+from benchmarks.quality import decibel, table
 from others import data, training
 from others.data import cameras, noises
-from others.data.camera_pairs import centre
+from others.data.pixels import centre
 from others.model import CAMERA, Model
 
 SIGMA = 25

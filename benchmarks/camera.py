@@ -17,9 +17,11 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.quality import decibel, table
 from others import data
 from others.data import cameras, noises
-from others.data.camera_pairs import centre, compressed
+from others.data.camera_pairs import compressed
+from others.data.pixels import centre
 from others.diagnose import noise
 from others.evaluation import baselines, figures, metrics
 from others.model import Model, denoisers
@@ -127,7 +129,7 @@ def main():
         if name in SHOWN:
             crop = slice((SIZE - CROP) // 2, (SIZE + CROP) // 2)
             shown += [tuple(images[number, :, crop, crop] for images in (noisy, outputs["camera"], truth))
-                      for number in (0, 3)]  # fmt: skip
+                      for number in (0, len(files) // 2)]  # fmt: skip
     text = f"""# The camera weights on photographs
 
 PSNR A in dB of {len(files)} photographs of {SIZE} x {SIZE} that nothing was trained on; how: `benchmarks/camera.py`.
@@ -138,15 +140,6 @@ PSNR A in dB of {len(files)} photographs of {SIZE} x {SIZE} that nothing was tra
         args.out.write_text(text)
     if args.picture:
         figures.comparison(args.picture, *map(torch.stack, zip(*shown)))
-
-
-def table(rows, header):
-    """A Markdown table."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
-
-
-def decibel(value):
-    return "exact" if value > 150 else f"{value:.2f}"
 
 
 if __name__ == "__main__":

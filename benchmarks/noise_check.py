@@ -14,9 +14,11 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.camera import as_bytes
 from others import data
 from others.data import cameras, noises
-from others.data.camera_pairs import centre, compressed
+from others.data.camera_pairs import compressed
+from others.data.pixels import centre
 from others.diagnose import noise
 
 SIZE = 256
@@ -45,10 +47,6 @@ def versions(photo, generator, choice):
             None,
         )
     return made
-
-
-def as_bytes(pixels):
-    return pixels.round().clamp(0, 255).to(torch.uint8)
 
 
 def main():

@@ -47,27 +47,26 @@ def denoise(
     if not native.size:
         return native.reshape(image.shape)
     pages = torch.from_numpy(native.reshape(-1, *native.shape[-3:]))
-    range = given_range(data_range) if data_range is not None else pictures.page_range(*pages)
+    range = given(data_range) if data_range is not None else pictures.page_range(*pages)
     pixels = torch.cat([pictures.to_pixels(page, range) for page in pages])
     path = None if weights is None else str(weights)
-    names = [named(each, denoiser, path) for each in pixels.split(1)]
+    seen = [noise.look(each) if denoiser == "auto" and path is None else None for each in pixels.split(1)]
+    names = [named(each, denoiser, path) for each in seen]
     denoised = torch.empty(pixels.shape)
     for name in dict.fromkeys(names):
         mine = [number for number, each in enumerate(names) if each == name]
         denoised[mine] = loaded(name, path, stamp(path), device, precision).predict(pixels[mine], self_ensemble)
         if denoiser == "auto" and name == CAMERA:
             for number in mine:
-                given = pixels[number : number + 1]
-                denoised[number] = noise.limited(given, denoised[number : number + 1], noise.look(given))[0]
+                denoised[number] = noise.limited(pixels[number], denoised[number], seen[number])
     made = [pictures.with_colours(page, each, range) for page, each in zip(pages, denoised.split(1))]
     return torch.stack(made).numpy().reshape(image.shape)
 
 
-def named(pixels: torch.Tensor, denoiser: str | None, weights: str | None) -> str | None:
-    """The denoiser of an image, pixels (1, 3, H, W), as `Model` takes it."""
+def named(seen: noise.Noise | None, denoiser: str | None, weights: str | None) -> str | None:
+    """The denoiser of an image with that noise, as `Model` takes it."""
     if denoiser != "auto":
         return denoiser
-    seen = None if weights else noise.look(pixels)
     return None if weights else suited(seen is not None and seen.drawn)
 
 
@@ -95,7 +94,7 @@ def advice(shape: tuple[int, ...]) -> str:
     return "; denoise grey images one by one" if len(shape) == 3 else ""
 
 
-def given_range(data_range: tuple[float, float]) -> pictures.Range:
+def given(data_range: tuple[float, float]) -> pictures.Range:
     """The range of (black, white). Raises ValueError unless they are finite and black is the smaller."""
     low, high = map(float, data_range)
     if not -math.inf < low < high < math.inf:

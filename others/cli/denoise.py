@@ -146,7 +146,8 @@ class Denoiser:
         self.args = args
         self.own = bool(args.weights or args.denoiser)  # the user's choice
         self.models = {} if models is None else models
-        if self.own or args.noise not in (None, "auto"):
+        self.fixed = self.own or args.noise not in (None, "auto")  # no picture decides
+        if self.fixed:
             self.model(self.named())  # what is wrong with it is said before any picture
 
     def named(self) -> str | None:
@@ -159,33 +160,31 @@ class Denoiser:
             self.models[name] = load_model(given)
         return self.models[name]
 
-    def pick(self, pixels: torch.Tensor) -> tuple[Model, str]:
-        """(the model for a picture, what it was chosen by, in words) of pixels (1, 3, H, W)."""
-        seen = noise.look(pixels)
-        found = "too small or too even to tell its noise" if seen is None else str(seen)
-        if self.own or self.args.noise not in (None, "auto"):
-            return self.model(self.named()), found
-        return self.model(suited(seen is not None and seen.drawn)), found
+    def pick(self, seen: noise.Noise | None) -> Model:
+        """The model for a picture with that noise."""
+        return self.model(self.named() if self.fixed else suited(seen is not None and seen.drawn))
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (1, 3, H, W) -> denoised float32 pixels, by the weights that suit them."""
-        return self.run(self.pick(pixels)[0], pixels, None)
+        seen = noise.look(pixels)
+        return self.run(self.pick(seen), pixels, seen, None)
 
     @property
     def title(self) -> str:
         """What it is called in a table."""
-        fixed = self.own or self.args.noise not in (None, "auto")
-        return self.model(self.named()).denoiser if fixed else "noise2noise"
+        return self.model(self.named()).denoiser if self.fixed else "noise2noise"
 
     def describe(self, model: Model) -> str:
         """Whose weights these are."""
         return f"weights of {self.args.weights}" if self.args.weights else f"{model.denoiser} weights"
 
-    def run(self, model: Model, pixels: torch.Tensor, advance: Advance | None) -> torch.Tensor:
-        """Denoised as strongly as the arguments say: pixels (1, 3, H, W) -> float32 pixels."""
+    def run(
+        self, model: Model, pixels: torch.Tensor, seen: noise.Noise | None, advance: Advance | None
+    ) -> torch.Tensor:
+        """Denoised as strongly as the arguments say: pixels (1, 3, H, W), with that noise -> float32 pixels."""
         denoised = model.predict(pixels, self.args.self_ensemble, advance)
         if model.denoiser == CAMERA and not self.own:
-            denoised = noise.limited(pixels, denoised, noise.look(pixels))
+            denoised = noise.limited(pixels, denoised, seen)
         return pixels.float().lerp(denoised, self.args.strength).clamp(0, 255) if self.args.strength != 1 else denoised
 
 
@@ -313,8 +312,8 @@ def denoise_picture(
 
 class Work:
     """One picture being denoised. After `pages` is exhausted: `found`, what noise the first page had, in words;
-    `weights`, whose were taken; `sigmas`, its noise before and after, "" where that cannot be told. `notes` say what
-    else there is to know once it is written."""
+    `weights`, whose were taken; `sigmas`, with --csv, its noise before and after, "" where that cannot be told. `notes`
+    say what else there is to know once it is written."""
 
     def __init__(self, denoiser: Denoiser, picture: pictures.Picture, ranges: pictures.Ranges, format: str) -> None:
         self.denoiser, self.picture, self.ranges, self.format = denoiser, picture, ranges, format
@@ -330,19 +329,16 @@ class Work:
         model = None
         for page in self.picture.pages:
             pixels = pictures.to_pixels(page, self.ranges[page.dtype])
+            seen, first = noise.look(pixels), model is None
             if model is None:
-                model, self.found = self.denoiser.pick(pixels)
+                model = self.denoiser.pick(seen)
+                self.found = "too small or too even to tell its noise" if seen is None else str(seen)
                 self.weights = self.denoiser.describe(model)
             with progress() as advance:
-                denoised = self.denoiser.run(model, pixels, advance)
-            if not self.sigmas:
-                self.sigmas = [sigma_of(pixels), sigma_of(denoised)]
+                denoised = self.denoiser.run(model, pixels, seen, advance)
+            if first and self.denoiser.args.csv:
+                self.sigmas = [f"{each.sigma:.1f}" if each else "" for each in (seen, noise.look(denoised))]
             clean = pictures.with_colours(page, denoised, self.ranges[page.dtype])
             if self.format in pictures.EIGHT_BITS:
                 page, clean = (pictures.in_eight_bits(each, self.ranges[each.dtype]) for each in (page, clean))
             yield page, clean
-
-
-def sigma_of(pixels: torch.Tensor) -> str:
-    seen = noise.look(pixels)
-    return "" if seen is None else f"{seen.sigma:.1f}"

@@ -13,7 +13,7 @@ from . import cameras, noises
 from .cameras import uniform
 from .patches import draw, generator_of
 from .photos import load_photo
-from .pixels import Pair
+from .pixels import Pair, centre
 
 SCALES = 1.0, 0.75, 0.5  # to which photographs are shrunk: their own noise goes, and their detail is finer
 SIGMA = 55  # the strongest noise, in pixel values
@@ -70,12 +70,6 @@ def camera_validation(files: Sequence[Path], seed: int = 0, size: int = 256) -> 
     return noisy.round().clamp(0, 255).to(torch.uint8), clean
 
 
-def centre(photo: torch.Tensor, size: int) -> torch.Tensor:
-    """(3, H, W) -> (3, size, size)"""
-    top, left = ((n - size) // 2 for n in photo.shape[1:])
-    return photo[:, top : top + size, left : left + size]
-
-
 def corrupted(clean: torch.Tensor, targets: int, generator: torch.Generator) -> Pair:
     """Floats (N, 3, H, W) in 0-1 -> (uint8 pixels, float pixels) with independent noise."""
     count = len(clean)
@@ -97,7 +91,7 @@ def corrupted(clean: torch.Tensor, targets: int, generator: torch.Generator) -> 
 def shrunk(crop: torch.Tensor, size: int) -> torch.Tensor:
     """uint8 (3, H, W) -> uint8 (3, size, size), by Pillow's box filter."""
     image = pictures.as_image(crop.permute(1, 2, 0).contiguous(), Path("crop")).resize((size, size), 4)
-    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(size, size, 3).permute(2, 0, 1)
+    return pictures.as_pillow_reads("crop", image).permute(2, 0, 1)
 
 
 def compressed(pixels: torch.Tensor, quality: int) -> torch.Tensor:
@@ -106,5 +100,4 @@ def compressed(pixels: torch.Tensor, quality: int) -> torch.Tensor:
 
     file = BytesIO()
     pictures.as_image(pixels.permute(1, 2, 0).contiguous(), Path("patch")).save(file, "JPEG", quality=quality)
-    kept = Image.open(file).convert("RGB").tobytes()
-    return torch.frombuffer(bytearray(kept), dtype=torch.uint8).view(*pixels.shape[1:], 3).permute(2, 0, 1)
+    return pictures.as_pillow_reads("patch", Image.open(file)).permute(2, 0, 1)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .pixels import Pair
+from .pixels import Pair, centre
 
 SIZE = 32  # height and width of the course's images
 CELL = 9  # source pixels per pixel, in each direction
@@ -96,9 +96,8 @@ def cell_means(photo: torch.Tensor, cell: int) -> torch.Tensor:
 
 def centre_pair(photo: torch.Tensor, size: int, cell: int, generator: torch.Generator) -> Pair | None:
     """(noisy, clean) of the centre of a photograph, uint8 (3, size, size) each; None if it is too small for that."""
-    top, left = ((n - size * cell) // 2 for n in photo.shape[1:])
-    if min(top, left) < 0:
+    if min(photo.shape[1:]) < size * cell:
         return None
-    centre = photo[:, top : top + size * cell, left : left + size * cell].contiguous()
-    noisy = subsample_photo(centre, 1, size, cell, generator)[0][0]
-    return noisy, cell_means(centre, cell).round().to(torch.uint8)
+    middle = centre(photo, size * cell).contiguous()
+    noisy = subsample_photo(middle, 1, size, cell, generator)[0][0]
+    return noisy, cell_means(middle, cell).round().to(torch.uint8)

@@ -34,6 +34,12 @@ def to_pixels(images: torch.Tensor) -> torch.Tensor:
     return images.to(torch.float32).clamp(0, 1).mul(255).contiguous()
 
 
+def centre(images: torch.Tensor, side: int) -> torch.Tensor:
+    """The middle of images (..., H, W), of at most `side` rows and columns."""
+    top, left = (max(0, n - side) // 2 for n in images.shape[-2:])
+    return images[..., top : top + side, left : left + side]
+
+
 def check_images(images: torch.Tensor, what: str) -> None:
     """Raise TypeError or ValueError unless `images` are pixels (N, 3, H, W): integers in 0-255, or floats that noise
     may have moved out of it, within `LARGEST`. Warn where floats look like another scale, but may be pixels."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..data.pixels import centre
 from ..nn import Conv2d, ReLU, Sequential
 from ..storage import networks
 
@@ -99,12 +100,6 @@ def limited(pixels: torch.Tensor, denoised: torch.Tensor, seen: Noise | None) ->
         return denoised
     most = 3 * seen.sigma * (1 + seen.sigma / 8)
     return pixels + (denoised - pixels).clamp(-most, most)
-
-
-def centre(pixels: torch.Tensor, side: int) -> torch.Tensor:
-    """(N, 3, H, W) -> (N, 3, h, w), h and w at most `side`"""
-    top, left = (max(0, n - side) // 2 for n in pixels.shape[2:])
-    return pixels[:, :, top : top + side, left : left + side]
 
 
 def flat_blocks(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -34,6 +34,7 @@ DEFAULTS = {
     "noise": None,
     "strength": 1.0,
     "compare": False,
+    "csv": None,
     "force": False,
     "quality": None,
     "range": None,
