@@ -19,6 +19,9 @@ from others.nn.geometry import Geometry, phases
 from others.nn.kernels import correlate, scatter, weight_gradient
 
 FOLDER = Path(__file__).resolve().parent
+sys.path.insert(0, str(FOLDER))
+import facts  # noqa: E402
+
 GREY = "0.85"
 
 
@@ -262,8 +265,36 @@ def photos_picture(path):
     figure.savefig(path, dpi=inch)
 
 
+# ----------------------------------------------------------------------------------------------- what made it better
+
+
+def better_picture(path):
+    """What every training reached, and in how much time of one core, those that follow each other joined."""
+    figure = figure_maker()(8.0, 4.2)
+    axes = figure.subplots()
+    runs = facts.tables("trainings.md")[0]
+    for network, marker in (("prescribed", "o"), ("RED-Net", "s")):
+        for chain, style in (("in stages", "-"), ("in one run", "")):
+            rows = [row for row in runs if (row["network"], row["trained"]) == (network, chain)]
+            minutes, psnr = ([float(row[name]) for row in rows] for name in ("core minutes", "PSNR A"))
+            colour = "black" if style else "white"
+            axes.plot(minutes, psnr, f"{style}{marker}", color="black", markerfacecolor=colour, markersize=7,
+                      label=f"{network}, {chain}")  # fmt: skip
+            for x, y, row in zip(minutes, psnr, rows):
+                axes.annotate(row["no."], (x, y), (0, 8), textcoords="offset points", ha="center", fontsize=9)
+    best = facts.BEST["torch.nn"]
+    axes.axhline(best, color="black", linestyle=":", linewidth=1)
+    axes.text(0, best, f" torch.nn's best, {best:.2f}", va="bottom", fontsize=9)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("minutes of one core, from random weights on")
+    axes.set_ylabel("PSNR A, one pass, dB")
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=100)
+
+
 PICTURES = {
     "photos.png": photos_picture,
+    "better.png": better_picture,
     "three-maps.png": three_maps,
     "phases.png": phases_picture,
     "upsampling.png": upsampling_picture,
