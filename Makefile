@@ -3,11 +3,9 @@ PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 TRAIN = $(BIN)/python benchmarks/train_weights.py
-TRAIN_BY_TWO = $(BIN)/torchrun --nproc-per-node 2 -- benchmarks/train_weights.py
-SGD = --optimizer SGD --momentum 0.9
-MUON = --optimizer Muon --momentum 0.95 --clip 1 --targets 16
-WEIGHTS = --photos $(PHOTOS) --holdout 20 --threads 1 --batch-size 32 --precision $(or $(PRECISION),bf16)
-SHIPPED = --out Miniproject_2/bestmodel.pth $(if $(VAL),--val $(VAL))
+TRAINED = --photos $(PHOTOS) --targets 16 --clip 1 --threads 1 --seed 0 --precision $(or $(PRECISION),bf16) --resume \
+	--out Miniproject_2/bestmodel.pth
+WEIGHTS = $(TRAINED) --holdout 20 --balance 0.5 $(if $(VAL),--val $(VAL))
 SHOWN = $(if $(QUICK),--out out/experiments)
 EXPERIMENTS = --scale $(if $(QUICK),quick,$(or $(SCALE),full)) --jobs $(or $(JOBS),1) $(SHOWN) \
 	$(if $(DATA),--data $(DATA)) $(if $(PHOTOS),--photos $(PHOTOS))
@@ -52,29 +50,14 @@ gradcheck: .venv/installed  ## check every block's gradients numerically
 bench: .venv/installed  ## time steps and predictions against torch.nn, write docs/results/speed.md (20 min)
 	$(BIN)/python benchmarks/speed.py --out docs/results/speed.md --figure docs/speed.png
 
-weights: .venv/installed  ## train the shipped weights again: make weights PHOTOS=folder [VAL=val_data.pkl] [PRECISION=fp32] (hours)
-	mkdir -p out
-	$(TRAIN) prescribed $(WEIGHTS) $(SGD) --epochs 30 --lr 10 --clip 0.02 --out out/1.pth --arguments "{'kernel_sizes': (3, 3)}"
-	$(TRAIN) prescribed $(WEIGHTS) $(SGD) --epochs 8 --lr 2.5 --clip 0.02 --seed 1 --start out/1.pth --out out/2.pth
-	$(TRAIN) prescribed $(WEIGHTS) $(SGD) --epochs 8 --lr 3 --clip 0.02 --seed 2 --start out/2.pth --out out/3.pth \
-		--arguments "{'kernel_sizes': (5, 3)}"
-	$(TRAIN) prescribed $(WEIGHTS) $(MUON) --epochs 8 --lr 2e-3 --seed 3 --gaussian 0.2 --start out/3.pth --out out/4.pth
-	$(TRAIN) prescribed $(WEIGHTS) $(MUON) --epochs 1 --lr 1e-3 --seed 4 --gaussian 0.4 --start out/4.pth $(SHIPPED)
-	$(TRAIN) rednet $(WEIGHTS) $(SGD) --epochs 20 --lr 4 --clip 0.01 --out out/1.pth \
-		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2))}"
-	$(TRAIN) rednet $(WEIGHTS) $(SGD) --epochs 15 --lr 2 --clip 0.01 --seed 1 --gaussian 0.1 --start out/1.pth --out out/2.pth \
-		--arguments "{'layers': ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))}"
-	$(TRAIN) rednet $(WEIGHTS) $(SGD) --epochs 14 --lr 2.5 --clip 0.01 --seed 2 --gaussian 0.1 --start out/2.pth --out out/3.pth
-	$(TRAIN) rednet $(WEIGHTS) $(MUON) --epochs 10 --lr 2e-3 --seed 3 --gaussian 0.1 --start out/3.pth --out out/4.pth
-	$(TRAIN) rednet $(WEIGHTS) $(MUON) --epochs 5 --lr 1.5e-3 --seed 4 --gaussian 0.1 --start out/4.pth --out out/5.pth
-	$(TRAIN_BY_TWO) rednet $(WEIGHTS) $(MUON) --epochs 7 --lr 2e-3 --seed 5 --gaussian 0.05 --start out/5.pth $(SHIPPED) \
-		--batch-size 64 --precision fp32
+weights: .venv/installed  ## train the course's weights again: make weights PHOTOS=folder [VAL=val_data.pkl] [PRECISION=fp32] (3 hours)
+	$(TRAIN) prescribed $(WEIGHTS) --epochs 8 --gaussian 0.2
+	$(TRAIN) rednet $(WEIGHTS) --epochs 11 --gaussian 0.05
 
 camera-weights: .venv/installed  ## train the weights for photographs again: make camera-weights PHOTOS="folder folder" (2 hours, one core)
 	mkdir -p out
-	$(TRAIN) camera --photos $(PHOTOS) --holdout 60 --threads 1 --precision $(or $(PRECISION),bf16) $(MUON) --balance 0.7 \
-		--batch-size 8 --lr 2e-3 --epochs 22 --start Miniproject_2/bestmodel.pth \
-		--start-denoiser rednet --out Miniproject_2/bestmodel.pth
+	$(TRAIN) camera $(TRAINED) --holdout 60 --balance 0.7 --batch-size 8 --lr 2e-3 --epochs 22 \
+		--start Miniproject_2/bestmodel.pth --start-denoiser rednet
 
 quality: .venv/installed  ## measure the shipped weights, write docs/results/quality.md and out/gains.png: make quality PHOTOS=folder [DATA=folder]
 	mkdir -p out
