@@ -1,4 +1,4 @@
-"""A small deep-learning framework on plain tensors: no autograd, no torch.nn.
+"""A small deep-learning framework on plain tensors, without torch's autograd and layers.
 
 It uses `empty`, `cat`, `arange`, `fold` and `unfold` of torch, tensor methods and the standard library, nothing else.
 Start reading at `module` (the contract), `reference` (the three maps of a convolution, as specification) and `kernels`

@@ -1,4 +1,4 @@
-"""The two maps of images to a few channels: the product first, then one shifted addition for each tap ("kn2row").
+"""`correlate` and `scatter` to few channels: the product first, then one shifted addition for each tap ("kn2row").
 
 Copying kh * kw * C columns to make three channels would cost more than the product; kh * kw additions of three planes
 do not. Results are planar in memory. Without groups. (Vasudevan et al. 2017, arXiv:1704.04428)

@@ -30,7 +30,7 @@ class Convolution(Module):
     is an error.
     """
 
-    enlarges = "more padding or a smaller kernel"  # the output
+    enlarges = "more padding or a smaller kernel"  # what makes the output larger
     padding: Pair | str  # a word in Conv2d alone
 
     def __init__(

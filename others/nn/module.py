@@ -140,9 +140,9 @@ class Module:
             module.saved = None
 
     def check_parameters(self, input: Tensor, outputs: int) -> None:
-        """For layers with a weight, a bias of `outputs` numbers or None, and a description of the `expected` input: the
-        shapes are those the layer was made with, and all have the weight's dtype, but an input may be of 16-bit floats
-        for a 32-bit weight. Raises RuntimeError, as torch."""
+        """Raises RuntimeError, as torch, unless weight and bias (`outputs` numbers, or None) have the shapes they were
+        made with, and bias and input the weight's dtype. 16-bit floats may meet a 32-bit weight. The layer's `expected`
+        describes its input."""
         self.check_shape("weight")
         if self.bias is not None and (self.bias.dtype, *self.bias.shape) != (self.weight.dtype, outputs):
             raise RuntimeError(f"{self.name()}: expected bias ({outputs},) of {self.weight.dtype} like the weight, got "

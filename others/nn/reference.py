@@ -8,7 +8,7 @@ For each image, with X = unfold(x) its columns (C_in * kh * kw, H' * W') and W t
 
 Arguments and results are those of `kernels`, which holds the fast ways. torch computes a convolution like this where it
 does without oneDNN; there (`choice.is_plain`) the layers go this way too, and results and gradients equal torch's bit
-for bit (of a batch of 64 bits up to the last bits, which MKL rounds by where in memory a number stands).
+for bit (a batch in float64 up to the last bits, which MKL rounds by where in memory a number stands).
 (Chellapilla et al. 2006; ATen/native: Convolution.cpp, ConvolutionMM2d.cpp, NaiveConvolutionTranspose2d.cpp)
 """
 

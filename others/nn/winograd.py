@@ -15,8 +15,7 @@ Summed over channels, * becomes one matrix product for each point:
 with d the overlapping tiles of the image. `scatter` needs none of its own: its phases are correlations, as are those of
 an image under a stride (`kernels.phases_read`). Where the stride divides the kernel, the stride * stride phases of the
 image have equally many taps and are taken together, as channels ("space to depth"). A number that is not finite spreads
-over its whole tile; the error of an output is relative to the largest input of its tile, at most 3e-6 of that and the
-largest weight.
+over its whole tile. The error of an output is relative to the largest input of its tile, not to the output.
 (Winograd 1980; Lavin & Gray 2016, arXiv:1509.09308; on the points: Barabasz et al. 2020, arXiv:1803.10986)
 """
 
