@@ -93,9 +93,9 @@ wheel: .venv/installed  ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build
 
 submission: .venv/installed  ## make submission SCIPERS="111111 222222 333333": the course's zip, tested before it is ready
-	mkdir -p out && cp Miniproject_2/Report_2.pdf out/neutral.pdf
-	trap 'mv out/neutral.pdf Miniproject_2/Report_2.pdf' EXIT; trap 'exit 1' INT TERM; \
-		$(BIN)/python -m experiments.report.build --scipers $(SCIPERS) && $(BIN)/python examples/make_submission.py $(SCIPERS)
+	mkdir -p out
+	$(BIN)/python -m experiments.report.build --out out/Report_2.pdf --scipers $(SCIPERS)
+	$(BIN)/python examples/make_submission.py --report out/Report_2.pdf $(SCIPERS)
 
 clean:  ## remove what the other targets made
 	rm -rf .venv out build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

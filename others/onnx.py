@@ -10,6 +10,7 @@ from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
 from . import nn
+from .extras import install
 
 if TYPE_CHECKING:
     import numpy
@@ -24,7 +25,7 @@ def modules() -> tuple[Any, ...]:
     try:
         from onnx import TensorProto, checker, helper, numpy_helper, reference
     except ImportError as error:
-        raise ImportError('ONNX needs onnx: pip install ".[export]" in the folder of the project') from error
+        raise ImportError(f"ONNX needs onnx: {install('export')}") from error
     return helper, numpy_helper, TensorProto, checker, reference
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import others
+from others import extras
 
 ROOT = Path(__file__).resolve().parents[1]
 SUBMISSION = ROOT / "examples" / "make_submission.py"
@@ -130,7 +131,43 @@ def test_the_zips_readme_is_short_and_names_what_is_there(submission):
     commands = re.findall(r"(?m)^    (\S+ \S+.*?)(?: {2,}#|$)", text)
     files = [re.fullmatch(r"python (?:-m )?(\S+)( .*)?", command)[1] for command in commands]
     assert set(files) == {"test.py", "others"} and "make" not in text.split()
-    assert run("-m", "others", "--help", cwd=submission).returncode == 0
+    done = run("-m", "others", "--help", cwd=submission)
+    assert done.returncode == 0, done.stderr
+    assert f"the command line: {', '.join(re.findall(r'(?m)^    ([a-z]+) ', done.stdout))}\n" in text
+
+
+def test_what_the_zip_says_to_install_can_be_installed_there(submission):
+    """It has no pyproject.toml, so no `.[extra]`."""
+    done = run("-c", "from others.extras import *; print(*map(install, PACKAGES), sep='\\n')", cwd=submission)
+    assert done.stdout.splitlines() == [f"pip install {packages}" for packages in extras.PACKAGES.values()], done.stderr
+    assert [file.name for file in submission.rglob("*.py") if 'pip install ".[' in file.read_text()] == ["extras.py"]
+
+
+def test_the_packages_of_an_extra_are_those_of_the_project():
+    project = (ROOT / "pyproject.toml").read_text()
+    listed = {extra: re.search(rf"(?m)^{extra} = \[(.*)\]$", project)[1] for extra in extras.PACKAGES}
+    named = {extra: " ".join(re.findall(r'"([\w-]+)>=', each)) for extra, each in listed.items()}
+    assert named == extras.PACKAGES
+    assert extras.install("plots") == 'pip install ".[plots]" in the folder of the project'
+
+
+def test_report_and_help_name_no_file_that_the_zip_lacks(submission):
+    texts = [ROOT / "experiments" / "report" / "report.typ", *(submission / "others" / "cli").rglob("*.py")]
+    named = re.findall(r"\b(?:\w+/)+\w+\.(?:md|py|pdf)\b", "".join(path.read_text() for path in texts))
+    assert [file for file in named if not (submission / file).exists()] == []
+
+
+def test_the_zip_takes_the_report_that_it_is_given(tmp_path, monkeypatch):
+    """So `make submission` writes the authors' numbers into no file of the project, also when it is killed."""
+    monkeypatch.syspath_prepend(str(SUBMISSION.parent))
+    import make_submission
+
+    (tmp_path / "own.pdf").write_bytes(b"own")
+    make_submission.write(tmp_path / "x.zip", "x", ["111111"], tmp_path / "own.pdf")
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        assert archive.read("x/Miniproject_2/Report_2.pdf") == b"own"
+    recipe = re.search(r"(?m)^submission:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text())[1]
+    assert "Miniproject_2" not in recipe and "--report out/Report_2.pdf" in recipe
 
 
 def test_a_submission_that_fails_is_not_written(tmp_path, monkeypatch, capsys):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .. import nn, onnx
+from ..extras import install
 from ..storage.files import replacing
 from .common import add_model_arguments, check_outputs, load_model, say
 
@@ -60,8 +61,7 @@ def in_safetensors(name: str, network: nn.Module) -> tuple[bytes, str]:
     try:
         from safetensors.torch import load, save
     except ImportError as error:
-        said = 'safetensors is needed: pip install ".[export]" in the folder of the project'
-        raise ImportError(said) from error
+        raise ImportError(f"safetensors is needed: {install('export')}") from error
     state = {key: value.contiguous() for key, value in network.state_dict().items()}
     content = save(state, {"denoiser": name, "arguments": json.dumps(network.arguments), "pixels": "0 to 1"})
     again = load(content)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
+from ..extras import install
+
 if TYPE_CHECKING:
     import numpy
 
 Denoise: TypeAlias = Callable[[torch.Tensor], torch.Tensor]  # of pixels
 
-INSTALL = 'they need scikit-image: pip install ".[eval]" in the folder of the project'
+INSTALL = f"they need scikit-image: {install('eval')}"
 
 
 def available() -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from ..extras import install
 from .metrics import psnr_per_image, words
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def figure_maker() -> Callable[[float, float], Figure]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('figures need matplotlib: pip install ".[plots]" in the folder of the project') from error
+        raise ImportError(f"figures need matplotlib: {install('plots')}") from error
 
     def figure(width, height):
         drawn = Figure(figsize=(width, height), layout="constrained")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ..extras import install
 from .levels import Declared
 
 LARGEST = 178_956_970
@@ -21,7 +22,7 @@ TYPES = "uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "fl
 """Of a page's numbers."""
 ORIENTATION = 274
 """The tag of it, in EXIF data and in TIFF."""
-INSTALL = '{} needs {}: pip install ".[images]" in the folder of the project'
+INSTALL = f"{{}} needs {{}}: {install('images')}"
 
 
 class PictureError(ValueError):
