@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.camera import SHOTS, as_files, psnr
+from benchmarks.camera import as_files, psnr
 from benchmarks.quality import decibel, table
 from others import data, training
 from others.data import cameras, noises
@@ -30,7 +30,7 @@ def bursts(clean, shots):
     """Yield (name, so many shots, what they are shots of) of each noise: pixels (N, 3, H, W), a list of shots."""
     for name in ("medium", "strong"):
         generator = torch.Generator().manual_seed(0)
-        taken = cameras.draw_cameras(torch.full((len(clean), 1, 1, 1), SHOTS[name][0]), generator)
+        taken = cameras.counting(cameras.PHOTONS[name], len(clean), generator)
         exposures = (cameras.photographed(clean / 255, taken, generator, 1) * 255 for _ in range(shots))
         still = cameras.photographed(clean / 255, taken, generator, None) * 255
         yield f"camera, {name}", list(map(as_files, exposures)), as_files(still)

@@ -27,7 +27,7 @@ from others.evaluation import baselines, figures, metrics
 from others.model import Model, denoisers
 
 SIZE = 256
-SHOTS = {"weak": (1e-4, (3, 5, 8)), "medium": (1e-3, (8, 12, 18)), "strong": (1e-2, (25, 35, 50))}  # and for BM3D
+SIGMAS = {"weak": (3, 5, 8), "medium": (8, 12, 18), "strong": (25, 35, 50)}  # of the camera's noise, for BM3D
 KEPT = Path("out/camera-filters.json")
 SHOWN = ("Gaussian, sigma 25", "camera, strong")
 CROP = 128
@@ -42,8 +42,8 @@ def conditions(clean):
     one = 25 * torch.randn(clean[:, :1].shape, generator=generator)
     yield "grey, sigma 25", as_files(grey + one), grey, (25,)
     yield "Poisson, 30 photons at white", as_files(noises.poisson(clean, 30, generator)), clean, (18, 25, 35)
-    for name, (shot, sigmas) in SHOTS.items():
-        taken = cameras.draw_cameras(torch.full((len(clean), 1, 1, 1), shot), generator)
+    for name, sigmas in SIGMAS.items():
+        taken = cameras.counting(cameras.PHOTONS[name], len(clean), generator)
         noisy, still = (cameras.photographed(clean / 255, taken, generator, n) * 255 for n in (1, None))
         yield f"camera, {name}", as_files(noisy), as_files(still), sigmas
     yield "JPEG, quality 90", torch.stack([compressed(image, 90) for image in as_bytes(clean)]).float(), clean, ()

@@ -70,14 +70,16 @@ def counted(number: int, one: str, more: str = "") -> str:
     return f"{number:,} {one if number == 1 else more or one + 's'}"
 
 
-def positive(kind: type[Number], most: float = math.inf) -> Callable[[str], Number]:
-    """The type of an option that is a number above 0, up to `most`."""
+def positive(kind: type[Number], most: float = math.inf, least: float = 0) -> Callable[[str], Number]:
+    """The type of an option that is a number above 0, from `least` to `most`."""
 
     def number(text):
         if not 0 < kind(text) < math.inf:
             raise ValueError
         if kind(text) > most:
             raise argparse.ArgumentTypeError(f"expected a positive {kind.__name__} up to {most:,}, got {text[:40]}")
+        if kind(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a {kind.__name__} of at least {least}, got {text[:40]}")
         return kind(text)
 
     number.__name__ = f"positive {kind.__name__}"

@@ -4,11 +4,14 @@ examples:
   noise2noise simulate photos data                                  the course's noise, 5,000 pairs and 200 images
   noise2noise simulate photos data --noise gaussian --sigma 25 --pairs 50000
   noise2noise simulate photos data --noise poisson --photons 30 --seed 1
+  noise2noise simulate photos data --noise camera --photons 100     strong noise; 1,000 is medium, 10,000 weak
 
 OUT/train_data.pkl holds (noisy, noisy), OUT/val_data.pkl (noisy, clean): two uint8 tensors (N, 3, 32, 32) each, for
 torch.load. A pixel of the clean image is the mean of a cell of 9 x 9 pixels of the photograph. `subsampling` draws one
-of them instead; `gaussian` and `poisson` add noise to the mean. Validation images come from photographs of their own: a
-tenth of them. The same seed gives the same data.
+of them instead; `gaussian` and `poisson` add noise to the mean. `camera` is a simulated camera that looks at the mean:
+a mosaic of red, green and blue pixels with shot and read noise, interpolated, with white balance and tone curve; clean
+is its image without noise. Grey images stay grey. Validation images come from photographs of their own: a tenth of
+them. The same seed gives the same data.
 
 Reading the photographs takes longest; 5,000 pairs of four photographs take 3 s."""
 
@@ -22,22 +25,27 @@ from pathlib import Path
 import torch
 
 from .. import data, pictures
-from ..data import noises
+from ..data import cameras, noises
 from ..storage import checkpoint
 from ..storage.files import replacing
 from .common import check_ignored, check_outputs, counted, positive, say, seed
 
 NAMES = "train_data.pkl", "val_data.pkl"
 MOST = 10**9  # images in a file
+FEWEST = 1e-3  # photons: less overflows
+PHOTONS = {"poisson": 30, "camera": cameras.PHOTONS["medium"]}  # unless they are given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of photographs")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the data")
-    parser.add_argument("--noise", choices=("subsampling", "gaussian", "poisson"), default="subsampling",
+    parser.add_argument("--noise", choices=("subsampling", "gaussian", "poisson", "camera"), default="subsampling",
                         help="what makes the images noisy")  # fmt: skip
     parser.add_argument("--sigma", type=positive(float, 10**6), help="of Gaussian noise, of 255 (default: 25)")
-    parser.add_argument("--photons", type=positive(float, 10**6), help="at white, for Poisson (default: 30)")
+    usual = " and ".join(f"{count:,} for {noise}" for noise, count in PHOTONS.items())
+    parser.add_argument(
+        "--photons", type=positive(float, 10**6, FEWEST), help=f"at white; fewer is noisier (default: {usual})"
+    )
     parser.add_argument("--pairs", type=positive(int, MOST), default=5000, help="to train on")
     parser.add_argument("--images", type=positive(int, MOST), default=200, help="to validate on")
     largest = math.isqrt(pictures.LARGEST) // noises.SIZE  # of larger cells no photograph holds 32 x 32
@@ -47,10 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    for noise, option in (("gaussian", "sigma"), ("poisson", "photons")):
-        if args.noise != noise:
+    for noises_of, option in ((("gaussian",), "sigma"), (PHOTONS, "photons")):
+        if args.noise not in noises_of:
             check_ignored(args, [option], f"with --noise {args.noise}")
-    args.sigma, args.photons = args.sigma or 25.0, args.photons or 30.0
+    args.sigma, args.photons = args.sigma or 25.0, args.photons or PHOTONS.get(args.noise)
     targets = [args.out / name for name in NAMES]
     check_outputs(targets, [], args.force)
     if not args.photos.is_dir():
@@ -93,18 +101,21 @@ def fill(made: data.Pair, files: Sequence[Path], args: argparse.Namespace, seed:
     for i in range(len(made[0])):
         crop = noises.random_crop(photos[i % len(photos)], side, generator).contiguous()
         mean = noises.cell_means(crop, args.cell)
-        pair = noisy_pair(crop, mean, args, generator)
-        for version, image in zip(made, (pair[0], mean) if clean else pair):
+        first, second, still = versions(crop, mean, args, generator)
+        for version, image in zip(made, (first, still if clean else second)):
             version[i] = image.round().clamp(0, 255).to(torch.uint8)
 
 
-def noisy_pair(
+def versions(
     crop: torch.Tensor, mean: torch.Tensor, args: argparse.Namespace, generator: torch.Generator
 ) -> list[torch.Tensor]:
-    """Two noisy versions of a crop whose cells have these means, in 0-255."""
+    """Two noisy versions and a clean one of a crop whose cells have these means, in 0-255."""
     if args.noise == "subsampling":
         drawn = noises.subsample_photo(crop, 1, noises.SIZE, args.cell, generator)
-        return [version[0].float() for version in drawn]
+        return [version[0].float() for version in drawn] + [mean]
     if args.noise == "gaussian":
-        return [noises.gaussian(mean, args.sigma, generator) for _ in range(2)]
-    return [noises.poisson(mean, args.photons, generator) for _ in range(2)]
+        return [noises.gaussian(mean, args.sigma, generator) for _ in range(2)] + [mean]
+    if args.noise == "poisson":
+        return [noises.poisson(mean, args.photons, generator) for _ in range(2)] + [mean]
+    taken, scene = cameras.counting(args.photons, 1, generator), mean.unsqueeze(0) / 255
+    return [cameras.photographed(scene, taken, generator, frames)[0] * 255 for frames in (1, 1, None)]

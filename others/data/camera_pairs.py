@@ -13,7 +13,7 @@ from . import cameras, noises
 from .cameras import uniform
 from .patches import draw, generator_of
 from .photos import load_photo
-from .pixels import Pair, centre
+from .pixels import Pair, centre, grey
 
 SCALES = 1.0, 0.75, 0.5  # to which photographs are shrunk: their own noise goes, and their detail is finer
 SIGMA = 55  # the strongest noise, in pixel values
@@ -79,9 +79,8 @@ def corrupted(clean: torch.Tensor, targets: int, generator: torch.Generator) -> 
     low, high = torch.tensor(SHOT).log().tolist()
     taken = cameras.draw_cameras(uniform(count, low, high, generator).exp(), generator)
     photographed = (cameras.photographed(clean, taken, generator, frames) for frames in (1, targets))
-    grey = (clean == clean[:, :1]).all(1).all(1).all(1)  # a camera would colour them
-    by_camera = (torch.rand(count, generator=generator) < 0.5) & ~grey
-    first, second = (torch.where(by_camera.view(-1, 1, 1, 1), a, b) for a, b in zip(photographed, (first, second)))
+    by_camera = (torch.rand(count, 1, 1, 1, generator=generator) < 0.5) & ~grey(clean)
+    first, second = (torch.where(by_camera, a, b) for a, b in zip(photographed, (first, second)))
     pixels = (first * 255).round().clamp(0, 255).to(torch.uint8)
     for number in (torch.rand(count, generator=generator) < JPEG).nonzero().flatten().tolist():
         quality = QUALITY[0] + draw(QUALITY[1] - QUALITY[0] + 1, generator)

@@ -13,7 +13,10 @@ from typing import NamedTuple
 
 import torch
 
+from .pixels import grey
+
 BAYER = ((0, 1), (1, 2))  # the colour that each pixel of a cell of 2 x 2 counts
+PHOTONS = {"weak": 10_000, "medium": 1_000, "strong": 100}  # counted at white; the fewer, the more noise
 RED_GAINS, BLUE_GAINS = (1.9, 2.4), (1.5, 1.9)
 MARGIN = 2  # pixels that interpolation reads on every side
 
@@ -53,6 +56,11 @@ def draw_cameras(shot: torch.Tensor, generator: torch.Generator) -> Cameras:
     return Cameras(torch.cat((red, torch.ones_like(red), blue), 1), shot, read)
 
 
+def counting(photons: float, count: int, generator: torch.Generator) -> Cameras:
+    """So many cameras that count that many photons at white."""
+    return draw_cameras(torch.full((count, 1, 1, 1), 1 / photons), generator)
+
+
 def light(images: torch.Tensor, cameras: Cameras) -> torch.Tensor:
     """What falls on the sensor: the inverse of `developed`."""
     linear = 0.5 - ((1 - 2 * images).asin() / 3).sin()  # the inverse of smoothstep
@@ -86,7 +94,7 @@ def exposed(counted: torch.Tensor, cameras: Cameras, frames: int, generator: tor
 
 
 def interpolated(counted: torch.Tensor) -> torch.Tensor:
-    """All colours of every pixel, linearly: (N, H, W) -> (N, 3, H, W), H and W even. (Malvar, He & Cutler 2004)"""
+    """All colours of every pixel, linearly: (N, H, W) -> (N, 3, H, W), H and W from 2. (Malvar, He & Cutler 2004)"""
     height, width = counted.shape[1:]
     rows, columns = (torch.arange(-MARGIN, n + MARGIN) for n in (height, width))
     mirror = [(n - 1 - (n - 1 - i.abs()).abs()) for n, i in ((height, rows), (width, columns))]
@@ -119,9 +127,11 @@ def interpolated(counted: torch.Tensor) -> torch.Tensor:
 def photographed(
     images: torch.Tensor, cameras: Cameras, generator: torch.Generator, frames: int | None = 1
 ) -> torch.Tensor:
-    """Pictures of `images` as these cameras take them, from the mean of `frames` exposures; None: without noise. Height
-    and width are even."""
-    counted = mosaic(light(images, cameras))
+    """Pictures of `images` as these cameras take them, from the mean of `frames` exposures; None: without noise. Sides
+    have 2 pixels or more. A grey image is taken without a mosaic, and stays grey."""
+    fallen, colourless = light(images, cameras), grey(images)
+    counted = torch.where(colourless[:, 0], fallen[:, 1], mosaic(fallen))
     if frames is not None:
         counted = exposed(counted, cameras, frames, generator)
-    return developed(interpolated(counted), cameras)
+    taken = developed(torch.where(colourless, counted.unsqueeze(1), interpolated(counted)), cameras)
+    return torch.where(colourless, taken[:, 1:2], taken)  # green, which has no gain

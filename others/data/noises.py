@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .pixels import Pair, centre
+from .pixels import Pair, centre, grey
 
 SIZE = 32  # height and width of the course's images
 CELL = 9  # source pixels per pixel, in each direction
@@ -47,8 +47,7 @@ def sensor_like(
     kind = draw()
     strengths = torch.where(kind < 0.25, 0.5 + draw(len(clean), 3, 1, 1), torch.ones(1))
     common = draw() * ((kind >= 0.25) & (kind < 0.5))
-    grey = (clean == clean[:, :1]).flatten(1).all(1).view(-1, 1, 1, 1)
-    common, strengths = torch.where(grey, torch.ones(1), common), torch.where(grey, torch.ones(1), strengths)
+    common, strengths = (torch.where(grey(clean), torch.ones(1), drawn) for drawn in (common, strengths))
     deviation = sigma * strengths * (1 - signal + 2 * signal * clean).sqrt()
     versions = []
     for count in frames:

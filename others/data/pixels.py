@@ -40,6 +40,11 @@ def centre(images: torch.Tensor, side: int) -> torch.Tensor:
     return images[..., top : top + side, left : left + side]
 
 
+def grey(images: torch.Tensor) -> torch.Tensor:
+    """Which images (N, 3, H, W) have three equal channels: bool (N, 1, 1, 1)."""
+    return (images == images[:, :1]).flatten(1).all(1).view(-1, 1, 1, 1)
+
+
 def check_images(images: torch.Tensor, what: str) -> None:
     """Raise TypeError or ValueError unless `images` are pixels (N, 3, H, W): integers in 0-255, or floats that noise
     may have moved out of it, within `LARGEST`. Warn where floats look like another scale, but may be pixels."""

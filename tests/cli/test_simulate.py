@@ -1,5 +1,6 @@
 """`noise2noise simulate`: data in the course's format, with the noise that was asked for."""
 
+import math
 import os
 
 import pytest
@@ -52,8 +53,49 @@ def test_gaussian_and_poisson(tmp_path, here, photos):
     assert float(noise.pow(2).mean()) == pytest.approx(float(clean.mean()) * 2.55, rel=0.05)
 
 
-def test_the_seed_decides(tmp_path, here, photos):
-    noises = [noise_of(here, tmp_path, "--seed", seed)[0] for seed in (3, 3, 4)]
+def counting(value, photons, gain=1):
+    """The standard deviation of a count of so much light, as the picture shows it: pixel value in 0-255 -> the same.
+    Written out for one pixel: the slope of gamma and tone curve at that light, times the noise of the counts."""
+
+    def shown(light):
+        gamma = 1.055 * (light * gain) ** (1 / 2.4) - 0.055
+        return 255 * gamma**2 * (3 - 2 * gamma)
+
+    low, high = 0.004 / gain, 1 / gain
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if shown(middle) < value else (low, middle)
+    slope = (shown(low * 1.0001) - shown(low / 1.0001)) / (low * 0.0002)
+    read = math.exp(2.18 * math.log(1 / photons) + 1.2)
+    return slope * math.sqrt(low / photons + read)
+
+
+@pytest.mark.parametrize("photons", [10_000, 1_000])
+def test_the_camera_counts_photons(tmp_path, here, save, photons):
+    for name in "ab":  # of odd sides
+        save(tmp_path / "photos" / f"{name}.png", torch.tensor([90, 120, 150], dtype=torch.uint8).expand(301, 295, 3))
+    noise, clean = noise_of(here, tmp_path, "--noise", "camera", "--photons", photons)
+    assert (clean[..., 2:-2, 2:-2] - torch.tensor([90, 120, 150]).view(3, 1, 1)).abs().max() <= 1  # without its noise
+    counted = noise[:, 1, ::2, 1::2]  # green, beside red
+    assert float(counted.std()) == pytest.approx(counting(120, photons), rel=0.06)
+    assert abs(float(noise.mean())) < 0.5
+    assert float(noise[:, 1, ::2, ::2].std()) < 0.9 * float(counted.std())  # interpolated
+    first, second = data.load_pairs(tmp_path / "out" / "train_data.pkl")
+    both = (first.float() - clean[:1]) * (second.float() - clean[:1])
+    assert abs(float(both[..., 2:-2, 2:-2].mean())) < 0.1 * float(noise.var())  # independent
+
+
+def test_the_camera_leaves_grey_as_grey(tmp_path, here, save):
+    for name in "ab":
+        save(tmp_path / "photos" / f"{name}.png", torch.full((300, 300, 1), 120, dtype=torch.uint8))
+    noise, _ = noise_of(here, tmp_path, "--noise", "camera", "--photons", 1000)
+    assert torch.equal(noise, noise[:, :1].expand_as(noise))
+    assert float(noise.std()) == pytest.approx(counting(120, 1000), rel=0.06)
+
+
+@pytest.mark.parametrize("noise", ["subsampling", "gaussian", "poisson", "camera"])
+def test_the_seed_decides(tmp_path, here, photos, noise):
+    noises = [noise_of(here, tmp_path, "--noise", noise, "--seed", seed)[0] for seed in (3, 3, 4)]
     assert torch.equal(noises[0], noises[1]) and not torch.equal(noises[0], noises[2])
 
 
@@ -70,6 +112,7 @@ def test_the_seed_decides(tmp_path, here, photos):
         (["photos", "out", "--sigma", "inf"], 2, "positive float"),
         (["photos", "out", "--sigma", "1e30"], 2, "expected a positive float up to 1,000,000, got 1e30"),
         (["photos", "out", "--photons", "1e308"], 2, "expected a positive float up to 1,000,000"),
+        (["photos", "out", "--photons", "1e-300"], 2, "expected a float of at least 0.001, got 1e-300"),
         (["photos", "out", "--cell", "9" * 30], 2, "expected a positive int up to 418, got 999"),
         (["photos", "out", "--pairs", "9" * 30], 2, "expected a positive int up to 1,000,000,000"),
         (["photos", "out", "--seed", "9" * 30], 2, "expected a seed between"),
@@ -123,7 +166,8 @@ def test_all_kinds_of_photographs_are_taken_and_others_named(tmp_path, here, pho
 
 def test_options_that_do_nothing_are_said(here, photos):
     for noise, option, said in (("poisson", "--sigma", True), ("gaussian", "--photons", True),
-                                ("gaussian", "--sigma", False), ("subsampling", "--photons", True)):  # fmt: skip
+                                ("gaussian", "--sigma", False), ("subsampling", "--photons", True),
+                                ("camera", "--sigma", True), ("camera", "--photons", False)):  # fmt: skip
         options = ["--pairs", 2, "--images", 2, "--noise", noise, option, 20, "--force"]
         status, _, stderr = here("simulate", "photos", "out", *options)
         assert status == 0 and (stderr == f"note: {option} does nothing with --noise {noise}\n") == said

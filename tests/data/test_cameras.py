@@ -35,6 +35,35 @@ def test_interpolation_keeps_what_was_counted_and_is_exact_on_slopes():
     assert torch.equal(cameras.mosaic(cameras.interpolated(counted)), counted)
 
 
+@pytest.mark.parametrize("height, width", [(2, 2), (3, 8), (7, 5), (6, 9)])
+def test_an_odd_side_shows_what_a_larger_picture_shows_there(height, width):
+    scene = torch.rand(2, 3, height + 4, width + 4, generator=generator())
+    larger, cut = (cameras.interpolated(cameras.mosaic(s)) for s in (scene, scene[..., :height, :width]))
+    assert cut.shape == (2, 3, height, width)
+    inside = (..., slice(height - 2), slice(width - 2))
+    assert torch.equal(cut[inside], larger[inside])
+
+
+def test_many_exposures_come_near_the_picture_without_noise():
+    scene, camera = torch.rand(1, 3, 7, 9, generator=generator()).expand(400, -1, -1, -1) * 0.6 + 0.2, drawn(1, 1e-4)
+    still = cameras.photographed(scene[:1], camera, generator(), None)
+    for frames, spread in (1, 0.5), (16, 0.1):
+        taken = cameras.photographed(scene, camera, generator(), frames)
+        deviation = taken.std(0, keepdim=True)
+        assert ((taken.mean(0, keepdim=True) - still).abs() < 5 * deviation / 20 + 1e-3).all()
+        assert 0 < float(deviation.max()) < spread
+
+
+def test_a_grey_image_stays_grey_and_others_do_not_change():
+    scene = torch.rand(3, 3, 6, 8, generator=generator())
+    alone = cameras.photographed(scene, drawn(3), generator())
+    scene[1] = scene[1, :1]
+    beside = cameras.photographed(scene, drawn(3), generator())
+    assert torch.equal(beside[1, :1].expand(3, -1, -1), beside[1]) and torch.equal(beside[[0, 2]], alone[[0, 2]])
+    still = cameras.photographed(scene, drawn(3), generator(), None)
+    torch.testing.assert_close(still[1], scene[1], rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("frames", [1, 16])
 def test_counts_have_the_variance_of_shot_and_read_noise(frames):
     camera, counted = drawn(1, 4e-3), torch.full((1, 300, 400), 0.25)
