@@ -151,7 +151,7 @@ def grid(runs):
         f"{max(usual.values()):.1f} dB at most in a training as short as these, and one of {rate} to "
         f"{max(large.values()):.1f}. From as many images, larger batches take fewer steps and learn less: "
         f"{batches[0]:.1f}, {batches[1]:.1f} and {batches[2]:.1f} dB with 32, 128 and 512. Twice as many channels "
-        f"change {width:.1f} dB.",
+        f"change that by {width:.1f} dB.",
         min(gains) > 0 and max(large.values()) - max(usual.values()) > 1 and min(usual.values()) > min(small.values())
         and batches[0] - batches[1] > LEVEL < batches[1] - batches[2] and width < batches[0] - batches[1],
     )  # fmt: skip
@@ -161,8 +161,8 @@ def long(runs):
     plain, cycle = ends(runs).values()
     (claim,) = stated("s4-long").values()
     return Finding(
-        f"With momentum, bounded gradients and one cycle of the rate, S4's network gets {cycle - plain:.2f} dB "
-        "further in as many epochs than at S4's constant rate; with fewer images it gets further than S4 states "
+        f"With momentum, bounded gradients and one cycle of the rate, S4's network ends {cycle - plain:.2f} dB "
+        "above its end at S4's constant rate, after as many epochs; with fewer images it gets further than S4 states "
         f"({cycle:.2f} dB against {claim}).",
         cycle - plain > LEVEL and cycle > float(claim),
     )
@@ -190,8 +190,8 @@ def floor(runs):
             off, parts = [*off, loss / (error + variance) - 1], (error, variance, loss)
     return Finding(
         "The loss against noisy targets falls to the error against clean images plus the variance of the noise, "
-        f"within {max(map(abs, off)):.1%}, and not to zero: from the most pairs to {parts[2]:.4f}, of {parts[0]:.4f} "
-        f"and {parts[1]:.4f}.",
+        f"within {max(map(abs, off)):.1%}, and not to zero: with the most pairs it ends at {parts[2]:.4f}, the "
+        f"error at {parts[0]:.4f} and the variance at {parts[1]:.4f}.",
         max(map(abs, off)) < 0.01,
     )
 
@@ -270,8 +270,8 @@ def images(runs):
     found = {name: [mean(last(seeds, field)) for field in ("psnr_a", "generated_a")] for name, seeds in runs.items()}
     lost = [found["course"][0] - found["generated"][0], found["generated"][1] - found["course"][1]]
     return Finding(
-        f"Synthetic images teach nearly as much: who learnt from them is {lost[0]:.2f} dB behind on photographs, and "
-        f"{lost[1]:.2f} ahead on synthetic images.",
+        f"Synthetic images teach nearly as much: a network that learnt from them is {lost[0]:.2f} dB behind on "
+        f"photographs, and {lost[1]:.2f} ahead on synthetic images.",
         LEVEL < lost[0] < 0.5 and lost[1] > LEVEL,
     )
 

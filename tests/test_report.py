@@ -156,8 +156,6 @@ NO_JUDGEMENT = {
     "the least gains are": "the smallest of a list",
     "#speed.level take no longer than torch's": "a count of a list",
     "times as long": "a ratio, as it was measured",
-    "`docs/results/quality.md` has more": "where rows are",
-    "what was run smaller than the original": "what a file lists",
     "the better of its memory formats": "the smaller of two times",
 }
 
@@ -212,6 +210,22 @@ def test_a_sentence_that_its_numbers_refute_is_an_error_that_names_it(numbers):
 def test_a_claim_that_the_text_does_not_make_any_more_is_an_error(numbers):
     with pytest.raises(gather.Unsupported, match="does not say 'Self-ensemble adds little' any more"):
         claims.verify(TEMPLATE.replace("adds little", "adds much"), numbers)
+
+
+def test_the_framework_imports_what_the_report_says(numbers):
+    assert numbers["code"]["imports"] == ["arange", "cat", "empty", "fold", "unfold"]
+    assert "They import\n#n.code.imports" in TEMPLATE
+
+
+def test_findings_have_apostrophes_and_no_primes(numbers):
+    """The typesetter takes a straight one after a digit, as in S4's, for minutes."""
+    sentences = "".join(numbers["findings"].values())
+    assert "S4’s" in sentences and "'" not in sentences
+
+
+def test_abstract_and_experiments_say_which_psnr():
+    assert "*#prescribed.once.first() dB* (PSNR A," in TEMPLATE.split("strip:")[0]
+    assert "All figures in dB are PSNR A." in TEMPLATE.split("= Experiments")[1]
 
 
 def test_a_finding_that_its_runs_refute_is_an_error(monkeypatch):

@@ -95,7 +95,7 @@ def ratios(root):
     names = [f"{cells['network']}, {cells['images']} images" for cells in steps]
     drawn, ((axis,),) = figure(COLUMN, 2.1)
     for column, marker, filled, label in (
-        ("ours / torch", "o", "black", "quiet"),
+        ("ours / torch", "o", "black", "idle cores"),
         ("busy", "s", "white", "one core busy"),
     ):
         values = [float(cells[column]) for cells in steps]
@@ -188,7 +188,7 @@ def pairs(root, axis):
 
 def optimisers(root, axis):
     variants = finished(root, "optimizers")[1]
-    best, cycles = {}, {"Adam": None, "Muon": "Muon, cycle", "Nesterov": "clipped, cycle"}
+    best, cycles = {}, {"Adam": None, "Muon": "Muon, cycle", "Nesterov": "Nesterov, cycle"}
     for name, runs in variants.items():
         first = name.split()[0]
         kind = cycles[first] if "cycle" in name else first
