@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def fans(tensor: Tensor) -> Pair:
-    """(fan_in, fan_out) of a weight (out, in, *kernel): how many inputs feed one output, and outputs one input feeds."""
+    """(fan_in, fan_out) of a weight (out, in, *kernel): inputs that feed one output, outputs that one input feeds."""
     if tensor.dim() < 2:
         raise ValueError(f"fan in and fan out need a weight of 2 or more dimensions, got shape {tuple(tensor.shape)}")
     taps = prod(tensor.shape[2:])
