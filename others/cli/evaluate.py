@@ -14,7 +14,8 @@ and total-variation denoising are compared (--plain leaves them out).
 
 Without clean pictures it says of each picture how much noise it has before and after, how much was taken away, and
 whether that looks like noise, which is as strong in flat parts as elsewhere; the figure shows noisy, denoised, and what
-was taken, four times as strong. Weights are picked as by denoise; for a .pkl they are those of its noise.
+was taken, four times as strong. A bad file does not stop the others. Weights are picked as by denoise; for a .pkl they
+are those of its noise.
 
 A megapixel takes about 4 s on one thread, with the RED-Net 8 s, with the comparison 4 s more."""
 

@@ -128,7 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
     add_range_argument(parser)
     start = "camera with --pairs and --burst, else the one in others/denoiser.py"
-    add_model_arguments(parser, "to go on from (default: new weights)", start)
+    add_model_arguments(parser, "to go on from (default: as below, where it starts)", start)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -43,7 +43,7 @@ DEFAULTS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=port, default=PORT, metavar="N", help=f"0 for any free one (default: {PORT})")
+    parser.add_argument("--port", type=port, default=PORT, metavar="N", help=f"0: any free one (default: {PORT})")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     add_model_arguments(parser, default="what the page asks for")
     parser.set_defaults(**DEFAULTS)
