@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = argparse.Namespace(command="")
     with surroundings(lambda problem: complain(args.command, problem)) as stdout:
         try:
-            args = parser().parse_args(arguments)
+            args = parsed(sys.argv[1:] if arguments is None else arguments)
             status = args.run(args) or 0
         except KeyboardInterrupt as error:
             complain(args.command, "interrupted; every file that was written is whole")
@@ -37,6 +39,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             complain(args.command, f"what it printed was lost ({stdout.lost.strerror}); files are whole")
             status = status or args.command in PRINTING
     return int(status)
+
+
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """What was asked for. A word that begins with - and is a picture that is there, as shells expand * to, is one."""
+    words = [f"./{word}" if word.startswith("-") and is_picture(word) else word for word in arguments]
+    args, unknown = parser().parse_known_args(words)
+    if unknown:
+        options = [name for action in args.parser._actions for name in action.option_strings]
+        near = get_close_matches(unknown[0].partition("=")[0], options, 1)
+        said = f"did you mean {near[0]}?" if near else f"noise2noise {args.command} --help lists what it takes"
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}; {said}")
+    return args
+
+
+def is_picture(word: str) -> bool:
+    from ..pictures.formats import FORMATS
+
+    return Path(word).suffix.lower() in FORMATS and os.path.isfile(word)
 
 
 class Parser(argparse.ArgumentParser):

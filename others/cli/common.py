@@ -23,10 +23,14 @@ PRECISION = "of activations (default: fp32; to train, bf16 where the processor m
 SEEDS = 2**40  # the generator takes 64 bits, of a seed times 1,000,003 and the epoch
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, weights: str = "to use (default: the shipped ones)") -> None:
+def add_model_arguments(
+    parser: argparse.ArgumentParser, weights: str = "to use (default: the shipped ones)", default: str = ""
+) -> None:
+    """default: which denoiser it is without --denoiser and --weights, in words."""
     model = parser.add_argument_group("model")
-    first = next(iter(denoisers()))
-    network = f"rednet is a little better, and half as fast (default: that of --weights, or {first})"
+    default = default or next(iter(denoisers()))
+    kinds = "prescribed, rednet (better, half as fast) or camera (rednet for photographs)"
+    network = f"{kinds} (default: that of --weights, or {default})"
     model.add_argument("--denoiser", choices=denoisers(), help=network)
     model.add_argument("--weights", type=Path, metavar="FILE", help=weights)
     model.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cuda where there is one, else cpu)")
@@ -72,25 +76,37 @@ def counted(number: int, one: str, more: str = "") -> str:
 
 def positive(kind: type[Number], most: float = math.inf, least: float = 0) -> Callable[[str], Number]:
     """The type of an option that is a number above 0, from `least` to `most`."""
+    said = f"a positive {kind.__name__}"
 
-    def number(text):
-        if not 0 < kind(text) < math.inf:
-            raise ValueError
-        if kind(text) > most:
-            raise argparse.ArgumentTypeError(f"expected a positive {kind.__name__} up to {most:,}, got {text[:40]}")
-        if kind(text) < least:
-            raise argparse.ArgumentTypeError(f"expected a {kind.__name__} of at least {least}, got {text[:40]}")
-        return kind(text)
+    def read(text):
+        value = number(kind, text, said, lambda value: 0 < value < math.inf)
+        if value > most:
+            raise refused(f"{said} up to {most:,}", text)
+        if value < least:
+            raise refused(f"a {kind.__name__} of at least {least}", text)
+        return value
 
-    number.__name__ = f"positive {kind.__name__}"
-    return number
+    return read
+
+
+def number(kind: type[Number], text: str, said: str, fits: Callable[[Number], bool]) -> Number:
+    """The number in the text of an option. Raises ArgumentTypeError, which says what was expected, unless it fits."""
+    try:
+        value = kind(text)
+    except ValueError:
+        raise refused(said, text) from None
+    if not fits(value):
+        raise refused(said, text)
+    return value
+
+
+def refused(said: str, text: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f"expected {said}, got {text[:40]}")
 
 
 def seed(text: str) -> int:
     """The type of an option that is a seed."""
-    if abs(int(text)) >= SEEDS:
-        raise argparse.ArgumentTypeError(f"expected a seed between -{SEEDS:,} and {SEEDS:,}, got {text[:40]}")
-    return int(text)
+    return number(int, text, f"a seed between -{SEEDS:,} and {SEEDS:,}", lambda value: abs(value) < SEEDS)
 
 
 def check_ignored(args: argparse.Namespace, given: Sequence[str], why: str) -> None:

@@ -49,6 +49,7 @@ from .common import (
     check_outputs,
     complain,
     load_model,
+    number,
     positive,
     say,
     say_left_out,
@@ -84,13 +85,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     there.add_argument("--force", action="store_true", help="replace results that are there already")
     there.add_argument("--skip-existing", action="store_true", help="leave them as they are, make those that are not")
     parser.add_argument("--noise", choices=NOISES, help="which weights (default: auto, looked for in each picture)")
-    parser.add_argument("--strength", type=strength, default=1.0, metavar="0-1.5", help="how much of it is taken away")
+    parser.add_argument(
+        "--strength", type=strength, default=1.0, metavar="0-1.5", help="how much of the noise is taken away"
+    )
     parser.add_argument("--compare", action="store_true", help="also write NAME-compare: noisy | denoised, at 100 %%")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each picture, with its noise")
     parser.add_argument("--quality", type=positive(int, 100), metavar="1-100", help=quality)
     add_range_argument(parser)
     parser.add_argument("--self-ensemble", action="store_true", help="average over 8 views: better, 8 times slower")
-    add_model_arguments(parser)
+    add_model_arguments(parser, default="what --noise picks")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -130,9 +133,7 @@ def write_rows(path: Path, rows: Sequence[Sequence[object]], force: bool) -> Non
 
 def strength(text: str) -> float:
     """The type of an option: how much of what the network takes away is taken."""
-    if not 0 <= float(text) <= STRONGEST:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to {STRONGEST}, got {text[:40]}")
-    return float(text)
+    return number(float, text, f"a number from 0 to {STRONGEST}", lambda value: 0 <= value <= STRONGEST)
 
 
 # -------------------------------------------------------------------------------------------------- the denoiser
@@ -194,6 +195,8 @@ class Denoiser:
 def plan(args: argparse.Namespace) -> list[Job]:
     """The jobs; what cannot work is said before anything is computed."""
     found = [job for given in args.input for job in sources(given, args)]
+    if not found:
+        raise FileNotFoundError(f"no pictures in {', '.join(args.input)}; choose others")
     several = len(found) > 1 or Path(args.input[0]).is_dir()
     if args.out and several and args.out.suffix.lower() in pictures.FORMATS:
         args.parser.error(f"-o {args.out}: expected a folder for several pictures, got the name of a picture")
@@ -224,7 +227,10 @@ def sources(given: str, args: argparse.Namespace) -> list[tuple[Path, Path, Path
         files = [file for file in pictures.picture_files(path) if results not in file.resolve().parents]
         say_left_out(path)
         if not files:
-            raise FileNotFoundError(f"no pictures ({', '.join(pictures.FORMATS)}) in {path}")
+            said = f"no pictures ({', '.join(pictures.FORMATS)}) in {path}"
+            if len(args.input) == 1:
+                raise FileNotFoundError(said)
+            say(said)
         folder = args.out or beside(path, args)
         return [(file, file.relative_to(path), folder) for file in files]
     if not path.exists() and glob.has_magic(given):

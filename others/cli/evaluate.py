@@ -14,7 +14,8 @@ and total-variation denoising are compared (--plain leaves them out).
 
 Without clean pictures it says of each picture how much noise it has before and after, how much was taken away, and
 whether that looks like noise, which is as strong in flat parts as elsewhere; the figure shows noisy, denoised, and what
-was taken, four times as strong. Weights are picked as by denoise; for a .pkl they are those of its noise.
+was taken, four times as strong. A bad file does not stop the others. Weights are picked as by denoise; for a .pkl they
+are those of its noise.
 
 A megapixel takes about 4 s on one thread, with the RED-Net 8 s, with the comparison 4 s more."""
 
@@ -40,6 +41,7 @@ from .common import (
     add_range_argument,
     check_ignored,
     check_outputs,
+    complain,
     say,
     say_left_out,
     say_range,
@@ -79,10 +81,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unchecked", action="store_true", help="measure although a pair looks wrong")
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
     add_range_argument(parser)
-    add_model_arguments(parser)
+    add_model_arguments(parser, default="what --noise picks")
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     check_outputs([args.csv, args.json, args.figure, args.gains], [args.noisy, args.clean, args.weights], args.force)
     for path in filter(None, (args.figure, args.gains)):
         figures.kind(path)  # say what is wrong or missing before the work
@@ -100,6 +102,7 @@ def run(args: argparse.Namespace) -> None:
     if not library:
         print(f"Without SSIM and comparison: {baselines.INSTALL}")
     write_results(args, scores, methods, shown)
+    return 0
 
 
 def picking(args: argparse.Namespace) -> Denoiser:
@@ -108,28 +111,28 @@ def picking(args: argparse.Namespace) -> Denoiser:
     return Denoiser(argparse.Namespace(**{**vars(args), "noise": noise, "strength": 1.0}))
 
 
-def without_clean(args: argparse.Namespace) -> None:
-    """Judge what is taken away from pictures that have no clean version."""
+def without_clean(args: argparse.Namespace) -> int:
+    """Judge what is taken away from pictures that have no clean version. -> exit status"""
     check_ignored(args, ["gains", "json", "plain", "unchecked"], "without CLEAN")
     denoiser = picking(args)
     rows: list[list[object]] = []
     shown: Shown = {}
+    failed: list[Path] = []
     if args.noisy.is_dir():
         say_left_out(args.noisy)
-    for file in pictures.picture_files(args.noisy) if args.noisy.is_dir() else [args.noisy]:
-        ranges = pictures.range_of(file, given=args.range)
-        say_range(file, ranges)
-        for number, pixels in enumerate(pictures.pages(file, ranges), 1):
-            denoised = denoiser(pixels)
-            found = taken.measure(pixels, denoised)
-            name = str(file) if number == 1 else f"{file} page {number}"
-            print(f"{name}: {found_in_words(found)}", flush=True)
-            rows.append([name, *(found or [""] * len(taken.Taken._fields)), str(found) if found else ""])
-            difference = (127.5 + TIMES * (pixels - denoised)).clamp(0, 255)
-            for key, image in (("noisy", pixels), ("denoised", denoised), ("taken", difference)):
-                keep(shown, key, image)
-    if not rows:
+    files = pictures.picture_files(args.noisy) if args.noisy.is_dir() else [args.noisy]
+    for file in files:
+        try:
+            rows += judged(file, denoiser, args, shown)
+        except (OSError, ValueError, RuntimeError, MemoryError) as error:
+            if len(files) == 1:
+                raise
+            failed.append(file)
+            complain("evaluate", error)
+    if not files:
         raise FileNotFoundError(f"no pictures ({', '.join(pictures.FORMATS)}) in {args.noisy}")
+    if not rows:
+        raise ValueError(f"{args.noisy}: expected a picture that can be read, got none; see above")
     if args.csv:
         text = io.StringIO()
         csv.writer(text).writerows([["picture", *taken.Taken._fields, "verdict"], *rows])
@@ -139,6 +142,24 @@ def without_clean(args: argparse.Namespace) -> None:
         with replacing(args.figure, args.force) as file:
             images = dict(zip(titles, (torch.cat(shown[key]) for key in ("noisy", "denoised", "taken"))))
             figures.grid(file, images, figures.kind(args.figure))
+    if failed:
+        complain("evaluate", f"failed: {', '.join(map(str, failed))}")
+    return 1 if failed else 0
+
+
+def judged(file: Path, denoiser: Denoiser, args: argparse.Namespace, shown: Shown) -> Iterator[list[object]]:
+    """Say of each page of a picture what is taken away; yield its line for --csv."""
+    ranges = pictures.range_of(file, given=args.range)
+    say_range(file, ranges)
+    for number, pixels in enumerate(pictures.pages(file, ranges), 1):
+        denoised = denoiser(pixels)
+        found = taken.measure(pixels, denoised)
+        name = str(file) if number == 1 else f"{file} page {number}"
+        print(f"{name}: {found_in_words(found)}", flush=True)
+        difference = (127.5 + TIMES * (pixels - denoised)).clamp(0, 255)
+        for key, image in (("noisy", pixels), ("denoised", denoised), ("taken", difference)):
+            keep(shown, key, image)
+        yield [name, *(found or [""] * len(taken.Taken._fields)), str(found) if found else ""]
 
 
 def found_in_words(found: taken.Taken | None) -> str:
@@ -161,7 +182,6 @@ def load_pairs(args: argparse.Namespace, unknown: list[str]) -> Iterator[Named]:
     if not args.clean:
         args.parser.error("expected NOISY and CLEAN, or a .pkl")
     found = matched(args.noisy, args.clean)
-    say_left_out(*(folder for folder in (args.noisy, args.clean) if folder.is_dir()))
     return (pair for files in found for pair in checked(files, args, unknown))
 
 
@@ -203,9 +223,11 @@ def matched(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
     if not first.is_dir() and not second.is_dir():
         return [(first.name, first, second)]
     by_name = []
+    say_left_out(*(folder for folder in (first, second) if folder.is_dir()))
     for folder in (first, second):
         if not folder.is_dir():
-            raise FileNotFoundError(f"{folder}: expected a folder, as {first if folder == second else second} is one")
+            other, there = first if folder == second else second, "" if folder.exists() else ", got nothing"
+            raise FileNotFoundError(f"{folder}: expected a folder, as {other} is one{there}")
         files: dict[str, Path] = {}
         for file in pictures.picture_files(folder):
             name = str(file.relative_to(folder).with_suffix(""))
@@ -213,11 +235,14 @@ def matched(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
                 said = "expected one picture of each name, whatever its suffix; rename or move one"
                 raise ValueError(f"{files[name]} and {file}: {said}")
             files[name] = file
+        if not files:
+            raise FileNotFoundError(f"no pictures ({', '.join(pictures.FORMATS)}) in {folder}")
         by_name.append(files)
     alone = sorted(by_name[0].keys() ^ by_name[1].keys())
-    if alone or not by_name[0]:
+    if alone:
         lonely = ", ".join(alone[:5]) + (" ..." if len(alone) > 5 else "")
-        raise ValueError(f"{first} and {second}: expected the same names in both, found {lonely or 'none'} in one only")
+        said = f"expected the same names in both, found {lonely} in one only; rename or move them"
+        raise ValueError(f"{first} and {second}: {said}")
     return [(name, file, by_name[1][name]) for name, file in sorted(by_name[0].items())]
 
 

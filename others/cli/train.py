@@ -81,6 +81,7 @@ from .common import (
     new_model,
     positive,
     say,
+    say_left_out,
     seed,
 )
 from .evaluate import checked, listed, matched, pages
@@ -126,7 +127,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unchecked", action="store_true", help="train although the pairs look wrong")
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
     add_range_argument(parser)
-    add_model_arguments(parser, "to go on from (default: new weights)")
+    start = "camera with --pairs and --burst, else the one in others/denoiser.py"
+    add_model_arguments(parser, "to go on from (default: as below, where it starts)", start)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -490,6 +492,8 @@ def burst_files(source: Path) -> dict[str, list[Path]]:
     if not source.exists():
         raise FileNotFoundError(f"no folder {source}")
     scenes: dict[str, list[Path]] = {}
+    if source.is_dir():
+        say_left_out(source)
     for file in pictures.picture_files(source) if source.is_dir() else [source]:
         inside = file.parent != source and source.is_dir()
         prefix = re.sub(r"[-_ ]?\d+$", "", file.stem) or file.stem

@@ -67,7 +67,8 @@ def compare(first: torch.Tensor, second: torch.Tensor) -> Finding:
     if related.wrong:
         return Finding(related.wrong)
     if related.clipped > CLIPPED or min(related.uneven, related.bent) > UNEVEN:
-        return Finding(f"{exposed(related)}, in a way that cannot be corrected; expose both alike")
+        other = "" if related.known else ", if they show one scene"
+        return Finding(f"{exposed(related)}, in a way that cannot be corrected; expose both alike{other}")
     if not related.known:
         return Finding("", SCENE, related)
     same = same_noise(middle(first), middle(second))

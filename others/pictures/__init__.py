@@ -81,7 +81,9 @@ def read(path: Path | str) -> Picture:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}" if not path.exists() else f"{path} is not a file")
+        raise FileNotFoundError(
+            f"no file {path}; check its name and folder" if not path.exists() else f"{path} is not a file"
+        )
     if path.stat().st_size == 0:
         raise PictureError(f"{path}: the file is empty")
     return tiff.read(path) if is_tiff(path) else read_other(path)

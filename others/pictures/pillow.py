@@ -45,7 +45,7 @@ def opened(path: Path) -> Iterator[ImageFile]:
     except Image.UnidentifiedImageError as error:
         raise PictureError(f"{path}: {unread(path.suffix) or 'not a picture that can be read'}") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        raise PictureError(f"{path}: damaged or incomplete ({error})") from error
+        raise PictureError(f"{path}: damaged or incomplete ({error}); copy it anew") from error
 
 
 def read(path: Path, frame: int = 0) -> torch.Tensor:

@@ -48,7 +48,7 @@ def opened(path: Path) -> Iterator[TiffFile]:
     except PictureError:
         raise
     except Exception as error:  # tifffile raises what its parsing stumbles over
-        raise PictureError(f"{path}: damaged or incomplete TIFF ({error})") from error
+        raise PictureError(f"{path}: damaged or incomplete TIFF ({error}); copy it anew") from error
 
 
 def read(path: Path) -> Picture:
@@ -70,7 +70,7 @@ def read(path: Path) -> Picture:
         wrong = f"expected a directory for each page, got one for all {shape} numbers"
         raise PictureError(f"{path}: {wrong}; save it as a TIFF of several pages")
     if not about or any(0 in shape for shape in shapes):
-        raise PictureError(f"{path}: damaged or incomplete TIFF (no pages, or empty ones)")
+        raise PictureError(f"{path}: damaged or incomplete TIFF (no pages, or empty ones); copy it anew")
     for height, width in shapes:
         check_size(path, height, width)
     picture = Picture("TIFF", pages_of(path), {"tiff": about, **outside(about[0])}, note, size, deep, said)

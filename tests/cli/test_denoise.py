@@ -204,6 +204,18 @@ def test_every_file_that_is_left_out_has_its_reason(tmp_path, here, picture, sav
     assert "raw file" in notes[2] and "HEIC" in notes[0] and len(stderr.splitlines()) == 4
 
 
+def test_what_a_shell_makes_of_a_star(tmp_path, here, picture, save, weights):
+    """An empty folder does not stop the others, and a name that begins with - is a picture, not an option."""
+    (tmp_path / "empty.png").mkdir()
+    for name in ("-o.png", "-dash.PNG", "x.png"):
+        save(tmp_path / "one.png", picture()).rename(tmp_path / name)
+    status, stdout, stderr = here("denoise", *sorted(os.listdir(tmp_path), reverse=True), "--weights", weights.name)
+    assert status == 1 and "small.pth" in stderr.splitlines()[-1]  # no picture, among others
+    assert stderr.startswith("note: no pictures (.png") and "in empty.png" in stderr.splitlines()[0]
+    for name in ("-o", "-dash", "x"):
+        assert f"{name}-denoised." in stdout
+
+
 def test_a_raw_file_and_a_pyramid(tmp_path, here, picture, save, weights):
     tifffile = pytest.importorskip("tifffile")
     with tifffile.TiffWriter(tmp_path / "photo.dng") as tiff:
@@ -287,9 +299,10 @@ def test_long_names_are_said_before_the_work(tmp_path, here, picture, save, monk
 @pytest.mark.parametrize(
     "arguments, status, message",
     [
-        (["missing.png"], 1, "no file missing.png"),
+        (["missing.png"], 1, "no file missing.png; check its name and folder"),
         (["*.webp"], 1, "no file fits the pattern"),
         (["empty"], 1, "no pictures"),
+        (["empty", "empty"], 1, "no pictures in empty, empty; choose others"),
         (["x.png", "--weights", "missing.pth"], 1, "no weights at missing.pth"),
         (["x.png", "--weights", "x.png"], 1, "not a readable checkpoint"),
         (["x.png", "--device", "nonsense"], 1, "--device nonsense"),

@@ -125,6 +125,9 @@ def test_two_pictures_of_one_name_are_named(here, tmp_path, folders, save):
     [
         (["val_data.pkl", "clean"], 2, "holds the clean images too"),
         (["noisy", "other"], 1, "expected the same names in both, found 0, 1, 2, 3, 4"),
+        (["noisy", "other"], 1, "in one only; rename or move them"),
+        (["nothing", "clean"], 1, "no pictures (.png"),
+        (["nois", "clean"], 1, "nois: expected a folder, as clean is one, got nothing"),
         (["noisy", "clean/0.png"], 1, "expected a folder"),
         (["noisy/0.png", "other/large.png"], 1, "different shapes"),
         (["missing.pkl"], 1, "no data file missing.pkl"),
@@ -137,6 +140,8 @@ def test_what_is_wrong_is_one_line(tmp_path, here, folders, picture, save, argum
     save(tmp_path / "other" / "large.png", picture(40, 40))
     torch.save(data.generated_validation(0), tmp_path / "empty.pkl")
     (tmp_path / "damaged.pkl").write_bytes((tmp_path / "val_data.pkl").read_bytes()[:-300])
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "nothing" / "0.heic").write_bytes(b"something")
     found, _, stderr = here("evaluate", *arguments)
     assert found == status and message in stderr.splitlines()[-1]
 
@@ -312,6 +317,19 @@ def test_without_clean_pictures_it_says_what_was_taken(tmp_path, here, save):
     assert before == pytest.approx(20, rel=0.15) and after < 4 and amount == pytest.approx(20, rel=0.2)
     assert float(rows[1]["amount"]) < 6 and rows[2]["verdict"] == ""
     assert (tmp_path / "t.png").stat().st_size > 10_000
+
+
+def test_a_bad_picture_without_a_clean_one_does_not_stop_the_others(tmp_path, here, save):
+    save(tmp_path / "in" / "b.png", grainy(20, 40, 40))
+    (tmp_path / "in" / "a.png").write_bytes((tmp_path / "in" / "b.png").read_bytes()[:900])
+    (tmp_path / "in" / "c.png").write_text("no picture")
+    status, stdout, stderr = here("evaluate", "in", "--csv", "t.csv")
+    assert status == 1 and [line.split(":")[0] for line in stdout.splitlines()] == ["in/b.png"]
+    assert len(stderr.splitlines()) == 3 and stderr.endswith("noise2noise evaluate: failed: in/a.png, in/c.png\n")
+    assert "copy it anew" in stderr.splitlines()[0] and "in/b.png" in (tmp_path / "t.csv").read_text()
+    (tmp_path / "in" / "b.png").unlink()
+    status, _, stderr = here("evaluate", "in")
+    assert status == 1 and stderr.endswith("in: expected a picture that can be read, got none; see above\n")
 
 
 def test_a_denoiser_that_blurs_is_found_out():

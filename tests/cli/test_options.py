@@ -27,7 +27,7 @@ WRONG = {
     "patches": (["train", "-o", "x.pth", "--count", HUGE], 2, "expected a positive int up to"),
     "their side": (["train", "-o", "x.pth", "--patch", HUGE], 2, "expected a positive int up to 1,000,000"),
     "a rate": (["train", "-o", "x.pth", "--lr", "1e308"], 2, "expected a positive float up to"),
-    "no rate": (["train", "-o", "x.pth", "--lr", "nan"], 2, "invalid positive float"),
+    "no rate": (["train", "-o", "x.pth", "--lr", "nan"], 2, "expected a positive float, got nan"),
     "two starts": (["train", "-o", "x.pth", "--from-shipped", "--weights", "y.pth"], 2, "expected one of them"),
     "a burst's two": (
         ["train", "--burst", "b", "-o", "x.pth", "--from-shipped", "--from-scratch"],
@@ -45,6 +45,13 @@ WRONG = {
     "no input": (["evaluate", "", "b.png"], 2, "argument NOISY: expected the name of a file or folder"),
     "a null": (["export", "--onnx", "x\0.onnx"], 2, "argument --onnx: expected the name of a file or folder, got"),
     "no weights": (["info", "--weights", ""], 2, "argument --weights: expected the name of a file or folder"),
+    "a seed in words": (["train", "-o", "x.pth", "--seed", "now"], 2, "1,099,511,627,776, got now"),
+    "a share": (["denoise", "x.png", "--strength", "50%"], 2, "expected a number from 0 to 1.5, got 50%"),
+    "a strength": (["denoise", "x.png", "--strength", "nan"], 2, "expected a number from 0 to 1.5, got nan"),
+    "a port": (["serve", "--port", "any"], 2, "expected a port from 0 to 65535, got any"),
+    "a typing error": (["denoise", "x.png", "--strenght=0.5"], 2, "--strenght=0.5; did you mean --strength?"),
+    "no option": (["info", "x.pth"], 2, "unrecognized arguments: x.pth; noise2noise info --help lists what it takes"),
+    "a good quality": (["denoise", "x.png", "--quality", "best"], 2, "expected a positive int, got best"),
     "a quality": (["denoise", "x.png", "--quality", "101"], 2, "expected a positive int up to 100, got 101"),
 }
 
@@ -55,6 +62,13 @@ def test_what_an_option_cannot_be(tmp_path, here, no_work, arguments, status, sa
     found, stdout, stderr = here(*arguments)
     assert (found, stdout) == (status, "") and said in stderr.splitlines()[-1] and os.listdir(tmp_path) == []
     assert stderr.count("noise2noise " + arguments[0] + ": ") == 1
+
+
+@pytest.mark.parametrize("command", ["denoise", "evaluate", "serve", "train"])
+def test_the_help_says_which_denoiser_it_is(here, command):
+    status, stdout, _ = here(command, "--help")
+    text = " ".join(stdout.split())
+    assert status == 0 and "or prescribed)" not in text and "camera (rednet for photographs)" in text
 
 
 @pytest.mark.parametrize("largest", [common.SEEDS - 1, 1 - common.SEEDS])

@@ -84,6 +84,15 @@ def test_bursts(folders, here, weights, burst):
     assert "6 pictures of 3 scenes" in stdout and (folders / "own.pth").is_file()
 
 
+@pytest.mark.parametrize("source", [["--pairs", "shots", "a"], ["--burst", "shots"]])
+def test_pictures_that_are_not_read_are_named(folders, here, weights, source):
+    (folders / "shots").mkdir()
+    (folders / "shots" / "1.heic").write_bytes(b"something")
+    status, _, stderr = here("train", *source, "-o", "own.pth", "--weights", weights)
+    assert status == 1 and "note: left out: shots/1.heic: HEIC, which is not read here" in stderr.splitlines()[0]
+    assert "no picture" in stderr.splitlines()[1] and len(stderr.splitlines()) == 2
+
+
 def test_course_data_and_generated(tmp_path, here, monkeypatch, small):
     monkeypatch.setitem(train.GENERATED, "images", 3)
     torch.save(data.generated_pairs(8), tmp_path / "train_data.pkl")

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from ... import pictures
 from ...progress import Advance
-from ..common import add_model_arguments, complain
+from ..common import add_model_arguments, complain, number
 from ..denoise import NOISES, STRONGEST, Denoiser, Job, denoise_picture, strength
 from .desk import LARGEST, Desk, Held
 from .server import Refused, Server
@@ -43,17 +43,15 @@ DEFAULTS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=port, default=PORT, metavar="N", help=f"0 for any free one (default: {PORT})")
+    parser.add_argument("--port", type=port, default=PORT, metavar="N", help=f"0: any free one (default: {PORT})")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
-    add_model_arguments(parser)
+    add_model_arguments(parser, default="what the page asks for")
     parser.set_defaults(**DEFAULTS)
 
 
 def port(text: str) -> int:
     """The type of an option that is a port."""
-    if not 0 <= int(text) < 2**16:
-        raise argparse.ArgumentTypeError(f"expected a port from 0 to {2**16 - 1}, got {text[:40]}")
-    return int(text)
+    return number(int, text, f"a port from 0 to {2**16 - 1}", lambda value: 0 <= value < 2**16)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -102,7 +100,7 @@ def options(asked: dict[str, str]) -> dict[str, object]:
         raise Refused(400, f"expected weights to be one of {', '.join(NOISES)}, got {noise[:40]}")
     try:
         return {"noise": noise, "strength": strength(asked.get("strength", "1"))}
-    except (ValueError, argparse.ArgumentTypeError):
+    except argparse.ArgumentTypeError:
         raise Refused(400, f"expected a strength from 0 to {STRONGEST}, got {asked['strength'][:40]}") from None
 
 
