@@ -89,7 +89,7 @@ def main(arguments=None):
 
 PSNR A in dB of the centres, {args.size} x {args.size}, of {len(files)} photographs that nothing was trained on, each
 taken several times; the last two columns denoise the average, with the camera weights as shipped and after
-{args.epochs} epochs of {args.count:,} patches of the burst; how: `benchmarks/burst.py`.
+{args.epochs * args.count:,} patches of the burst; how: `benchmarks/burst.py`.
 
 {table(rows, HEADER)}
 """)

@@ -12,6 +12,7 @@ out/camera-filters.json, by photograph, noise and filter: they take most of the 
 import argparse
 import json
 import sys
+from math import inf
 from pathlib import Path
 
 import torch
@@ -124,7 +125,7 @@ def main():
             found |= {m: torch.tensor(v) for m, v in filtered(name, noisy, truth, sigmas, args.filters, names).items()}
         header = ["noise", "noisy", *found, "camera, worst image's change"]
         means = [decibel(float(value.mean())) if len(value) else "" for value in (before, *found.values())]
-        rows.append([name, *means, f"{worst:.2f}"])
+        rows.append([name, *means, f"{worst:.2f}" if worst > -inf else ""])
         print(" | ".join(rows[-1]), flush=True)
         if name in SHOWN:
             crop = slice((SIZE - CROP) // 2, (SIZE + CROP) // 2)

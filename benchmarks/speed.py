@@ -425,7 +425,8 @@ def report(args, rows):
     gpu = "" if torch.cuda.is_available() else " No GPU was at hand: nothing here was measured on one."
     cases = [case for case in CASES if args.rows in str(case)]
     shipped = [case for case in cases if "shipped" in case.network and case.images in (1, 32)]
-    yield f"# Speed\n\n{machine()}; written by `benchmarks/speed.py`, which says how it measures.{gpu}\n"
+    yield f"# Speed\n\n{machine()}; written by `benchmarks/speed.py`, which says how it measures.{gpu}\n\n"
+    yield "Ratios are to the better of torch's two formats; spread: between processes; busy: with one core occupied.\n\n"
     yield f"{rates()}\n\n## fp32\n\n"
     for case in cases:
         rows[str(case)] = row(args, case)

@@ -71,7 +71,7 @@ class Judge(Sequential):
 
 @cache
 def judge() -> Judge:
-    """The trained one. (benchmarks/train_judge.py)"""
+    """The trained one."""
     network = Judge()
     network.load_state_dict(networks.load(JUDGE, "judge", lambda: network.state_dict())["state"])
     network.eval()

@@ -2,7 +2,7 @@
 
 `way` takes the reference where torch computes like it. Otherwise each way is estimated to cost its multiplications,
 and MOVE for every number that it writes or copies, and CALL for some of its calls. Where one overtakes another was
-measured with the networks of benchmarks/speed.py on one and two AVX-512 cores.
+measured with the shipped and smaller networks on one and two AVX-512 cores.
 """
 
 from __future__ import annotations
