@@ -426,7 +426,7 @@ def report(args, rows):
     cases = [case for case in CASES if args.rows in str(case)]
     shipped = [case for case in cases if "shipped" in case.network and case.images in (1, 32)]
     yield f"# Speed\n\n{machine()}; written by `benchmarks/speed.py`, which says how it measures.{gpu}\n\n"
-    yield "Ratios are to the better of torch's two formats; spread: between processes; busy: with one core occupied.\n\n"
+    yield "Ratios are to the better of torch's two formats; spread: of processes; busy: with one core occupied.\n\n"
     yield f"{rates()}\n\n## fp32\n\n"
     for case in cases:
         rows[str(case)] = row(args, case)
