@@ -73,8 +73,7 @@ def camera_validation(files: Sequence[Path], seed: int = 0, size: int = 256) -> 
 def corrupted(clean: torch.Tensor, targets: int, generator: torch.Generator) -> Pair:
     """Floats (N, 3, H, W) in 0-1 -> (uint8 pixels, float pixels) with independent noise."""
     count = len(clean)
-    sigma = SIGMA / 255 * uniform(count, 0, 1, generator) ** 1.5  # a fifth below 5: weak noise is the usual one
-    sigma *= uniform(count, 0, 1, generator) >= CLEAN
+    sigma = uniform(count, 0, SIGMA / 255, generator) * (uniform(count, 0, 1, generator) >= CLEAN)
     first, second = noises.sensor_like(clean, sigma, (1, targets), generator)
     low, high = torch.tensor(SHOT).log().tolist()
     taken = cameras.draw_cameras(uniform(count, low, high, generator).exp(), generator)
