@@ -4,7 +4,7 @@ CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 TRAIN = $(BIN)/python benchmarks/train_weights.py
 TRAINED = --photos $(PHOTOS) --targets 16 --clip 1 --threads 1 --seed 0 --precision $(or $(PRECISION),bf16) --resume \
-	--out Miniproject_2/bestmodel.pth
+	--out out/weights.pth
 WEIGHTS = $(TRAINED) --holdout 20 --balance 0.5 $(if $(VAL),--val $(VAL))
 SHOWN = $(if $(QUICK),--out out/experiments)
 EXPERIMENTS = --scale $(if $(QUICK),quick,$(or $(SCALE),full)) --jobs $(or $(JOBS),1) $(SHOWN) \
@@ -50,9 +50,11 @@ gradcheck: .venv/installed  ## check every block's gradients numerically
 bench: .venv/installed  ## time steps and predictions against torch.nn, write docs/results/speed.md (20 min)
 	$(BIN)/python benchmarks/speed.py --out docs/results/speed.md --figure docs/speed.png
 
-weights: .venv/installed  ## train the course's weights again: make weights PHOTOS=folder [VAL=val_data.pkl] [PRECISION=fp32] (3 hours)
-	$(TRAIN) prescribed $(WEIGHTS) --epochs 8 --gaussian 0.2
-	$(TRAIN) rednet $(WEIGHTS) --epochs 11 --gaussian 0.05
+weights: .venv/installed  ## train weights for the course's noise: make weights PHOTOS=folder [VAL=val_data.pkl] [PRECISION=fp32] (3 hours)
+	mkdir -p out
+	$(TRAIN) prescribed $(WEIGHTS) --epochs 8 --gaussian 0.2 --arguments "{'channels': (384, 256)}"
+	$(TRAIN) rednet $(WEIGHTS) --epochs 11 --gaussian 0.05 \
+		--arguments "{'layers': ((64, 3, 1), (96, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))}"
 
 camera-weights: .venv/installed  ## train the weights for photographs again: make camera-weights PHOTOS="folder folder" (2 hours, one core)
 	mkdir -p out

@@ -19,7 +19,7 @@ class Denoiser(Sequential):
 
     multiple = 4
 
-    def __init__(self, channels: tuple[int, int] = (384, 256), kernel_sizes: tuple[int, int] = (5, 3)) -> None:
+    def __init__(self, channels: tuple[int, int] = (224, 384), kernel_sizes: tuple[int, int] = (5, 3)) -> None:
         self.arguments = {"channels": tuple(channels), "kernel_sizes": tuple(kernel_sizes)}
         half, quarter = channels
         outer, inner = ((k, 2, (k - 1) // 2) for k in kernel_sizes)  # kernel_size, stride, padding
