@@ -228,7 +228,7 @@ def weights(root, name):
         "fp32": str(sum(int(e) for e, s in zip(epochs, stages) if s["precision"] == "fp32")),
         "muon": str(sum(int(e) for e, s in zip(epochs, stages) if s["recipe"].get("optimizer") == "Muon")),
         "targets": re.search(r"mean of (\d+) noisy", stages[-1]["data"])[1],
-        "photographs": re.search(r"from ([\d,]+) photographs", stages[-1]["data"])[1],
+        "photographs": [re.search(r"from ([\d,]+) photographs", stage["data"])[1] for stage in (stages[0], stages[-1])],
         "arguments": {key: [str(v) for v in value] for key, value in saved["arguments"].items()},
     }  # fmt: skip
 
