@@ -9,6 +9,10 @@ from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import facts
+
 from others.data import cameras, noises
 from others.data.scenes import CELL, SIZE, Scene
 from others.evaluation import metrics
@@ -19,9 +23,6 @@ from others.nn.geometry import Geometry, phases
 from others.nn.kernels import correlate, scatter, weight_gradient
 
 FOLDER = Path(__file__).resolve().parent
-sys.path.insert(0, str(FOLDER))
-import facts  # noqa: E402
-
 GREY = "0.85"
 
 
@@ -281,10 +282,10 @@ def better_picture(path):
             axes.plot(minutes, psnr, f"{style}{marker}", color="black", markerfacecolor=colour, markersize=7,
                       label=f"{network}, {chain}")  # fmt: skip
             for x, y, row in zip(minutes, psnr, rows):
-                axes.annotate(row["no."], (x, y), (0, 8), textcoords="offset points", ha="center", fontsize=9)
+                axes.annotate(row["no."], (x, y), (6, -3), textcoords="offset points", fontsize=9)
     best = facts.BEST["torch.nn"]
     axes.axhline(best, color="black", linestyle=":", linewidth=1)
-    axes.text(0, best, f" torch.nn's best, {best:.2f}", va="bottom", fontsize=9)
+    axes.text(250, best, f"torch.nn's best, {best:.2f}", va="bottom", ha="center", fontsize=9)
     axes.set_xlim(left=0)
     axes.set_xlabel("minutes of one core, from random weights on")
     axes.set_ylabel("PSNR A, one pass, dB")

