@@ -282,7 +282,8 @@ def better_picture(path):
             axes.plot(minutes, psnr, f"{style}{marker}", color="black", markerfacecolor=colour, markersize=7,
                       label=f"{network}, {chain}")  # fmt: skip
             for x, y, row in zip(minutes, psnr, rows):
-                axes.annotate(row["no."], (x, y), (6, -3), textcoords="offset points", fontsize=9)
+                place = (4, -12) if style else (6, -3)
+                axes.annotate(row["no."], (x, y), place, textcoords="offset points", fontsize=9)
     best = facts.BEST["torch.nn"]
     axes.axhline(best, color="black", linestyle=":", linewidth=1)
     axes.text(250, best, f"torch.nn's best, {best:.2f}", va="bottom", ha="center", fontsize=9)
