@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks.quality import table  # noqa: E402
 from others import pictures  # noqa: E402
-from others.model import architectures  # noqa: E402
+from others.model import denoisers  # noqa: E402
 
 PREDICT = """
 import sys, time, torch
@@ -54,7 +54,7 @@ def main():
     args = parser.parse_args()
     rows = []
     for side in args.sides:
-        for name in architectures():
+        for name in denoisers():
             seconds, extra = python(args.threads, PREDICT, name, side)
             rows.append((f"`predict`, {name}", f"{side} x {side}, float32", f"{seconds:.0f}", f"{extra:.0f}"))
             show(args, rows)

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from others.model import Model, architectures
+from others.model import Model
 from others.training import train_step
 from others.training.run import OPTIMIZERS
 from others.training.workers import ALONE, Workers, joined
@@ -125,7 +125,7 @@ def rows(denoiser, batch, alone, shared):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("denoiser", nargs="*", default=list(architectures()))
+    parser.add_argument("denoiser", nargs="*", default=["prescribed", "rednet"])
     parser.add_argument("--batch", type=int, default=256, help="images: of all processes together, then of each")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)

@@ -23,14 +23,14 @@ PLACES = HERE / "bestmodel.pth", HERE.parent / "Miniproject_2" / "bestmodel.pth"
 SHIPPED = next(filter(Path.is_file, PLACES), PLACES[-1])
 FINE_TUNING = 0.05  # of the rate from scratch: adapts to new noise within an epoch, keeps what was learnt
 LARGEST_MULTIPLE = 256  # of pixels: images are extended to multiples of what the strides divide
-CAMERA = "camera"  # the RED-Net with weights for photographs
+CAMERA = "camera"  # the one for photographs
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Model:
     """A Noise2Noise denoiser: `load_pretrained_model`, `train`, `predict`.
 
-    denoiser: "prescribed", "rednet", or "camera", the RED-Net for the noise of cameras; None takes the one in
+    denoiser: "prescribed", "rednet", or "camera", for the noise of cameras; None takes the one in
     others/denoiser.py. device: where it computes, as torch.device; None takes CUDA when there is one. precision: of
     activations, "fp32" or "bf16", while parameters have 32 bits; None predicts in fp32, and trains in bf16 where the
     device has bf16 products, elsewhere in fp32.
@@ -229,20 +229,14 @@ def suited(drawn: bool) -> str | None:
 
 
 @cache
-def architectures() -> dict[str, ModuleType]:
-    """{name: module} of those in denoiser.py and, unless that is the only file, denoiser_bonus.py."""
+def denoisers() -> dict[str, ModuleType]:
+    """{name: module} of those in denoiser.py, denoiser_bonus.py and denoiser_camera.py, as far as they are there."""
     known: dict[str, ModuleType] = {}
-    for file in ("denoiser", "denoiser_bonus"):
+    for file in ("denoiser", "denoiser_bonus", "denoiser_camera"):
         if find_spec(f".{file}", __package__):
             module = import_module(f".{file}", __package__)
             known.setdefault(module.NAME, module)
     return known
 
 
-def denoisers() -> dict[str, ModuleType]:
-    """{name: module} of all that have weights: the architectures, and the RED-Net once more for photographs."""
-    known = architectures()
-    return {**known, CAMERA: known["rednet"]} if "rednet" in known else known
-
-
-architectures()  # now: later another submission's others may have the name
+denoisers()  # now: later another submission's others may have the name

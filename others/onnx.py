@@ -9,12 +9,14 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from . import nn
 from .extras import install
+from .nn.spectrum import UNIT
 
 if TYPE_CHECKING:
     import numpy
-    import torch
     from onnx import ModelProto
 
 OPSET = 17
@@ -43,9 +45,25 @@ class Graph:
         self.nodes.append(self.helper.make_node(operator, inputs, [output], **attributes))
         return output
 
+    def halves(self, value: str) -> tuple[str, str]:
+        """The first and the second half of the channels."""
+        outputs = f"v{len(self.nodes)}", f"v{len(self.nodes)}b"
+        self.nodes.append(self.helper.make_node("Split", [value], outputs, axis=1))
+        return outputs
+
     def weight(self, tensor: torch.Tensor) -> str:
         name = f"w{len(self.weights)}"
         self.weights.append(self.numpy_helper.from_array(tensor.detach().float().cpu().contiguous().numpy(), name))
+        return name
+
+    def integers(self, *values: int) -> str:
+        name = f"w{len(self.weights)}"
+        self.weights.append(self.helper.make_tensor(name, self.types.INT64, [len(values)], values))
+        return name
+
+    def number(self, value: float) -> str:
+        name = f"w{len(self.weights)}"
+        self.weights.append(self.helper.make_tensor(name, self.types.FLOAT, [], [value]))
         return name
 
 
@@ -115,6 +133,38 @@ def _(module: nn.TransposeConv2d, graph: Graph, value: str) -> str:
         output_padding=list(module.output_padding),
         **geometry(module),
     )
+
+
+@emit.register
+def _(module: nn.Spectrum, graph: Graph, value: str) -> str:
+    """Axes of 2 or more pixels; ONNX mirrors no axis of half a block or less."""
+    half = module.block // 2
+    value = graph.add("Pad", value, graph.integers(0, 0, half, half, 0, 0, half, half), mode="reflect")
+    return graph.add("Conv", value, fixed(module, graph), **windows(module))
+
+
+@emit.register
+def _(module: nn.InverseSpectrum, graph: Graph, value: str) -> str:
+    return graph.add("ConvTranspose", value, fixed(module, graph), pads=[module.block // 2] * 4, **windows(module))
+
+
+@emit.register
+def _(module: nn.Correction, graph: Graph, value: str) -> str:
+    size = graph.add("Mul", graph.add("Abs", value), graph.number(UNIT))
+    logarithm = graph.add("Log", graph.add("Add", size, graph.number(1)))
+    signed = graph.add("Mul", logarithm, graph.add("Sign", value))
+    features = graph.add("Concat", graph.add("Sub", logarithm, graph.number(2)), signed, axis=1)
+    noise, guess = graph.halves(emit(module.body, graph, features))
+    noise = graph.add("Mul", graph.add("Sigmoid", noise), value)
+    return graph.add("Neg", graph.add("Add", noise, graph.add("Mul", guess, graph.number(0.1))))
+
+
+def fixed(module: nn.Spectrum | nn.InverseSpectrum, graph: Graph) -> str:
+    return graph.weight(module.filters(torch.empty(0)))
+
+
+def windows(module: nn.Spectrum | nn.InverseSpectrum) -> dict[str, Any]:
+    return {"kernel_shape": [module.block] * 2, "strides": [module.block // 2] * 2}
 
 
 def parameters(module: nn.Conv2d | nn.TransposeConv2d, graph: Graph) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from others import denoiser, denoiser_bonus, nn
+from others import denoiser, denoiser_bonus, denoiser_camera, nn
 from others.nn import choice, winograd
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -209,6 +209,10 @@ BLOCKS = {
     "Sequential": lambda: nn.Sequential(nn.Conv2d(4, 5, 1, bias=False), nn.ReLU(inplace=True), nn.Conv2d(5, 4, 2)),
     "prescribed": lambda: nn.Sequential(nn.Conv2d(4, 3, 1), denoiser.Denoiser(channels=(6, 12))),
     "rednet": lambda: nn.Sequential(nn.Conv2d(4, 3, 1), denoiser_bonus.Denoiser(layers=((6, 3, 1), (12, 3, 2)))),
+    "camera": lambda: nn.Sequential(nn.Conv2d(4, 3, 1), denoiser_camera.Denoiser(channels=6, blocks=1)),
+    "Spectrum": lambda: nn.Sequential(nn.Conv2d(4, 3, 1), nn.Spectrum(2)),
+    "InverseSpectrum": lambda: nn.Sequential(nn.Conv2d(4, 12, 1), nn.InverseSpectrum(2)),
+    "Correction": lambda: nn.Correction(nn.Conv2d(8, 8, 1)),
 }
 TWO_INPUTS = {"MSE": nn.MSE, "L1Loss": nn.L1Loss, "Add": nn.Add, "Concat": nn.Concat}
 ALL = pytest.mark.parametrize("name", [*BLOCKS, *TWO_INPUTS])
@@ -218,7 +222,7 @@ def make(name, requires_grad=False, dtype=torch.float64):
     """A block and its inputs, the same ones every time."""
     torch.manual_seed(0)
     block = (BLOCKS | TWO_INPUTS)[name]()
-    shape = (2, 4, 8, 8) if name in ("prescribed", "rednet") else IMAGE
+    shape = (2, 4, 8, 8) if name in ("prescribed", "rednet", "camera") else IMAGE
     inputs = [torch.randn(shape, dtype=dtype).requires_grad_(requires_grad) for _ in range(1 + (name in TWO_INPUTS))]
     block.to(dtype)
     for parameter in block.parameters():

@@ -29,7 +29,7 @@ def add_model_arguments(
     """default: which denoiser it is without --denoiser and --weights, in words."""
     model = parser.add_argument_group("model")
     default = default or next(iter(denoisers()))
-    kinds = "prescribed, rednet (better, half as fast) or camera (rednet for photographs)"
+    kinds = "prescribed, rednet (better, half as fast) or camera (for photographs)"
     network = f"{kinds} (default: that of --weights, or {default})"
     model.add_argument("--denoiser", choices=denoisers(), help=network)
     model.add_argument("--weights", type=Path, metavar="FILE", help=weights)

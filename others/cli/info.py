@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..model import CAMERA, SHIPPED, Model, denoisers
+from ..model import SHIPPED, Model, denoisers
 from ..nn import Module, summary
 from ..nn.summary import calls, count, describe_field
 from ..storage import networks
 
-PHOTOGRAPHS = "The RED-Net for photographs, whose noise is that of a camera"
 SIDE = 64  # of the image that multiplications are counted on
 
 
@@ -53,7 +52,7 @@ def summarised(model: Model, record: dict[str, Any]) -> Iterator[str]:
     size = sum(value.numel() * value.element_size() for value in model.network.state_dict().values())
     psnr = record.get("psnr_a")
     told = (model.module.__doc__ or "no description").splitlines()[0].rstrip(".")
-    yield PHOTOGRAPHS if model.denoiser == CAMERA else told
+    yield told
     measured = record.get("measured", "the course's validation pairs")
     yield f"PSNR A: {psnr:.2f} dB ({measured})" if isinstance(psnr, (int, float)) else "PSNR A: not measured"
     yield f"date: {record.get('date', 'unknown')}"

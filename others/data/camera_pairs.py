@@ -18,7 +18,7 @@ from .pixels import Pair, centre, grey
 SCALES = 1.0, 0.75, 0.5  # to which photographs are shrunk: their own noise goes, and their detail is finer
 SIGMA = 55  # the strongest noise, in pixel values
 SHOT = 3e-6, 2e-2  # of the cameras: weakest and strongest
-JPEG, QUALITY = 0.3, (70, 98)  # how many of the pictures are compressed, and how well
+JPEG, QUALITY = (0.4, 0.1), (70, 98)  # shares that are compressed, of what a camera took and of the rest; how well
 CLEAN, GREY = 0.05, 0.1  # shares of pictures without noise, and without colour
 AT_ONCE = 100  # patches that are corrupted together
 
@@ -73,7 +73,8 @@ def camera_validation(files: Sequence[Path], seed: int = 0, size: int = 256) -> 
 def corrupted(clean: torch.Tensor, targets: int, generator: torch.Generator) -> Pair:
     """Floats (N, 3, H, W) in 0-1 -> (uint8 pixels, float pixels) with independent noise."""
     count = len(clean)
-    sigma = uniform(count, 0, SIGMA / 255, generator) * (uniform(count, 0, 1, generator) >= CLEAN)
+    sigma = uniform(count, 0, 1, generator) ** 1.5 * SIGMA / 255
+    sigma = sigma * (uniform(count, 0, 1, generator) >= CLEAN)
     first, second = noises.sensor_like(clean, sigma, (1, targets), generator)
     low, high = torch.tensor(SHOT).log().tolist()
     taken = cameras.draw_cameras(uniform(count, low, high, generator).exp(), generator)
@@ -81,7 +82,8 @@ def corrupted(clean: torch.Tensor, targets: int, generator: torch.Generator) -> 
     by_camera = (torch.rand(count, 1, 1, 1, generator=generator) < 0.5) & ~grey(clean)
     first, second = (torch.where(by_camera, a, b) for a, b in zip(photographed, (first, second)))
     pixels = (first * 255).round().clamp(0, 255).to(torch.uint8)
-    for number in (torch.rand(count, generator=generator) < JPEG).nonzero().flatten().tolist():
+    share = torch.where(by_camera, *JPEG).flatten()
+    for number in (torch.rand(count, generator=generator) < share).nonzero().flatten().tolist():
         quality = QUALITY[0] + draw(QUALITY[1] - QUALITY[0] + 1, generator)
         pixels[number] = compressed(pixels[number], quality)
     return pixels, second * 255

@@ -16,12 +16,14 @@ from .losses import MSE, L1Loss, MSELoss
 from .module import Module
 from .optim import SGD, Adam, CosineAnnealingLR, Muon, OneCycleLR, StepLR
 from .pooling import MaxPool2d
+from .spectrum import Correction, InverseSpectrum, Spectrum
 from .summary import alignment, receptive_field, summary
 from .upsampling import NearestUpsampling, Upsample, UpsamplingConv2d
 
 __all__ = [
-    "ELU", "MSE", "SGD", "Adam", "Add", "Concat", "Concatenate", "Conv2d", "ConvTranspose2d", "CosineAnnealingLR",
-    "Flatten", "Identity", "L1Loss", "LeakyReLU", "Linear", "MSELoss", "MaxPool2d", "Module", "Muon",
-    "NearestUpsampling", "OneCycleLR", "ReLU", "Sequential", "Sigmoid", "Skip", "StepLR", "Tanh", "Tape",
+    "ELU", "MSE", "SGD", "Adam", "Add", "Concat", "Concatenate", "Conv2d", "ConvTranspose2d", "Correction",
+    "CosineAnnealingLR", "Flatten", "Identity", "InverseSpectrum", "L1Loss", "LeakyReLU", "Linear", "MSELoss",
+    "MaxPool2d", "Module", "Muon",
+    "NearestUpsampling", "OneCycleLR", "ReLU", "Sequential", "Sigmoid", "Skip", "Spectrum", "StepLR", "Tanh", "Tape",
     "TransposeConv2d", "Upsample", "UpsamplingConv2d", "alignment", "gradcheck", "init", "receptive_field", "summary",
 ]  # fmt: skip

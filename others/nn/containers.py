@@ -85,8 +85,9 @@ class Sequential(Module):
 
     def accumulate(self, grad_output: Tensor) -> None:
         (calls,) = self.recall()
-        for position, child, below in reversed(calls):
-            step = child.backward if position else child.accumulate
+        first = next((n for n, (_, child, _) in enumerate(calls) if child.param()), len(calls))
+        for position, child, below in reversed(calls[first:]):
+            step = child.backward if position > first else child.accumulate
             with restored(below):
                 grad_output = located(self, position, step, grad_output)
 

@@ -20,6 +20,7 @@ from .geometry import Pair
 from .linear import Linear
 from .module import RECORDER, Module, using
 from .pooling import MaxPool2d
+from .spectrum import Correction, InverseSpectrum, Spectrum
 from .upsampling import NearestUpsampling, UpsamplingConv2d
 
 if TYPE_CHECKING:
@@ -96,13 +97,23 @@ def window(kernel_size: int, stride: int, padding: int, dilation: int) -> Axis:
 
 @along.register
 def _(module: TransposeConv2d, axis: int) -> Axis:
+    return spread(module.kernel_size[axis], module.stride[axis], module.padding[axis], module.dilation[axis])
+
+
+def spread(kernel_size: int, stride: int, padding: int, dilation: int) -> Axis:
     """The inverse of `window`: output o reads q where q * stride - padding + i * dilation = o."""
-    stride = module.stride[axis]
-    taps = [i * module.dilation[axis] - module.padding[axis] for i in range(module.kernel_size[axis])]
+    taps = [i * dilation - padding for i in range(kernel_size)]
     return Axis(
         lambda outputs: {(o - tap) // stride for o in outputs for tap in taps if (o - tap) % stride == 0},
         (Fraction(stride),),
     )
+
+
+@along.register(Spectrum)
+@along.register(InverseSpectrum)
+def _(module: Spectrum | InverseSpectrum, axis: int) -> Axis:
+    way, half = window if isinstance(module, Spectrum) else spread, module.block // 2
+    return way(module.block, half, half, 1)
 
 
 @along.register
@@ -138,6 +149,7 @@ def chain(parts: Sequence[Axis]) -> Axis:
 
 
 @along.register(Concatenate)
+@along.register(Correction)
 @along.register(Skip)
 def _(module: Module, axis: int) -> Axis:
     body = along(module.body, axis)
@@ -160,8 +172,8 @@ class Row(NamedTuple):
 def summary(module: Module, input_shape: Sequence[int]) -> str:
     """A table of the calls of all layers for an input of `input_shape`, such as (1, 3, 32, 32), with their totals.
 
-    Output shapes, parameters (the total counts shared ones once), multiplications (of convolutions and Linear, in
-    their plain form, for the whole batch), and the receptive field. Runs a copy of the module once: the
+    Output shapes, parameters (the total counts shared ones once), multiplications (of convolutions, spectra and Linear,
+    in their plain form, for the whole batch), and the receptive field. Runs a copy of the module once: the
     module's mode, saved state and gradients stay as they are.
     """
     rows = calls(module, input_shape)
@@ -207,9 +219,11 @@ def count(module: Module) -> int:
 
 def multiplications(layer: Module, input: Tensor, output: Tensor) -> int:
     """Each output of a Conv2d or Linear is one product with a filter; so is, adjointly, each input of a transposed
-    convolution, and an upsampling convolution is one with a larger filter."""
+    convolution, and an upsampling convolution is one with a larger filter; a spectrum's filters are fixed."""
     if isinstance(layer, (Conv2d, Linear)):
         return output.numel() * layer.weight[0].numel()
+    if isinstance(layer, (Spectrum, InverseSpectrum)):
+        return layer.channels * (output if isinstance(layer, Spectrum) else input).numel()
     if isinstance(layer, UpsamplingConv2d):
         taps = prod(layer.folded_geometry().kernel_size)
         return input.numel() * layer.out_channels // layer.groups * taps

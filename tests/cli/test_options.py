@@ -68,7 +68,7 @@ def test_what_an_option_cannot_be(tmp_path, here, no_work, arguments, status, sa
 def test_the_help_says_which_denoiser_it_is(here, command):
     status, stdout, _ = here(command, "--help")
     text = " ".join(stdout.split())
-    assert status == 0 and "or prescribed)" not in text and "camera (rednet for photographs)" in text
+    assert status == 0 and "or prescribed)" not in text and "camera (for photographs)" in text
 
 
 @pytest.mark.parametrize("largest", [common.SEEDS - 1, 1 - common.SEEDS])

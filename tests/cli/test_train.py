@@ -174,7 +174,7 @@ def test_where_it_starts(folders, here, weights, shipped, options, denoiser, wor
 
 
 def test_an_architecture_alone_has_no_camera(folders, here, shipped, monkeypatch):
-    monkeypatch.setattr("others.model.architectures", lambda: {"prescribed": denoiser})
+    monkeypatch.setattr("others.model.denoisers", lambda: {"prescribed": denoiser})
     status, stdout, stderr = here("train", "--pairs", "a", "b", "-o", "own.pth", *FEW)
     assert status == 0 and stdout.startswith("Starting from the shipped weights of 'prescribed'.\n"), stderr
     assert list(networks.held(folders / "own.pth")) == ["prescribed"]

@@ -1,0 +1,41 @@
+"""The network for photographs, with the noise that cameras leave."""
+
+from __future__ import annotations
+
+from .nn import Conv2d, Correction, InverseSpectrum, ReLU, Sequential, Skip, Spectrum
+
+NAME = "camera"
+RECIPE = {"optimizer": "Muon", "lr": 0.002, "momentum": 0.95, "clip": 1.0, "batch_size": 16}  # see training.Recipe
+
+
+class Denoiser(Sequential):
+    """A Wiener filter whose gains a network of convolutions estimates, from the spectra of blocks of 8 x 8 pixels.
+
+    Where it finds no noise it leaves the image as it is. (The filter as the second step of Dabov et al. 2007 has it,
+    with a network in place of the grouping)
+    Shape: (N, 3, H, W) -> (N, 3, H, W); H and W multiples of `multiple`. `channels` is the width of the network that
+    estimates, `blocks` how many pairs of convolutions it has between its first and its last.
+    """
+
+    multiple = 4
+
+    def __init__(self, channels: int = 192, blocks: int = 3) -> None:
+        self.arguments = {"channels": channels, "blocks": blocks}
+        spectrum = Spectrum(2 * self.multiple)
+        inputs = 2 * spectrum.channels
+        last = Conv2d(channels, inputs, 1)
+        last.weight.mul_(0.3)  # at first half of everything is noise
+        estimate = Sequential(
+            Conv2d(inputs, channels, 3, padding=1),
+            ReLU(inplace=True),
+            *(residual(channels) for _ in range(blocks)),
+            last,
+        )
+        super().__init__(Skip(Sequential(spectrum, Correction(estimate), InverseSpectrum(2 * self.multiple))))
+
+
+def residual(channels: int) -> Skip:
+    """x + convolution of ReLU of convolution of x, the second small at first. (He et al. 2016)"""
+    last = Conv2d(channels, channels, 3, padding=1)
+    last.weight.mul_(0.1)
+    return Skip(Sequential(Conv2d(channels, channels, 3, padding=1), ReLU(inplace=True), last))

@@ -1,0 +1,159 @@
+"""What an image is made of, block by block, as frequencies; and what of that is noise.
+
+Blocks overlap by half, and a window fades each of them out towards its border. The squares of the windows add up to 1
+wherever blocks overlap, so the way back is the adjoint of the way there. (Cosines: Ahmed, Natarajan & Rao 1974;
+overlapping blocks and window: Hasinoff et al. 2016, section 5)
+"""
+
+from __future__ import annotations
+
+from math import pi
+from typing import TYPE_CHECKING
+
+from torch import arange, cat
+
+from .containers import begin
+from .convolution import extend, nchw, nhwc, reduce_borders
+from .geometry import Geometry
+from .kernels import correlate, scatter
+from .module import Module, restored, states
+
+if TYPE_CHECKING:
+    from torch import Tensor, device
+
+COLOURS = ((1, 1, 1), (1, 0, -1), (1, -2, 1))  # the sum of red, green and blue, and two differences
+UNIT = 255  # log(1 + UNIT |x|): what is below a pixel value or so counts as nothing
+
+
+class Blocks(Module):
+    """What both ways share: a convolution with fixed filters, and its adjoint. block: side of the blocks, even."""
+
+    def __init__(self, block: int = 8) -> None:
+        if not isinstance(block, int) or block < 2 or block % 2:
+            raise ValueError(f"{type(self).__name__}: expected block to be even, from 2, got {block!r}")
+        self.block, self.channels = block, 3 * block**2
+
+    def geometry(self, padding: int) -> Geometry:
+        half = self.block // 2
+        return Geometry((self.block, self.block), (half, half), (padding, padding), (1, 1), 1)
+
+    def filters(self, like: Tensor) -> Tensor:
+        """(3 * block^2, 3, block, block): a colour times a vertical times a horizontal pattern, in that order."""
+        size = self.block
+        colours = arange(0).double().new_tensor(COLOURS)
+        colours /= colours.norm(dim=1, keepdim=True)
+        place = (arange(size).double() + 0.5) * pi / size
+        patterns = (place * arange(size).view(-1, 1)).cos() * place.sin() * (2 / size) ** 0.5
+        patterns[0] /= 2**0.5
+        vertical, horizontal = patterns.view(1, size, 1, 1, size, 1), patterns.view(1, 1, size, 1, 1, size)
+        return (colours.view(3, 1, 1, 3, 1, 1) * vertical * horizontal).reshape(-1, 3, size, size).to(like)
+
+    def check(self, input: Tensor, channels: int, what: str, fits: bool) -> None:
+        """Raise RuntimeError for an input that this cannot take."""
+        if input.dim() not in (3, 4) or input.shape[-3] != channels or not fits:
+            shapes = f"(N, {channels}, H, W) or ({channels}, H, W)"
+            raise RuntimeError(f"{self.name()}: expected input {shapes}, {what}, got {tuple(input.shape)}")
+
+    def extra_repr(self) -> str:
+        return f"block={self.block}"
+
+
+class Spectrum(Blocks):
+    """The frequencies of overlapping blocks: (N, 3, H, W) -> (N, 3 * block^2, H / h + 1, W / h + 1), h = block / 2.
+
+    H and W are multiples of h. The image continues mirrored beyond its border. White noise of standard deviation s
+    gives coefficients of s / 2, in the mean square. No parameters. Raises RuntimeError for an input that does not fit.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        half = self.block // 2
+        fits = min(input.shape[-2:]) > 0 and not any(n % half for n in input.shape[-2:])
+        self.check(input, 3, f"H and W multiples of {half}", fits)
+        x = nhwc(input)
+        borders = [mirrored(n, half, x.device) for n in x.shape[1:3]]
+        self.save(input.detach(), borders)
+        size = [n // half + 1 for n in x.shape[1:3]]
+        return nchw(correlate(extend(x, borders), self.filters(x), size, self.geometry(0)), like=input)
+
+    def backward(self, grad_output: Tensor) -> Tensor:
+        input, borders = self.recall()
+        half, size = self.block // 2, input.shape[-2:]
+        self.check_gradient(grad_output, (*input.shape[:-3], self.channels, *(n // half + 1 for n in size)))
+        gradient = nhwc(grad_output)
+        whole = scatter(gradient, self.filters(gradient), [n + 2 * half for n in size], self.geometry(0))
+        return nchw(reduce_borders(whole, borders, size), like=input)
+
+
+class InverseSpectrum(Blocks):
+    """The image of a `Spectrum`, and its adjoint but for the border:
+    (N, 3 * block^2, H, W) -> (N, 3, (H - 1) h, (W - 1) h), h = block / 2.
+
+    H and W are 2 or more. No parameters. Raises RuntimeError for an input that does not fit.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        half = self.block // 2
+        self.check(input, self.channels, "H and W from 2", min(input.shape[-2:]) > 1)
+        self.save(input.detach())
+        x = nhwc(input)
+        size = [(n - 1) * half for n in x.shape[1:3]]
+        return nchw(scatter(x, self.filters(x), size, self.geometry(half)), like=input)
+
+    def backward(self, grad_output: Tensor) -> Tensor:
+        (input,) = self.recall()
+        half = self.block // 2
+        self.check_gradient(grad_output, (*input.shape[:-3], 3, *((n - 1) * half for n in input.shape[-2:])))
+        gradient = nhwc(grad_output)
+        size, geometry = input.shape[-2:], self.geometry(half)
+        return nchw(correlate(gradient, self.filters(gradient), size, geometry), like=input)
+
+
+class Correction(Module):
+    """Minus the noise of a spectrum, -(sigmoid(g) x + b / 10). Shape: (N, C, H, W) -> the same.
+
+    sigmoid(g) is how much of a coefficient is noise, 0 to 1: one minus Wiener's gain. b is what the neighbours add.
+    `body` estimates both, (N, 2 C, H, W), from l(x) - 2 and the sign of x times l(x), (N, 2 C, H, W), where
+    l(x) = log(1 + 255 |x|). Raises RuntimeError if its output has another shape.
+    """
+
+    def __init__(self, body: Module) -> None:
+        self.body = body
+
+    def forward(self, input: Tensor) -> Tensor:
+        begin(self)
+        x = input.detach()
+        logarithm = x.abs().mul_(UNIT).log1p_()
+        features = cat((logarithm - 2, logarithm.copysign(x)), -3)
+        estimated = self.body.forward(features)
+        if estimated.shape != features.shape:
+            raise RuntimeError(f"Correction: expected the body to keep {tuple(features.shape)}, got "
+                               f"{tuple(estimated.shape)}")  # fmt: skip
+        noise, guess = estimated.chunk(2, -3)
+        noise = noise.sigmoid()
+        self.save(x, noise, states(self.body))
+        return guess.mul(-0.1).sub_(noise * x)
+
+    def backward(self, grad_output: Tensor) -> Tensor:
+        x, noise, below = self.recall()
+        grad_output = grad_output.detach()
+        with restored(below):
+            plain, signed = self.body.backward(self.gradients(grad_output, x, noise)).chunk(2, -3)
+        slope = (x.abs() * UNIT + 1).reciprocal_().mul_(UNIT)
+        return (plain * x.sign() + signed).mul_(slope).sub_(noise * grad_output)
+
+    def accumulate(self, grad_output: Tensor) -> None:
+        x, noise, below = self.recall()
+        with restored(below):
+            self.body.accumulate(self.gradients(grad_output.detach(), x, noise))
+
+    def gradients(self, grad_output: Tensor, x: Tensor, noise: Tensor) -> Tensor:
+        """Those of g and b."""
+        self.check_gradient(grad_output, x.shape)
+        return cat(((noise - 1).mul_(noise).mul_(x).mul_(grad_output), grad_output * -0.1), -3)
+
+
+def mirrored(size: int, margin: int, device: device) -> Tensor:
+    """2 1 | 0 1 2 3 | 2 1: as `convolution.reflect`, but to and fro where the margin is larger than the axis."""
+    period = max(1, 2 * (size - 1))
+    place = arange(-margin, size + margin, device=device).remainder(period)
+    return place.minimum(period - place)
