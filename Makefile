@@ -58,8 +58,7 @@ weights: .venv/installed  ## train weights for the course's noise: make weights 
 
 camera-weights: .venv/installed  ## train the weights for photographs again: make camera-weights PHOTOS="folder folder" (2 hours, one core)
 	mkdir -p out
-	$(TRAIN) camera $(TRAINED) --holdout 60 --balance 0.7 --batch-size 8 --lr 2e-3 --epochs 22 \
-		--start Miniproject_2/bestmodel.pth --start-denoiser rednet
+	$(TRAIN) camera $(TRAINED) --holdout 60 --balance 0.7 --epochs 31
 
 quality: .venv/installed  ## measure the shipped weights, write docs/results/quality.md and out/gains.png: make quality PHOTOS=folder [DATA=folder]
 	mkdir -p out

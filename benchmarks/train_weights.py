@@ -51,7 +51,6 @@ def main():
     parser.add_argument("--balance", type=float, help="see training.Recipe")
     parser.add_argument("--targets", type=int, default=1, help="noisy versions whose mean is the target, with --photos")
     parser.add_argument("--start", type=Path, help="checkpoint to start from")
-    parser.add_argument("--start-denoiser", choices=denoisers(), help="whose weights in it, if not the denoiser's own")
     parser.add_argument("--arguments", type=ast.literal_eval, default={},
                         help="of the network, where not the usual: {'kernel_sizes': (5, 3)}")  # fmt: skip
     parser.add_argument("--batch-size", type=int)
@@ -77,7 +76,7 @@ def train(args, workers):
     """Train as the arguments say, save after each epoch, evaluate at the end; rank 0 saves and prints."""
     model = Model(args.denoiser, precision=args.precision)
     if args.start:
-        start = networks.load(args.start, args.start_denoiser or args.denoiser)
+        start = networks.load(args.start, args.denoiser)
         grow(model, start, args.arguments)
     elif args.arguments:
         model._build(**args.arguments)

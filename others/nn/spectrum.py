@@ -21,7 +21,6 @@ from .module import Module, restored, states
 if TYPE_CHECKING:
     from torch import Tensor, device
 
-COLOURS = ((1, 1, 1), (1, 0, -1), (1, -2, 1))  # the sum of red, green and blue, and two differences
 UNIT = 255  # log(1 + UNIT |x|): what is below a pixel value or so counts as nothing
 
 
@@ -38,13 +37,11 @@ class Blocks(Module):
         return Geometry((self.block, self.block), (half, half), (padding, padding), (1, 1), 1)
 
     def filters(self, like: Tensor) -> Tensor:
-        """(3 * block^2, 3, block, block): a colour times a vertical times a horizontal pattern, in that order."""
+        """(3 * block^2, 3, block, block): a colour (the sum of red, green and blue, and two differences), a vertical
+        and a horizontal pattern, multiplied."""
         size = self.block
-        colours = arange(0).double().new_tensor(COLOURS)
-        colours /= colours.norm(dim=1, keepdim=True)
-        place = (arange(size).double() + 0.5) * pi / size
-        patterns = (place * arange(size).view(-1, 1)).cos() * place.sin() * (2 / size) ** 0.5
-        patterns[0] /= 2**0.5
+        window = ((arange(size).double() + 0.5) * pi / size).sin()
+        colours, patterns = cosines(3), cosines(size) * window
         vertical, horizontal = patterns.view(1, size, 1, 1, size, 1), patterns.view(1, 1, size, 1, 1, size)
         return (colours.view(3, 1, 1, 3, 1, 1) * vertical * horizontal).reshape(-1, 3, size, size).to(like)
 
@@ -150,6 +147,14 @@ class Correction(Module):
         """Those of g and b."""
         self.check_gradient(grad_output, x.shape)
         return cat(((noise - 1).mul_(noise).mul_(x).mul_(grad_output), grad_output * -0.1), -3)
+
+
+def cosines(size: int) -> Tensor:
+    """The orthonormal matrix (size, size) of the cosine transform, frequencies in rows, in float64."""
+    steps = arange(size).double()
+    waves = ((steps + 0.5) * steps.view(-1, 1) * pi / size).cos() * (2 / size) ** 0.5
+    waves[0] /= 2**0.5
+    return waves
 
 
 def mirrored(size: int, margin: int, device: device) -> Tensor:
