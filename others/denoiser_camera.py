@@ -10,16 +10,18 @@ RECIPE = {"optimizer": "Muon", "lr": 0.002, "momentum": 0.95, "clip": 1.0, "batc
 
 class Denoiser(Sequential):
     """A Wiener filter whose gains a network of convolutions estimates, from the spectra of blocks of 8 x 8 pixels.
+    (The filter is the second step of Dabov et al. 2007, with a network in place of their grouping.)
 
-    Where it finds no noise it leaves the image as it is. (The filter as the second step of Dabov et al. 2007 has it,
-    with a network in place of the grouping)
-    Shape: (N, 3, H, W) -> (N, 3, H, W); H and W multiples of `multiple`. `channels` is the width of the network that
-    estimates, `blocks` how many pairs of convolutions it has between its first and its last.
+    Shape: (N, 3, H, W) -> (N, 3, H, W), images in [0, 1]; H and W multiples of `multiple`. `channels` is the width of
+    the network that estimates, `blocks` how many pairs of convolutions it has between its first and its last.
+    Raises ValueError for another number of blocks than 0 to 64.
     """
 
     multiple = 4
 
     def __init__(self, channels: int = 192, blocks: int = 3) -> None:
+        if not 0 <= blocks <= 64:  # files of weights say how many
+            raise ValueError(f"Denoiser: expected blocks from 0 to 64, got {blocks}")
         self.arguments = {"channels": channels, "blocks": blocks}
         spectrum = Spectrum(2 * self.multiple)
         inputs = 2 * spectrum.channels

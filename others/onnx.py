@@ -137,15 +137,15 @@ def _(module: nn.TransposeConv2d, graph: Graph, value: str) -> str:
 
 @emit.register
 def _(module: nn.Spectrum, graph: Graph, value: str) -> str:
-    """Axes of 2 or more pixels; ONNX mirrors no axis of half a block or less."""
-    half = module.block // 2
+    """H and W are to exceed half a block: ONNX does not say how to mirror further."""
+    half = module.half
     value = graph.add("Pad", value, graph.integers(0, 0, half, half, 0, 0, half, half), mode="reflect")
     return graph.add("Conv", value, fixed(module, graph), **windows(module))
 
 
 @emit.register
 def _(module: nn.InverseSpectrum, graph: Graph, value: str) -> str:
-    return graph.add("ConvTranspose", value, fixed(module, graph), pads=[module.block // 2] * 4, **windows(module))
+    return graph.add("ConvTranspose", value, fixed(module, graph), pads=[module.half] * 4, **windows(module))
 
 
 @emit.register
@@ -164,7 +164,7 @@ def fixed(module: nn.Spectrum | nn.InverseSpectrum, graph: Graph) -> str:
 
 
 def windows(module: nn.Spectrum | nn.InverseSpectrum) -> dict[str, Any]:
-    return {"kernel_shape": [module.block] * 2, "strides": [module.block // 2] * 2}
+    return {"kernel_shape": [module.block] * 2, "strides": [module.half] * 2}
 
 
 def parameters(module: nn.Conv2d | nn.TransposeConv2d, graph: Graph) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from others import denoiser, denoiser_bonus
+from others import denoiser, denoiser_bonus, denoiser_camera
 
 settings.register_profile("ci", max_examples=25, deadline=None, derandomize=True)
 settings.register_profile("nightly", max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 10_000)), deadline=None)
@@ -60,6 +60,7 @@ def small(monkeypatch):
     """Makes Model() build tiny networks, which train in milliseconds."""
     monkeypatch.setattr(denoiser.Denoiser.__init__, "__defaults__", ((8, 12), (3, 3)))
     monkeypatch.setattr(denoiser_bonus.Denoiser.__init__, "__defaults__", (((8, 3, 1), (12, 3, 2)),))
+    monkeypatch.setattr(denoiser_camera.Denoiser.__init__, "__defaults__", (8, 1))
 
 
 @pytest.fixture

@@ -57,8 +57,8 @@ def test_shape_type_and_range_come_back(shape, name, white):
     assert made.shape == shape and made.dtype == noisy.dtype.newbyteorder("=") and made is not noisy
     assert (noisy == before).all()
     assert not made.size or (made.min() >= 0 and made.max() <= white)
-    if made.size > 100:  # the untrained network is grey in the middle, of each range
-        assert 0.3 * white < made.astype(float).mean() < 0.7 * white
+    if made.size > 100:  # the untrained network gives grey, or half of what is there, of each range
+        assert 0.2 * white < made.astype(float).mean() < 0.7 * white
 
 
 @untrained_networks
@@ -95,7 +95,8 @@ def test_the_range_is_found_as_in_files_or_given():
     floats = image(40, 50, dtype=numpy.float64, white=1) * 2 - 1  # as scikit-image has them
     floats[3, 4], floats[5, 6] = numpy.nan, 1e9
     made = others.denoise(floats)
-    assert numpy.isnan(made[3, 4]) and made[5, 6] == 1e9 and abs(numpy.delete(made, [3, 5], 0).mean()) < 0.4
+    assert numpy.isnan(made[3, 4]) and made[5, 6] == 1e9
+    assert -0.6 < numpy.delete(made, [3, 5], 0).mean() < 0.4  # half of what is there lies half way to -1
 
 
 @pytest.mark.parametrize("given, error, said", [

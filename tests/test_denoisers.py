@@ -6,7 +6,7 @@ from comparison import prescribed_in_torch
 from torch import nn
 from torch.nn import functional as F
 
-from others import denoiser, denoiser_bonus
+from others import denoiser, denoiser_bonus, denoiser_camera
 from others.nn import Conv2d, ReLU, Sequential, Sigmoid, TransposeConv2d
 
 
@@ -136,9 +136,12 @@ def test_rednet_layers_keep_the_shape(layers):
     assert network.forward(torch.rand(2, 3, *size)).shape == (2, 3, *size)
 
 
-@pytest.mark.parametrize("module", [denoiser, denoiser_bonus])
-def test_arguments_rebuild_the_network(module):
-    values = {"channels": [4, 6], "kernel_sizes": [2, 3]} if module is denoiser else {"layers": [[4, 3, 1], [5, 2, 2]]}
+@pytest.mark.parametrize("module, values", [
+    (denoiser, {"channels": [4, 6], "kernel_sizes": [2, 3]}),
+    (denoiser_bonus, {"layers": [[4, 3, 1], [5, 2, 2]]}),
+    (denoiser_camera, {"channels": 5, "blocks": 2}),
+])  # fmt: skip
+def test_arguments_rebuild_the_network(module, values):
     network = module.Denoiser(**values)
     again = module.Denoiser(**network.arguments)
     again.load_state_dict(network.state_dict())
@@ -146,9 +149,15 @@ def test_arguments_rebuild_the_network(module):
     torch.testing.assert_close(again.forward(x), network.forward(x), rtol=0, atol=0)
 
 
-def test_both_files_have_the_same_names_inside():
+def test_the_files_have_the_same_names_inside():
     def names(module):
         return {name for name in vars(module) if name.isupper() or name == "Denoiser"}
 
-    assert names(denoiser) == names(denoiser_bonus) >= {"NAME", "RECIPE", "Denoiser"}
-    assert denoiser.NAME != denoiser_bonus.NAME
+    assert names(denoiser) == names(denoiser_bonus) == names(denoiser_camera) >= {"NAME", "RECIPE", "Denoiser"}
+    assert len({module.NAME for module in (denoiser, denoiser_bonus, denoiser_camera)}) == 3
+
+
+@pytest.mark.parametrize("blocks", [-1, 65, 10**9])
+def test_a_file_cannot_ask_for_any_number_of_blocks(blocks):
+    with pytest.raises(ValueError, match="expected blocks from 0 to 64, got"):
+        denoiser_camera.Denoiser(blocks=blocks)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from others import denoiser, denoiser_bonus, inference
+from others import denoiser, denoiser_bonus, denoiser_camera, inference
 from others.nn import receptive_field
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-3}  # of 0-255
@@ -17,6 +17,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-3}  # of 0-255
 NETWORKS = {
     "prescribed": lambda: denoiser.Denoiser(channels=(8, 12)).eval(),
     "rednet": lambda: denoiser_bonus.Denoiser(layers=((8, 3, 1), (12, 3, 2))).eval(),
+    "camera": lambda: denoiser_camera.Denoiser(channels=6, blocks=1).eval(),
 }
 
 

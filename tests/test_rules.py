@@ -64,9 +64,9 @@ def test_a_file_of_the_framework_imports_only_what_is_allowed(path):
     assert set(forbidden(path.read_text(), depth)) == SHOWN.get(path.name, set())
 
 
-@pytest.mark.parametrize("path", [Path(denoiser.__file__), Path(denoiser_bonus.__file__)], ids=lambda path: path.name)
-def test_a_denoiser_is_built_from_the_framework_alone(path):
-    assert list(forbidden(path.read_text())) == []
+@pytest.mark.parametrize("module", [denoiser, denoiser_bonus, denoiser_camera], ids=lambda module: module.NAME)
+def test_a_denoiser_is_built_from_the_framework_alone(module):
+    assert list(forbidden(Path(module.__file__).read_text())) == []
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ examples:
 
 safetensors: the weights by name, float32, with what they are as metadata; read back and compared bit for bit.
 
-ONNX: the file's input is `image`, (N, 3, H, W), float32 in [0, 1], sides multiples of 4 (prescribed) or 8 (the RED-Net,
-camera too). The file is run through onnx's reference evaluator on images of several sizes; if it differs, it is not
+ONNX: the file's input is `image`, (N, 3, H, W), float32 in [0, 1], sides multiples of 4 (prescribed; camera, from 8 on)
+or 8 (rednet). The file is run through onnx's reference evaluator on images of several sizes; if it differs, it is not
 written. That takes a few seconds."""
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from .common import add_model_arguments, check_outputs, load_model, say
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-SIZES = ((1, 4, 4), (2, 8, 4))  # number, height, width: the evaluator is slow
 TOLERANCE = 1e-4  # of the range [0, 1]
 
 
@@ -79,17 +78,22 @@ def in_onnx(network: nn.Module) -> tuple[bytes, str]:
         raise RuntimeError(
             f"the ONNX graph differs from the network by {worst:.2g}, more than {TOLERANCE}; not written"
         )
-    sizes = ", ".join(f"{n} of {h} x {w}" for n, h, w in SIZES)
-    proof = f"largest difference from the network, images {sizes}: {worst:.2g} of 1 (onnx's reference evaluator)"
+    tried = ", ".join(f"{n} of {h} x {w}" for n, h, w in sizes(network))
+    proof = f"largest difference from the network, images {tried}: {worst:.2g} of 1 (onnx's reference evaluator)"
     return made.SerializeToString(), f"opset {onnx.OPSET}; {proof}"
+
+
+def sizes(network: nn.Module) -> list[tuple[int, int, int]]:
+    """(number, height, width) of images to try: small ones, as the evaluator is slow."""
+    side = max(8, network.multiple)
+    return [(1, side, side), (2, 2 * side, side)]
 
 
 def largest_difference(network: nn.Module, made: ModelProto) -> float:
     """Between the network and onnx's reference evaluator, on random images."""
     generator, differences = torch.Generator().manual_seed(0), []
-    for count, height, width in SIZES:
-        scale = max(1, network.multiple // 4)
-        images = torch.rand(count, 3, height * scale, width * scale, generator=generator)
+    for count, height, width in sizes(network):
+        images = torch.rand(count, 3, height, width, generator=generator)
         theirs = torch.from_numpy(onnx.run(made, images))
         differences.append((network.forward(images) - theirs).abs().max())
     return float(torch.stack(differences).max())  # not a number if one is

@@ -29,7 +29,7 @@ class CameraPairs:
 
     noisy_1 is a picture as files hold it, uint8. noisy_2 is float32, with independent noise of the same kind, averaged
     over `targets` exposures (a target with less noise, Lehtinen et al. 2018, section 3), neither rounded, clipped nor
-    compressed, which would move its mean. Half have noise of `sensor_like` strength on the finished picture, half went
+    compressed, which would move its mean. Half have noise of `sensor_like` on the finished picture, nearly half went
     through a camera; some are grey, some compressed as JPEG, some without noise.
     """
 

@@ -304,7 +304,7 @@ def reduce_borders(gradient: Tensor, borders: Sequence[Tensor], size: Sequence[i
     rows, columns = borders
     places = (rows[:, None] * size[1] + columns).flatten()
     summed = gradient.new_zeros(len(gradient), size[0] * size[1], gradient.shape[3])
-    return summed.index_add_(1, places, gradient.flatten(1, 2)).view(len(gradient), *size, -1)
+    return summed.index_add_(1, places, gradient.flatten(1, 2)).view(len(gradient), *size, gradient.shape[3])
 
 
 def reduce_wrapped(gradient: Tensor, margins: Sequence[Pair], size: Sequence[int]) -> Tensor:

@@ -29,94 +29,97 @@ class Blocks(Module):
 
     def __init__(self, block: int = 8) -> None:
         if not isinstance(block, int) or block < 2 or block % 2:
-            raise ValueError(f"{type(self).__name__}: expected block to be even, from 2, got {block!r}")
-        self.block, self.channels = block, 3 * block**2
+            raise ValueError(f"{type(self).__name__}: expected block to be an even int from 2 on, got {block!r}")
+        self.block, self.half, self.channels = block, block // 2, 3 * block**2
 
     def geometry(self, padding: int) -> Geometry:
-        half = self.block // 2
-        return Geometry((self.block, self.block), (half, half), (padding, padding), (1, 1), 1)
+        return Geometry((self.block, self.block), (self.half, self.half), (padding, padding), (1, 1), 1)
 
     def filters(self, like: Tensor) -> Tensor:
         """(3 * block^2, 3, block, block): a colour (the sum of red, green and blue, and two differences), a vertical
         and a horizontal pattern, multiplied."""
         size = self.block
-        window = ((arange(size).double() + 0.5) * pi / size).sin()
+        window = ((arange(size, device="cpu").double() + 0.5) * pi / size).sin()
         colours, patterns = cosines(3), cosines(size) * window
         vertical, horizontal = patterns.view(1, size, 1, 1, size, 1), patterns.view(1, 1, size, 1, 1, size)
         return (colours.view(3, 1, 1, 3, 1, 1) * vertical * horizontal).reshape(-1, 3, size, size).to(like)
 
-    def check(self, input: Tensor, channels: int, what: str, fits: bool) -> None:
+    def check(self, input: Tensor, channels: int, least: int, step: int, sizes: str) -> None:
         """Raise RuntimeError for an input that this cannot take."""
-        if input.dim() not in (3, 4) or input.shape[-3] != channels or not fits:
+        fits = input.dim() in (3, 4) and input.shape[-3] == channels and input.is_floating_point()
+        if not fits or any(n < least or n % step for n in input.shape[-2:]):
             shapes = f"(N, {channels}, H, W) or ({channels}, H, W)"
-            raise RuntimeError(f"{self.name()}: expected input {shapes}, {what}, got {tuple(input.shape)}")
+            raise RuntimeError(f"{self.name()}: expected floating-point input {shapes}, {sizes}, got "
+                               f"{tuple(input.shape)} of {input.dtype}")  # fmt: skip
 
     def extra_repr(self) -> str:
         return f"block={self.block}"
 
 
 class Spectrum(Blocks):
-    """The frequencies of overlapping blocks: (N, 3, H, W) -> (N, 3 * block^2, H / h + 1, W / h + 1), h = block / 2.
+    """The frequencies of overlapping blocks: (N, 3, H, W) -> (N, 3 * block^2, H / h + 1, W / h + 1), h = block / 2, or
+    the same without N.
 
     H and W are multiples of h. The image continues mirrored beyond its border. White noise of standard deviation s
-    gives coefficients of s / 2, in the mean square. No parameters. Raises RuntimeError for an input that does not fit.
+    gives coefficients of s / 2, in the mean square; the window makes it s / 4 to 3 s / 4 for blocks of 8. No
+    parameters. Raises RuntimeError for an input that does not fit.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        half = self.block // 2
-        fits = min(input.shape[-2:]) > 0 and not any(n % half for n in input.shape[-2:])
-        self.check(input, 3, f"H and W multiples of {half}", fits)
+        self.check(input, 3, 1, self.half, f"H and W multiples of {self.half}")
         x = nhwc(input)
-        borders = [mirrored(n, half, x.device) for n in x.shape[1:3]]
-        self.save(input.detach(), borders)
-        size = [n // half + 1 for n in x.shape[1:3]]
+        borders = [mirrored(n, self.half, x.device) for n in x.shape[1:3]]
+        self.save(input.shape, borders)
+        size = [n // self.half + 1 for n in x.shape[1:3]]
         return nchw(correlate(extend(x, borders), self.filters(x), size, self.geometry(0)), like=input)
 
     def backward(self, grad_output: Tensor) -> Tensor:
-        input, borders = self.recall()
-        half, size = self.block // 2, input.shape[-2:]
-        self.check_gradient(grad_output, (*input.shape[:-3], self.channels, *(n // half + 1 for n in size)))
+        shape, borders = self.recall()
+        size = shape[-2:]
+        self.check_gradient(grad_output, (*shape[:-3], self.channels, *(n // self.half + 1 for n in size)))
         gradient = nhwc(grad_output)
-        whole = scatter(gradient, self.filters(gradient), [n + 2 * half for n in size], self.geometry(0))
-        return nchw(reduce_borders(whole, borders, size), like=input)
+        whole = scatter(gradient, self.filters(gradient), [n + self.block for n in size], self.geometry(0))
+        return nchw(reduce_borders(whole, borders, size), like=grad_output)
 
 
 class InverseSpectrum(Blocks):
     """The image of a `Spectrum`, and its adjoint but for the border:
-    (N, 3 * block^2, H, W) -> (N, 3, (H - 1) h, (W - 1) h), h = block / 2.
+    (N, 3 * block^2, H, W) -> (N, 3, (H - 1) h, (W - 1) h), h = block / 2, or the same without N.
 
     H and W are 2 or more. No parameters. Raises RuntimeError for an input that does not fit.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        half = self.block // 2
-        self.check(input, self.channels, "H and W from 2", min(input.shape[-2:]) > 1)
-        self.save(input.detach())
+        self.check(input, self.channels, 2, 1, "H and W from 2")
+        self.save(input.shape)
         x = nhwc(input)
-        size = [(n - 1) * half for n in x.shape[1:3]]
-        return nchw(scatter(x, self.filters(x), size, self.geometry(half)), like=input)
+        size = [(n - 1) * self.half for n in x.shape[1:3]]
+        return nchw(scatter(x, self.filters(x), size, self.geometry(self.half)), like=input)
 
     def backward(self, grad_output: Tensor) -> Tensor:
-        (input,) = self.recall()
-        half = self.block // 2
-        self.check_gradient(grad_output, (*input.shape[:-3], 3, *((n - 1) * half for n in input.shape[-2:])))
+        (shape,) = self.recall()
+        self.check_gradient(grad_output, (*shape[:-3], 3, *((n - 1) * self.half for n in shape[-2:])))
         gradient = nhwc(grad_output)
-        size, geometry = input.shape[-2:], self.geometry(half)
-        return nchw(correlate(gradient, self.filters(gradient), size, geometry), like=input)
+        whole = correlate(gradient, self.filters(gradient), shape[-2:], self.geometry(self.half))
+        return nchw(whole, like=grad_output)
 
 
 class Correction(Module):
-    """Minus the noise of a spectrum, -(sigmoid(g) x + b / 10). Shape: (N, C, H, W) -> the same.
+    """Minus the noise of a spectrum, -(sigmoid(g) x + b / 10). Shape: (N, C, H, W) -> the same, or without N.
 
-    sigmoid(g) is how much of a coefficient is noise, 0 to 1: one minus Wiener's gain. b is what the neighbours add.
-    `body` estimates both, (N, 2 C, H, W), from l(x) - 2 and the sign of x times l(x), (N, 2 C, H, W), where
-    l(x) = log(1 + 255 |x|). Raises RuntimeError if its output has another shape.
+    sigmoid(g) is how much of a coefficient is noise, 0 to 1: one minus Wiener's gain. b is what the neighbours say
+    beyond that. `body` estimates both, (N, 2 C, H, W), from l(x) - 2 and the sign of x times l(x), (N, 2 C, H, W),
+    where l(x) = log(1 + 255 |x|), for images in 0-1. Raises RuntimeError for an input that is no such tensor of
+    floating-point numbers, or if the body's output has another shape.
     """
 
     def __init__(self, body: Module) -> None:
         self.body = body
 
     def forward(self, input: Tensor) -> Tensor:
+        if input.dim() not in (3, 4) or not input.is_floating_point():
+            raise RuntimeError(f"Correction: expected floating-point input (N, C, H, W) or (C, H, W), got "
+                               f"{tuple(input.shape)} of {input.dtype}")  # fmt: skip
         begin(self)
         x = input.detach()
         logarithm = x.abs().mul_(UNIT).log1p_()
@@ -151,7 +154,7 @@ class Correction(Module):
 
 def cosines(size: int) -> Tensor:
     """The orthonormal matrix (size, size) of the cosine transform, frequencies in rows, in float64."""
-    steps = arange(size).double()
+    steps = arange(size, device="cpu").double()
     waves = ((steps + 0.5) * steps.view(-1, 1) * pi / size).cos() * (2 / size) ** 0.5
     waves[0] /= 2**0.5
     return waves

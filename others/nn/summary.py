@@ -112,8 +112,8 @@ def spread(kernel_size: int, stride: int, padding: int, dilation: int) -> Axis:
 @along.register(Spectrum)
 @along.register(InverseSpectrum)
 def _(module: Spectrum | InverseSpectrum, axis: int) -> Axis:
-    way, half = window if isinstance(module, Spectrum) else spread, module.block // 2
-    return way(module.block, half, half, 1)
+    way = window if isinstance(module, Spectrum) else spread
+    return way(module.block, module.half, module.half, 1)
 
 
 @along.register

@@ -371,3 +371,11 @@ def test_gradient_of_the_wrong_shape(make):
         with pytest.raises(RuntimeError, match="grad_output"):
             layer.backward(wrong)
     assert all(not gradient.any() for _, gradient in layer.param())
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_an_empty_batch_goes_both_ways(mode):
+    layer = nn.Conv2d(2, 3, 3, padding=1, padding_mode=mode)
+    output = layer.forward(torch.ones(0, 2, 4, 5))
+    assert output.shape == (0, 3, 4, 5) and layer.backward(output).shape == (0, 2, 4, 5)
+    assert layer.weight_grad.abs().max() == 0

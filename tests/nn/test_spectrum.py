@@ -56,7 +56,8 @@ def test_mirrored(size, margin, expected):
 
 @pytest.mark.parametrize("module, shape", [
     (nn.Spectrum(4), (2, 3, 6, 10)), (nn.Spectrum(2), (3, 5, 7)), (nn.Spectrum(8), (2, 3, 4, 4)),
-    (nn.InverseSpectrum(4), (2, 48, 3, 5)), (nn.InverseSpectrum(2), (12, 2, 4)),
+    (nn.InverseSpectrum(4), (2, 48, 3, 5)), (nn.InverseSpectrum(2), (12, 2, 4)), (nn.Spectrum(4), (0, 3, 6, 10)),
+    (nn.InverseSpectrum(4), (0, 48, 3, 5)),
 ])  # fmt: skip
 def test_backward_is_the_adjoint(module, shape):
     x = normal(*shape)
@@ -135,10 +136,14 @@ def test_accumulate_stops_at_the_first_parameter():
 
 
 @pytest.mark.parametrize("module, x, said", [
-    (nn.Spectrum(8), torch.ones(1, 3, 6, 8), r"block=8\): expected input .N, 3, H, W. .* of 4, got .1, 3, 6, 8"),
+    (nn.Spectrum(8), torch.ones(1, 3, 6, 8), r"block=8\): expected .* .N, 3, H, W. .* of 4, got .1, 3, 6, 8"),
+    (nn.Spectrum(8), torch.ones(1, 3, 8, 8).byte(), "expected floating-point input .* of torch.uint8"),
+    (nn.Spectrum(8), torch.ones(()), r"got \(\) of"),
+    (nn.Correction(nn.Identity()), torch.ones(2, 3), "expected floating-point input .*, got .2, 3. of"),
+    (nn.Correction(nn.Identity()), torch.ones(2, 3, 4).long(), "got .2, 3, 4. of torch.int64"),
     (nn.Spectrum(8), torch.ones(1, 4, 8, 8), "got .1, 4, 8, 8"),
     (nn.Spectrum(8), torch.ones(1, 3, 0, 8), "got .1, 3, 0, 8"),
-    (nn.InverseSpectrum(8), torch.ones(1, 192, 1, 2), r"expected input \(N, 192, H, W\) or .*, H and W from 2"),
+    (nn.InverseSpectrum(8), torch.ones(1, 192, 1, 2), r"expected .* \(N, 192, H, W\) or .*, H and W from 2"),
     (nn.Correction(nn.Conv2d(2, 3, 1)), torch.ones(1, 1, 2, 2), "to keep .1, 2, 2, 2., got .1, 3, 2, 2."),
 ])  # fmt: skip
 def test_what_does_not_fit(module, x, said):
@@ -148,7 +153,7 @@ def test_what_does_not_fit(module, x, said):
 
 @pytest.mark.parametrize("block", [0, 3, -2, 4.0, "8"])
 def test_impossible_blocks(block):
-    with pytest.raises(ValueError, match="expected block to be even, from 2"):
+    with pytest.raises(ValueError, match="expected block to be an even int from 2 on"):
         nn.Spectrum(block)
 
 
