@@ -85,7 +85,7 @@ def read(path: Path | str) -> Picture:
             f"no file {path}; check its name and folder" if not path.exists() else f"{path} is not a file"
         )
     if path.stat().st_size == 0:
-        raise PictureError(f"{path}: the file is empty")
+        raise PictureError(f"{path}: the file is empty; copy it anew")
     return tiff.read(path) if is_tiff(path) else read_other(path)
 
 

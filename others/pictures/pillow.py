@@ -43,7 +43,9 @@ def opened(path: Path) -> Iterator[ImageFile]:
     except Image.DecompressionBombError as error:
         raise too_large(path) from error
     except Image.UnidentifiedImageError as error:
-        raise PictureError(f"{path}: {unread(path.suffix) or 'not a picture that can be read'}") from error
+        raise PictureError(
+            f"{path}: {unread(path.suffix) or 'not a picture that can be read; PNG, JPEG, TIFF, BMP and WebP are'}"
+        ) from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise PictureError(f"{path}: damaged or incomplete ({error}); copy it anew") from error
 
