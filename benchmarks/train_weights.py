@@ -5,10 +5,10 @@
 
 An epoch is --count pairs: from --photos each is cut and corrupted freshly, with the course's noise or, for the camera
 weights, with that of cameras; from --data (a folder with train_data.pkl) they are the same every epoch. --start goes on
-from weights that this script made; with --arguments, in a network with more layers inside, more channels or larger
-kernels, which change nothing at first. The same arguments give the same weights on the same machine and thread count;
-with --resume also if a training was interrupted and the command is given again. The validation images, if given, are
-looked at once, at the end.
+from weights that this script made; with --arguments, prescribed or rednet has more layers inside, more channels or
+larger kernels, which change nothing at first. The same arguments give the same weights on the same machine and thread
+count; with --resume also if a training was interrupted and the command is given again. The validation images, if given,
+are looked at once, at the end.
 
     torchrun --nproc-per-node 2 -- benchmarks/train_weights.py rednet --threads 1 ...
 
@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from others import data, training
 from others.cli.train import earlier_state, state_file
 from others.evaluation import metrics
-from others.model import PRECISIONS, Model, denoisers
+from others.model import CAMERA, PRECISIONS, Model, denoisers
 from others.storage import networks
 from others.training.run import OPTIMIZERS, records_in
 from others.training.workers import joined
@@ -66,6 +66,8 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--resume", action="store_true", help="keep the state in OUT.state; go on if it is there")
     args = parser.parse_args()
+    if args.start and args.arguments and args.denoiser == CAMERA:
+        parser.error("--start with --arguments: camera does not grow; leave out one of them")
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     with joined() as workers, contextlib.redirect_stdout(io.StringIO() if workers.rank else sys.stdout):
@@ -174,7 +176,7 @@ def source_of_pairs(args):
     held_out = files[:: args.holdout] if args.holdout else []
     files = [file for file in files if file not in set(held_out)]
     target = f", targets the mean of {args.targets} noisy versions" if args.targets > 1 else ""
-    if args.denoiser == "camera":
+    if args.denoiser == CAMERA:
         count = args.count or 5000
         made = data.CameraPairs(files, count, seed=args.seed, targets=args.targets)
         tuning = data.camera_validation(held_out) if held_out else None

@@ -84,10 +84,10 @@ def shipped(runs):
     torchs = [best["torch.nn"], best["torch.nn, self-ensemble"]]
     return Finding(
         f"The prescribed network is {gains[0]:.2f} dB above the best published weights of that network, the RED-Net "
-        f"{gains[1]:.2f} above the best on own blocks. With the best that had `torch.nn`, it is level in one pass "
-        f"({once['rednet']:.2f} against {torchs[0]:.2f}) and ahead with self-ensemble ({ensemble['rednet']:.2f} "
-        f"against {torchs[1]:.2f}).",
-        min(gains) > LEVEL and round(abs(once["rednet"] - torchs[0]), 2) <= LEVEL < ensemble["rednet"] - torchs[1],
+        f"{gains[1]:.2f} above the best on own blocks. It is ahead of the best that had `torch.nn`, in one pass "
+        f"({once['rednet']:.2f} against {torchs[0]:.2f}) and with self-ensemble ({ensemble['rednet']:.2f} against "
+        f"{torchs[1]:.2f}).",
+        min(*gains, once["rednet"] - torchs[0], ensemble["rednet"] - torchs[1]) > LEVEL,
     )
 
 

@@ -21,7 +21,7 @@ class Denoiser(Sequential):
     """
 
     def __init__(
-        self, layers: Sequence[tuple[int, int, int]] = ((64, 3, 1), (64, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))
+        self, layers: Sequence[tuple[int, int, int]] = ((64, 3, 1), (80, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))
     ) -> None:
         self.arguments = {"layers": tuple(map(tuple, layers))}
         self.multiple = 1

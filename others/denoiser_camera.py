@@ -10,7 +10,7 @@ RECIPE = {"optimizer": "Muon", "lr": 0.002, "momentum": 0.95, "clip": 1.0, "batc
 
 class Denoiser(Sequential):
     """A Wiener filter whose gains a network of convolutions estimates, from the spectra of blocks of 8 x 8 pixels.
-    (The filter is the second step of Dabov et al. 2007, with a network in place of their grouping.)
+    (Wiener's filter as in the second step of Dabov et al. 2007; a network replaces their first estimate and grouping)
 
     Shape: (N, 3, H, W) -> (N, 3, H, W), images in [0, 1]; H and W multiples of `multiple`. `channels` is the width of
     the network that estimates, `blocks` how many pairs of convolutions it has between its first and its last.
@@ -26,7 +26,7 @@ class Denoiser(Sequential):
         spectrum = Spectrum(2 * self.multiple)
         inputs = 2 * spectrum.channels
         last = Conv2d(channels, inputs, 1)
-        last.weight.mul_(0.3)  # at first half of everything is noise
+        last.weight.mul_(0.3)  # at first sigmoid(a) is near 1/2
         estimate = Sequential(
             Conv2d(inputs, channels, 3, padding=1),
             ReLU(inplace=True),

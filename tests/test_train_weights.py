@@ -94,3 +94,11 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path, monkeypat
     assert parts["info"]["epochs"] == whole["info"]["epochs"] == "3 of 3"
     assert parts["info"]["command"] == whole["info"]["command"]
     assert all(torch.equal(parts["state"][key], value) for key, value in whole["state"].items())
+
+
+def test_camera_does_not_grow(monkeypatch, capsys):
+    command = "train_weights.py camera --photos p --out b.pth --start a.pth --arguments {'blocks':4}"
+    monkeypatch.setattr("sys.argv", command.split())
+    with pytest.raises(SystemExit):
+        train_weights.main()
+    assert "camera does not grow; leave out one of them" in capsys.readouterr().err

@@ -30,11 +30,6 @@ def once(n):
     return floats(n["quality"]["rednet"]["once"][0], n["published"]["evaluated"]["torch.nn"])
 
 
-def level(values):
-    ours, theirs = values
-    return abs(ours - theirs) < LEVEL
-
-
 def ahead(values):
     ours, theirs = values
     return ours - theirs > LEVEL
@@ -48,14 +43,14 @@ CLAIMS = [
         ahead,
     ),
     Claim(
-        "level with the best that was allowed `torch.nn`", f"two PSNR A less than {LEVEL} dB apart", once, level,
+        "ahead of the best that was allowed `torch.nn`", f"its PSNR A more than {LEVEL} dB above", once, ahead,
     ),
     Claim(
-        "the RED-Net is level with the best published network of `torch.nn`",
-        f"two PSNR A less than {LEVEL} dB apart", once, level,
+        "the RED-Net is ahead of the best published network of `torch.nn`",
+        f"its PSNR A more than {LEVEL} dB above", once, ahead,
     ),
     Claim(
-        "with self-ensemble, the mean over the eight flips and turns, it is ahead of the best that had it",
+        "with self-ensemble, the mean over the eight flips and turns, of the best that had it",
         "the RED-Net's PSNR A with self-ensemble above the best published with it",
         lambda n: floats(n["quality"]["rednet"]["ensemble"][0], n["published"]["evaluated"]["torch.nn, self-ensemble"]),
         ahead,

@@ -21,7 +21,7 @@ from .module import Module, restored, states
 if TYPE_CHECKING:
     from torch import Tensor, device
 
-UNIT = 255  # log(1 + UNIT |x|): what is below a pixel value or so counts as nothing
+UNIT = 255  # of log(1 + UNIT |x|), nearly linear below 1 / UNIT
 
 
 class Blocks(Module):
@@ -105,12 +105,12 @@ class InverseSpectrum(Blocks):
 
 
 class Correction(Module):
-    """Minus the noise of a spectrum, -(sigmoid(g) x + b / 10). Shape: (N, C, H, W) -> the same, or without N.
+    """Minus the noise of a spectrum, -(sigmoid(a) x + b / 10). Shape: (N, C, H, W) -> the same, or without N.
 
-    sigmoid(g) is how much of a coefficient is noise, 0 to 1: one minus Wiener's gain. b is what the neighbours say
-    beyond that. `body` estimates both, (N, 2 C, H, W), from l(x) - 2 and the sign of x times l(x), (N, 2 C, H, W),
-    where l(x) = log(1 + 255 |x|), for images in 0-1. Raises RuntimeError for an input that is no such tensor of
-    floating-point numbers, or if the body's output has another shape.
+    sigmoid(a) is how much of a coefficient is noise, 0 to 1: one minus Wiener's gain. b / 10 is a part of the noise
+    that no gain of x gives. `body` estimates a and b, (N, 2 C, H, W), from l(x) - 2 and the sign of x times l(x),
+    (N, 2 C, H, W), where l(x) = log(1 + 255 |x|), for images in 0-1. Raises RuntimeError for an input that is no such
+    tensor of floating-point numbers, or if the body's output has another shape.
     """
 
     def __init__(self, body: Module) -> None:
@@ -147,7 +147,7 @@ class Correction(Module):
             self.body.accumulate(self.gradients(grad_output.detach(), x, noise))
 
     def gradients(self, grad_output: Tensor, x: Tensor, noise: Tensor) -> Tensor:
-        """Those of g and b."""
+        """Those of a and b."""
         self.check_gradient(grad_output, x.shape)
         return cat(((noise - 1).mul_(noise).mul_(x).mul_(grad_output), grad_output * -0.1), -3)
 

@@ -406,7 +406,7 @@ def test_the_picture_or_the_option_picks_the_weights(tmp_path, here, save, made,
     assert torch.equal(page(tmp_path / "x-denoised.png").to(torch.int32), expected(made(), denoiser=name))
 
 
-def test_without_the_rednet_all_pictures_take_the_only_weights(tmp_path, here, save, monkeypatch):
+def test_without_camera_all_pictures_take_the_only_weights(tmp_path, here, save, monkeypatch):
     monkeypatch.setattr("others.model.denoisers", lambda: {"prescribed": None})
     assert suited(False) is None and suited(True) is None
 
