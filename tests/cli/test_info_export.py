@@ -38,7 +38,7 @@ def test_without_history_info_is_a_few_lines_for_each_network(here):
         record = networks.load(SHIPPED, name)["info"]
         on = record.get("measured", "the course's validation pairs")
         assert (title, psnr) == (name, f"  PSNR A: {record['psnr_a']:.2f} dB ({on})") and len(purpose) > 20
-        assert date == f"  date: {record['date']}" and re.fullmatch(r"  parameters: [\d,]+ \(\d\.\d MiB\)", size)
+        assert date == f"  date: {record['date']}" and re.fullmatch(r"  parameters: [\d,]+ \(\d+\.\d MiB\)", size)
 
 
 def test_what_is_not_known_is_said(tmp_path, here):

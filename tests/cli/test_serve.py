@@ -361,8 +361,9 @@ def test_names_are_not_trusted(site, png, tmp_path, name, download):
 
 
 @pytest.mark.parametrize(
-    "garbage, said", [(b"", "the file is empty"), (b"no picture" * 99, "not a picture that can be read")]
-)
+    "garbage, said", [(b"", "the file is empty; copy it anew"),
+                      (b"no picture" * 99, "not a picture that can be read; PNG, JPEG, TIFF, BMP and WebP are")],
+)  # fmt: skip
 def test_garbage(site, png, garbage, said):
     """It is named in one line, as the page names it, and the next picture is denoised."""
     id = site.send(garbage, "a b.png")

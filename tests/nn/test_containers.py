@@ -136,6 +136,7 @@ class Watch(nn.Module):
 
     def __init__(self, seen):
         self.seen, self.alive = seen, []
+        self.register("weight", torch.zeros(1))  # so that it is asked on the way back
 
     def look(self):
         self.alive.append(sum(ref() is not None for ref in self.seen))

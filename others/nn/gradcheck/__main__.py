@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import empty
 
-from .. import activations, choice, containers, convolution, linear, losses, pooling, spectrum, upsampling
+from .. import activations, choice, containers, convolution, linear, losses, pooling, upsampling
 from ..module import Module
+from ..spectrum import Correction, InverseSpectrum, Spectrum
 from . import gradcheck, noise
 
 if TYPE_CHECKING:
@@ -56,9 +57,9 @@ def blocks() -> Iterator[tuple]:
     yield containers.Sequential(conv(4, 5, 3), activations.Tanh(), up(5, 2, 3)), x
     yield containers.Skip(conv(4, 4, 3, padding=1)), x
     yield containers.Concatenate(conv(4, 2, 3, padding=1)), x
-    yield spectrum.Spectrum(4), image(2, 3, 6, 4)
-    yield spectrum.InverseSpectrum(4), image(2, 48, 3, 2)
-    yield spectrum.Correction(conv(8, 8, 3, padding=1)), x
+    yield Spectrum(4), image(2, 3, 6, 4)
+    yield InverseSpectrum(4), image(2, 48, 3, 2)
+    yield Correction(conv(8, 8, 3, padding=1)), x
     yield containers.Add(), x, y
     yield containers.Concat(), x, y[:, :2]
     yield Graph(), image(2, 3, 6, 5)
