@@ -57,8 +57,8 @@ def denoise(
         mine = [number for number, each in enumerate(names) if each == name]
         denoised[mine] = loaded(name, path, stamp(path), device, precision).predict(pixels[mine], self_ensemble)
         if denoiser == "auto" and name == CAMERA:
-            for number in mine:
-                denoised[number] = noise.limited(pixels[number], denoised[number], seen[number])
+            for each in mine:
+                denoised[each : each + 1] = noise.limited(pixels[each : each + 1], denoised[each : each + 1])
     made = [pictures.with_colours(page, each, range) for page, each in zip(pages, denoised.split(1))]
     return torch.stack(made).numpy().reshape(image.shape)
 

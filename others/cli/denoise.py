@@ -167,8 +167,7 @@ class Denoiser:
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (1, 3, H, W) -> denoised float32 pixels, by the weights that suit them."""
-        seen = noise.look(pixels)
-        return self.run(self.pick(seen), pixels, seen, None)
+        return self.run(self.pick(noise.look(pixels)), pixels, None)
 
     @property
     def title(self) -> str:
@@ -179,13 +178,11 @@ class Denoiser:
         """Whose weights these are."""
         return f"weights of {self.args.weights}" if self.args.weights else f"{model.denoiser} weights"
 
-    def run(
-        self, model: Model, pixels: torch.Tensor, seen: noise.Noise | None, advance: Advance | None
-    ) -> torch.Tensor:
-        """Denoised as strongly as the arguments say: pixels (1, 3, H, W), with that noise -> float32 pixels."""
+    def run(self, model: Model, pixels: torch.Tensor, advance: Advance | None) -> torch.Tensor:
+        """Denoised as strongly as the arguments say: pixels (1, 3, H, W) -> float32 pixels."""
         denoised = model.predict(pixels, self.args.self_ensemble, advance)
         if model.denoiser == CAMERA and not self.own:
-            denoised = noise.limited(pixels, denoised, seen)
+            denoised = noise.limited(pixels, denoised)
         return pixels.float().lerp(denoised, self.args.strength).clamp(0, 255) if self.args.strength != 1 else denoised
 
 
@@ -341,7 +338,7 @@ class Work:
                 self.found = "too small or too even to tell its noise" if seen is None else str(seen)
                 self.weights = self.denoiser.describe(model)
             with progress() as advance:
-                denoised = self.denoiser.run(model, pixels, seen, advance)
+                denoised = self.denoiser.run(model, pixels, advance)
             if first and self.denoiser.args.csv:
                 self.sigmas = [f"{each.sigma:.1f}" if each else "" for each in (seen, noise.look(denoised))]
             clean = pictures.with_colours(page, denoised, self.ranges[page.dtype])

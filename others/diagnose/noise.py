@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from ..data.pixels import centre
+from ..inference import extend
 from ..nn import Conv2d, ReLU, Sequential
 from ..storage import networks
 
@@ -23,6 +24,9 @@ FLATTEST = 0.1  # the share of the blocks that are taken for flat ...
 DEVIATION = 1.36  # ... and what white noise has, over what is measured in that share of its blocks
 INSIDE = 2, 253  # pixels beyond may have been clipped: their noise does not count
 CLEAN = 1.5  # sigma of what is called clean
+LITTLE = 0.25  # the power of what is taken away: as good as nothing
+MOST = 2.0  # times the usual power may be taken away
+STRIP = 512  # rows, a multiple of BLOCK
 UNEVEN = 1.4  # times the noise of the other third: stronger there
 JUDGE = Path(__file__).with_name("judge.pth")
 
@@ -92,14 +96,44 @@ def look(pixels: torch.Tensor) -> Noise | None:
     return Noise(strength(powers), shadows, highlights, drawn)
 
 
-def limited(pixels: torch.Tensor, denoised: torch.Tensor, seen: Noise | None) -> torch.Tensor:
-    """`denoised`, but no pixel moved by much more than the noise found explains: fine texture of a nearly clean picture
-    looks like noise. The limit is 3 sigma where noise is weak, and more where it is strong, as the strength is
-    underestimated where neighbouring pixels share their noise."""
-    if seen is None:
+def limited(pixels: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
+    """`denoised`, but no neighbourhood has lost much more than is usual in this picture: cloth and other fine regular
+    texture look like noise. Pixels (1, 3, H, W) both.
+
+    What was taken away of blocks of 8 x 8 has a power; that of 3 x 3 blocks together is to be at most `MOST` times the
+    median of all that lost something, and what exceeds it is scaled down.
+    """
+    strips = list(zip(pixels.split(STRIP, 2), denoised.split(STRIP, 2)))  # in pieces, to need little memory
+    powers = torch.cat([block_powers(before.float() - after) for before, after in strips])
+    noisy = powers[powers > LITTLE]
+    if not len(noisy):
         return denoised
-    most = 3 * seen.sigma * (1 + seen.sigma / 8)
-    return pixels + (denoised - pixels).clamp(-most, most)
+    for axis in (0, 1):
+        place = torch.arange(-1, powers.shape[axis] + 1, device=powers.device).clamp(0, powers.shape[axis] - 1)
+        powers = powers.index_select(axis, place).unfold(axis, 3, 1).mean(2)
+    share = (MOST * noisy.median() / powers.clamp_min(LITTLE)).clamp(max=1).sqrt()
+    share = between(share.mT, pixels.shape[3]).mT
+    kept = torch.empty_like(denoised)
+    for number, (before, after) in enumerate(strips):
+        rows = between(share, before.shape[2], number * STRIP)
+        torch.lerp(before.float(), after, rows, out=kept[:, :, number * STRIP : number * STRIP + before.shape[2]])
+    return kept
+
+
+def block_powers(removed: torch.Tensor) -> torch.Tensor:
+    """(1, 3, H, W) -> mean squares of blocks (h, w), those at the ends of repeated pixels."""
+    removed = extend(removed, -removed.shape[2] % BLOCK, -removed.shape[3] % BLOCK)
+    return removed[0].unfold(1, BLOCK, BLOCK).unfold(2, BLOCK, BLOCK).square().mean((0, 3, 4))
+
+
+def between(blocks: torch.Tensor, count: int, first: int = 0) -> torch.Tensor:
+    """Values of blocks in rows (h, w) -> those of `count` rows of pixels from the row `first` on, (count, w), linearly
+    between the blocks' centres."""
+    place = (torch.arange(first, first + count, device=blocks.device) + 0.5) / BLOCK - 0.5
+    place = place.clamp(0, len(blocks) - 1)
+    above = place.long()
+    below = (above + 1).clamp(max=len(blocks) - 1)
+    return blocks[above].lerp(blocks[below], (place - above).unsqueeze(1))
 
 
 def flat_blocks(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -32,7 +32,7 @@ def expected(source, denoiser="camera"):
     pixels = pictures.to_pixels(source)
     denoised = model.predict(pixels)
     if denoiser == "camera":
-        denoised = noise.limited(pixels, denoised, noise.look(pixels))
+        denoised = noise.limited(pixels, denoised)
     return pictures.with_colours(source, denoised).to(torch.int32)
 
 

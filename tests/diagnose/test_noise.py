@@ -67,10 +67,38 @@ def test_a_large_picture_is_looked_at_in_its_middle(clean):
     assert seen(large).sigma == pytest.approx(12, rel=0.1)
 
 
-def test_no_pixel_moves_by_more_than_the_noise_explains():
-    """Of a clean picture nearly nothing is taken; where noise is strong all is."""
-    pixels, denoised = torch.full((1, 3, 4, 4), 100.0), torch.full((1, 3, 4, 4), 60.0)
-    for sigma, result in ((0.0, 100.0), (1.0, 100 - 3 * 9 / 8), (4.0, 100 - 12 * 1.5), (20.0, 60.0)):
-        moved = noise.limited(pixels, denoised, noise.Noise(sigma, sigma, sigma, False))
-        assert torch.equal(moved, torch.full_like(pixels, result))
-    assert torch.equal(noise.limited(pixels, denoised, None), denoised)
+def test_no_neighbourhood_loses_much_more_than_is_usual():
+    """Cloth in a corner lost 40, the rest 4: sqrt(2) times as much is left in the middle of the cloth."""
+    pixels = torch.full((1, 3, 96, 128), 100.0)
+    denoised = pixels - 4
+    denoised[:, :, :48, :48] = 60
+    removed = pixels - noise.limited(pixels, denoised)
+    torch.testing.assert_close(removed[:, :, :24, :24], torch.full((1, 3, 24, 24), 4 * 2**0.5))
+    torch.testing.assert_close(removed[:, :, 72:, 72:], torch.full((1, 3, 24, 56), 4.0))
+    assert removed.max() < 40
+
+
+def test_noise_that_is_alike_everywhere_goes_as_a_whole():
+    pixels = torch.full((1, 3, 61, 83), 100.0)
+    denoised = pixels + 20 * grain(pixels)
+    assert torch.equal(noise.limited(pixels, denoised), denoised)
+    assert torch.equal(noise.limited(pixels, pixels + 0.4), pixels + 0.4)  # hardly anything: no limit
+    assert torch.equal(noise.limited(pixels[..., :1, :1].byte(), denoised[..., :1, :1]), denoised[..., :1, :1])
+
+
+def test_what_lost_nothing_is_not_usual():
+    """A white border leaves the noise of the picture inside alone."""
+    pixels = torch.full((1, 3, 96, 96), 255.0)
+    denoised = pixels.clone()
+    denoised[:, :, 40:72, 40:72] -= 10
+    assert (pixels - noise.limited(pixels, denoised)).max() > 9.9
+
+
+def test_strips_give_what_the_whole_gives(monkeypatch):
+    pixels = 100 + 20 * torch.randn(1, 3, 90, 75, generator=torch.Generator().manual_seed(0))
+    denoised = pixels - 5
+    denoised[:, :, 10:60, 30:] = 60
+    whole = noise.limited(pixels, denoised)
+    monkeypatch.setattr(noise, "STRIP", 16)
+    torch.testing.assert_close(noise.limited(pixels, denoised), whole)
+    assert not torch.equal(whole, denoised)
