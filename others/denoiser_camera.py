@@ -14,10 +14,12 @@ class Denoiser(Sequential):
 
     Shape: (N, 3, H, W) -> (N, 3, H, W), images in [0, 1]; H and W multiples of `multiple`. `channels` is the width of
     the network that estimates, `blocks` how many pairs of convolutions it has between its first and its last.
+    `inference.denoise` averages it with itself on the image moved by `shift` pixels.
     Raises ValueError for another number of blocks than 0 to 64.
     """
 
     multiple = 4
+    shift = multiple // 2  # `inference.one_pass` averages two places of the blocks
 
     def __init__(self, channels: int = 192, blocks: int = 3) -> None:
         if not 0 <= blocks <= 64:  # files of weights say how many

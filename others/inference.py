@@ -41,7 +41,7 @@ def denoise(
     """
     views = [(turns, mirror) for turns in range(4) for mirror in (False, True)] if self_ensemble else [(0, False)]
     output = torch.zeros(images.shape, dtype=torch.float32, device=images.device)
-    height, width = extended(network, images.shape[2:])
+    height, width = extended(network, [n + max(shifts(network)) for n in images.shape[2:]])
     at_once = max(1, pixels_at_once // (height * width))
     pieces = [
         (source, target, view, tile)
@@ -69,12 +69,27 @@ def add_tile(
     size = turned(source.shape[2:], view[0])
     part = transform(region(source, seen, size, view), *view)
     images = to_unit(part, network.parameters()[0].device, dtype)
-    output = network.forward(extend(images, *missing(network, images.shape[2:])))
-    kept = output.float()[:, :, keep[0], keep[1]].to(target.device)
+    kept = one_pass(network, images)[:, :, keep[0], keep[1]].to(target.device)
     if not kept.isfinite().all():
         raise NotFinite("expected finite numbers from the network, got NaN or infinity: its weights are too large for "
                         "these pixels; load others, or train at a lower rate")  # fmt: skip
     region(target, place, size, view).add_(transform_back(kept, *view))
+
+
+def one_pass(network: Module, images: torch.Tensor) -> torch.Tensor:
+    """The network's output for images of any size, float32. Where the network has a `shift`, the mean with that for the
+    images moved by so many pixels down and right: its blocks end elsewhere there. (Coifman & Donoho 1995)"""
+    outputs = []
+    for shift in shifts(network):
+        moved = extend(images.flip(2, 3), shift, shift).flip(2, 3) if shift else images
+        output = network.forward(extend(moved, *missing(network, moved.shape[2:])))
+        outputs.append(output.float()[:, :, shift : shift + images.shape[2], shift : shift + images.shape[3]])
+    return torch.stack(outputs).mean(0) if len(outputs) > 1 else outputs[0]
+
+
+def shifts(network: Module) -> tuple[int, ...]:
+    """By how many pixels images are moved in the passes that are averaged."""
+    return (0, network.shift) if hasattr(network, "shift") else (0,)
 
 
 def region(images: torch.Tensor, place: Place, size: Sequence[int], view: View) -> torch.Tensor:

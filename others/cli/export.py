@@ -8,8 +8,8 @@ examples:
 safetensors: the weights by name, float32, with what they are as metadata; read back and compared bit for bit.
 
 ONNX: the file's input is `image`, (N, 3, H, W), float32 in [0, 1], sides multiples of 4 (prescribed; camera, from 8 on)
-or 8 (rednet). The file is run through onnx's reference evaluator on images of several sizes; if it differs, it is not
-written. That takes a few seconds."""
+or 8 (rednet). It is one pass of the network; `denoise` averages two of camera's. The file is run through onnx's
+reference evaluator on images of several sizes; if it differs, it is not written. That takes a few seconds."""
 
 from __future__ import annotations
 
