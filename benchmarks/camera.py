@@ -70,11 +70,6 @@ def bm3d(pixels, sigma):
     return torch.from_numpy(output).float().expand(-1, -1, 3).permute(2, 0, 1).unsqueeze(0).clamp(0, 255)
 
 
-def careful(noisy, denoised):
-    """As `denoise` has it."""
-    return noise.limited(noisy, denoised)
-
-
 def psnr(output, clean):
     return metrics.psnr_per_image(output.float() / 255, clean / 255)
 
@@ -118,7 +113,7 @@ def main():
     header, rows, shown = [], [], []
     for name, noisy, truth, sigmas in conditions(clean):
         before, outputs = psnr(noisy, truth), {m: model.predict(noisy, on_tile=False) for m, model in models.items()}
-        outputs["camera"] = torch.cat(list(map(careful, noisy.split(1), outputs["camera"].split(1))))
+        outputs["camera"] = torch.cat(list(map(noise.limited, noisy.split(1), outputs["camera"].split(1))))
         found = {method: psnr(output, truth) for method, output in outputs.items()}
         worst = min(0.0, float((found["camera"] - before).min()))
         if args.filters != "none":

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.quality import DENOISERS
 from others import data
 from others.evaluation import metrics
 from others.model import PRECISIONS, Model
@@ -27,7 +28,7 @@ def psnr(model, noisy, clean):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="DATA_FOLDER")
-    parser.add_argument("--denoiser", nargs="+", default=["prescribed", "rednet"])
+    parser.add_argument("--denoiser", nargs="+", default=DENOISERS)
     parser.add_argument("--from", nargs="+", default=["pretrained", "scratch"], dest="starts")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=[None], help="default: as Model chooses")

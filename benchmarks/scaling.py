@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.quality import DENOISERS
 from others.model import Model
 from others.training import train_step
 from others.training.run import OPTIMIZERS
@@ -125,7 +126,7 @@ def rows(denoiser, batch, alone, shared):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("denoiser", nargs="*", default=["prescribed", "rednet"])
+    parser.add_argument("denoiser", nargs="*", default=DENOISERS)
     parser.add_argument("--batch", type=int, default=256, help="images: of all processes together, then of each")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)

@@ -19,7 +19,7 @@ class Denoiser(Sequential):
     """
 
     multiple = 4
-    shift = multiple // 2  # `inference.one_pass` averages two places of the blocks
+    shift = multiple // 2
 
     def __init__(self, channels: int = 192, blocks: int = 3) -> None:
         if not 0 <= blocks <= 64:  # files of weights say how many

@@ -69,14 +69,14 @@ def add_tile(
     size = turned(source.shape[2:], view[0])
     part = transform(region(source, seen, size, view), *view)
     images = to_unit(part, network.parameters()[0].device, dtype)
-    kept = one_pass(network, images)[:, :, keep[0], keep[1]].to(target.device)
+    kept = estimate(network, images)[:, :, keep[0], keep[1]].to(target.device)
     if not kept.isfinite().all():
         raise NotFinite("expected finite numbers from the network, got NaN or infinity: its weights are too large for "
                         "these pixels; load others, or train at a lower rate")  # fmt: skip
     region(target, place, size, view).add_(transform_back(kept, *view))
 
 
-def one_pass(network: Module, images: torch.Tensor) -> torch.Tensor:
+def estimate(network: Module, images: torch.Tensor) -> torch.Tensor:
     """The network's output for images of any size, float32. Where the network has a `shift`, the mean with that for the
     images moved by so many pixels down and right: its blocks end elsewhere there. (Coifman & Donoho 1995)"""
     outputs = []

@@ -52,18 +52,14 @@ class Graph:
         return outputs
 
     def weight(self, tensor: torch.Tensor) -> str:
-        name = f"w{len(self.weights)}"
-        self.weights.append(self.numpy_helper.from_array(tensor.detach().float().cpu().contiguous().numpy(), name))
-        return name
-
-    def integers(self, *values: int) -> str:
-        name = f"w{len(self.weights)}"
-        self.weights.append(self.helper.make_tensor(name, self.types.INT64, [len(values)], values))
-        return name
+        return self.constant(tensor.float())
 
     def number(self, value: float) -> str:
+        return self.weight(torch.tensor(value))
+
+    def constant(self, tensor: torch.Tensor) -> str:
         name = f"w{len(self.weights)}"
-        self.weights.append(self.helper.make_tensor(name, self.types.FLOAT, [], [value]))
+        self.weights.append(self.numpy_helper.from_array(tensor.detach().cpu().contiguous().numpy(), name))
         return name
 
 
@@ -139,7 +135,7 @@ def _(module: nn.TransposeConv2d, graph: Graph, value: str) -> str:
 def _(module: nn.Spectrum, graph: Graph, value: str) -> str:
     """H and W are to exceed half a block: ONNX does not say how to mirror further."""
     half = module.half
-    value = graph.add("Pad", value, graph.integers(0, 0, half, half, 0, 0, half, half), mode="reflect")
+    value = graph.add("Pad", value, graph.constant(torch.tensor([0, 0, half, half] * 2)), mode="reflect")
     return graph.add("Conv", value, fixed(module, graph), **windows(module))
 
 

@@ -273,8 +273,14 @@ def reflect(size: int, before: int, after: int, device: device) -> Tensor:
     """2 1 | 0 1 2 3 | 2 1: indices that mirror an axis without repeating its ends."""
     if max(before, after) >= size:
         raise RuntimeError(f"padding_mode='reflect': padding {max(before, after)} must be smaller than the size {size}")
-    index = arange(-before, size + after, device=device).abs()
-    return index.minimum(2 * (size - 1) - index)
+    return mirrored(size, before, after, device)
+
+
+def mirrored(size: int, before: int, after: int, device: device) -> Tensor:
+    """As `reflect`, but to and fro where there is more padding than axis."""
+    period = max(1, 2 * (size - 1))
+    place = arange(-before, size + after, device=device).remainder(period)
+    return place.minimum(period - place)
 
 
 def replicate(size: int, before: int, after: int, device: device) -> Tensor:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from torch import arange, cat
 
 from .containers import begin
-from .convolution import extend, nchw, nhwc, reduce_borders
+from .convolution import extend, mirrored, nchw, nhwc, reduce_borders
 from .geometry import Geometry
 from .kernels import correlate, scatter
 from .module import Module, restored, states
 
 if TYPE_CHECKING:
-    from torch import Tensor, device
+    from torch import Tensor
 
 UNIT = 255  # of log(1 + UNIT |x|), nearly linear below 1 / UNIT
 
@@ -68,7 +68,7 @@ class Spectrum(Blocks):
     def forward(self, input: Tensor) -> Tensor:
         self.check(input, 3, 1, self.half, f"H and W multiples of {self.half}")
         x = nhwc(input)
-        borders = [mirrored(n, self.half, x.device) for n in x.shape[1:3]]
+        borders = [mirrored(n, self.half, self.half, x.device) for n in x.shape[1:3]]
         self.save(input.shape, borders)
         size = [n // self.half + 1 for n in x.shape[1:3]]
         return nchw(correlate(extend(x, borders), self.filters(x), size, self.geometry(0)), like=input)
@@ -158,10 +158,3 @@ def cosines(size: int) -> Tensor:
     waves = ((steps + 0.5) * steps.view(-1, 1) * pi / size).cos() * (2 / size) ** 0.5
     waves[0] /= 2**0.5
     return waves
-
-
-def mirrored(size: int, margin: int, device: device) -> Tensor:
-    """2 1 | 0 1 2 3 | 2 1: as `convolution.reflect`, but to and fro where the margin is larger than the axis."""
-    period = max(1, 2 * (size - 1))
-    place = arange(-margin, size + margin, device=device).remainder(period)
-    return place.minimum(period - place)

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from others import nn
-from others.nn.spectrum import mirrored
+from others.nn.convolution import mirrored
 
 
 def normal(*shape, seed=0, dtype=torch.float64):
@@ -51,7 +51,7 @@ def test_grey_images_have_no_colours():
     (4, 2, [2, 1, 0, 1, 2, 3, 2, 1]), (2, 3, [1, 0, 1, 0, 1, 0, 1, 0]), (1, 2, [0, 0, 0, 0, 0]),
 ])  # fmt: skip
 def test_mirrored(size, margin, expected):
-    assert mirrored(size, margin, torch.device("cpu")).tolist() == expected
+    assert mirrored(size, margin, margin, torch.device("cpu")).tolist() == expected
 
 
 @pytest.mark.parametrize("module, shape", [
