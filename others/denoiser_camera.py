@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .nn import Conv2d, Correction, InverseSpectrum, ReLU, Sequential, Skip, Spectrum
+from .nn import Conv2d, Correction, InverseSpectrum, MatchedSpectrum, ReLU, Sequential, Skip
 
 NAME = "camera"
 RECIPE = {"optimizer": "Muon", "lr": 0.002, "momentum": 0.95, "clip": 1.0, "batch_size": 16}  # see training.Recipe
@@ -25,12 +25,11 @@ class Denoiser(Sequential):
         if not 0 <= blocks <= 64:  # files of weights say how many
             raise ValueError(f"Denoiser: expected blocks from 0 to 64, got {blocks}")
         self.arguments = {"channels": channels, "blocks": blocks}
-        spectrum = Spectrum(2 * self.multiple)
-        inputs = 2 * spectrum.channels
-        last = Conv2d(channels, inputs, 1)
+        spectrum = MatchedSpectrum(2 * self.multiple)
+        last = Conv2d(channels, 3 * spectrum.channels, 1)
         last.weight.mul_(0.3)  # at first sigmoid(a) is near 1/2
         estimate = Sequential(
-            Conv2d(inputs, channels, 3, padding=1),
+            Conv2d(5 * spectrum.channels, channels, 1),
             ReLU(inplace=True),
             *(residual(channels) for _ in range(blocks)),
             last,

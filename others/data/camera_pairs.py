@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
+from math import cos, pi, sin
 from pathlib import Path
 
 import torch
@@ -16,10 +17,12 @@ from .photos import load_photo
 from .pixels import Pair, centre, grey
 
 SCALES = 1.0, 0.75, 0.5  # to which photographs are shrunk: their own noise goes, and their detail is finer
+COARSE = 0.25  # share of what is shrunk by leaving pixels out: its detail is as fine as noise
+WOVEN, WAVE = 0.1, 0.12  # share with a regular pattern laid over; how far it goes up and down, at most
 SIGMA = 55  # the strongest noise, in pixel values
 SHOT = 3e-6, 2e-2  # of the cameras: weakest and strongest
 JPEG, QUALITY = (0.4, 0.1), (70, 98)  # shares that are compressed, of what a camera took and of the rest; how well
-CLEAN, GREY = 0.05, 0.1  # shares of pictures without noise, and without colour
+CLEAN, GREY = 0.05, 0.15  # shares of pictures without noise, and without colour
 AT_ONCE = 100  # patches that are corrupted together
 
 
@@ -30,7 +33,8 @@ class CameraPairs:
     noisy_1 is a picture as files hold it, uint8. noisy_2 is float32, with independent noise of the same kind, averaged
     over `targets` exposures (a target with less noise, Lehtinen et al. 2018, section 3), neither rounded, clipped nor
     compressed, which would move its mean. Half have noise of `sensor_like` on the finished picture, nearly half went
-    through a camera; some are grey, some compressed as JPEG, some without noise.
+    through a camera; some are grey, some compressed as JPEG, some without noise. Some have detail as fine as noise, or
+    a pattern as of cloth: both are to stay.
     """
 
     def __init__(
@@ -55,10 +59,11 @@ class CameraPairs:
         side = round(self.size / SCALES[draw(len(SCALES), generator)])
         crop = noises.random_crop(photo, min(side, *photo.shape[1:]), generator)
         if crop.shape[1] != self.size:
-            crop = shrunk(crop, self.size)
-        if torch.rand((), generator=generator) < GREY:
-            crop = crop.float().mean(0, keepdim=True).expand(3, -1, -1)
-        return crop.float() / 255
+            crop = shrunk(crop, self.size, coarsely=chance(COARSE, generator))
+        crop = crop.float() / 255
+        if chance(WOVEN, generator):
+            crop = woven(crop, generator)
+        return crop.mean(0, keepdim=True).expand(3, -1, -1) if chance(GREY, generator) else crop
 
 
 def camera_validation(files: Sequence[Path], seed: int = 0, size: int = 256) -> Pair:
@@ -89,9 +94,29 @@ def corrupted(clean: torch.Tensor, targets: int, generator: torch.Generator) -> 
     return pixels, second * 255
 
 
-def shrunk(crop: torch.Tensor, size: int) -> torch.Tensor:
-    """uint8 (3, H, W) -> uint8 (3, size, size), by Pillow's box filter."""
-    image = pictures.as_image(crop.permute(1, 2, 0).contiguous(), Path("crop")).resize((size, size), 4)
+def chance(share: float, generator: torch.Generator) -> bool:
+    return bool(torch.rand((), generator=generator) < share)
+
+
+def woven(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Floats (3, size, size) in 0-1, with a wave or the product of two, of any frequencies, laid over one side of a
+    soft edge."""
+    rows, columns = torch.arange(image.shape[1]).view(-1, 1), torch.arange(image.shape[2])
+    pattern = torch.ones(())
+    for _ in range(1 + chance(0.4, generator)):
+        down, right, start = ((2 * torch.rand(3, generator=generator) - 1) * pi).tolist()
+        pattern = pattern * (rows * down + columns * right + start).cos()
+    angle, middle, strength, tint = torch.rand(4, generator=generator).tolist()
+    across = (rows / len(rows) - 0.5) * cos(2 * pi * angle) + (columns / len(columns) - 0.5) * sin(2 * pi * angle)
+    side = ((across - middle + 0.5) * len(rows) / 2).sigmoid()
+    colour = 1 + (torch.rand(3, 1, 1, generator=generator) - 0.5) * tint
+    return (image + strength * WAVE * colour * pattern * side).clamp(0, 1)
+
+
+def shrunk(crop: torch.Tensor, size: int, coarsely: bool = False) -> torch.Tensor:
+    """uint8 (3, H, W) -> uint8 (3, size, size), by Pillow's box filter; or coarsely, by its nearest pixels."""
+    image = pictures.as_image(crop.permute(1, 2, 0).contiguous(), Path("crop"))
+    image = image.resize((size, size), 0 if coarsely else 4)
     return pictures.as_pillow_reads("crop", image).permute(2, 0, 1)
 
 

@@ -13,6 +13,7 @@ from .convolution import Conv2d, ConvTranspose2d, TransposeConv2d
 from .gradcheck import gradcheck
 from .linear import Linear
 from .losses import MSE, L1Loss, MSELoss
+from .matching import MatchedSpectrum
 from .module import Module
 from .optim import SGD, Adam, CosineAnnealingLR, Muon, OneCycleLR, StepLR
 from .pooling import MaxPool2d
@@ -23,7 +24,7 @@ from .upsampling import NearestUpsampling, Upsample, UpsamplingConv2d
 __all__ = [
     "ELU", "MSE", "SGD", "Adam", "Add", "Concat", "Concatenate", "Conv2d", "ConvTranspose2d", "Correction",
     "CosineAnnealingLR", "Flatten", "Identity", "InverseSpectrum", "L1Loss", "LeakyReLU", "Linear", "MSELoss",
-    "MaxPool2d", "Module", "Muon",
-    "NearestUpsampling", "OneCycleLR", "ReLU", "Sequential", "Sigmoid", "Skip", "Spectrum", "StepLR", "Tanh", "Tape",
-    "TransposeConv2d", "Upsample", "UpsamplingConv2d", "alignment", "gradcheck", "init", "receptive_field", "summary",
+    "MatchedSpectrum", "MaxPool2d", "Module", "Muon", "NearestUpsampling", "OneCycleLR", "ReLU", "Sequential",
+    "Sigmoid", "Skip", "Spectrum", "StepLR", "Tanh", "Tape", "TransposeConv2d", "Upsample", "UpsamplingConv2d",
+    "alignment", "gradcheck", "init", "receptive_field", "summary",
 ]  # fmt: skip

@@ -105,51 +105,76 @@ class InverseSpectrum(Blocks):
 
 
 class Correction(Module):
-    """Minus the noise of a spectrum, -(sigmoid(a) x + b / 10). Shape: (N, C, H, W) -> the same, or without N.
+    """Minus the noise of a spectrum x, -(sigmoid(a) (x - sigmoid(c) m) + b / 10), m being the mean of similar blocks.
+    Shape: x and m (N, 2 C, H, W) -> (N, C, H, W), or without N.
 
-    sigmoid(a) is how much of a coefficient is noise, 0 to 1: one minus Wiener's gain. b / 10 is a part of the noise
-    that no gain of x gives. `body` estimates a and b, (N, 2 C, H, W), from l(x) - 2 and the sign of x times l(x),
-    (N, 2 C, H, W), where l(x) = log(1 + 255 |x|), for images in 0-1. Raises RuntimeError for an input that is no such
-    tensor of floating-point numbers, or if the body's output has another shape.
+    sigmoid(a) is how much of a coefficient is noise, 0 to 1: one minus Wiener's gain. sigmoid(c) is how much m knows of
+    it. b / 10 is a part of the noise that neither tells. `body` estimates a, b and c, (N, 3 C, H, W), from l(x) - 2,
+    the sign of x times l(x), the same of m, and l(x - m) - 2, (N, 5 C, H, W), where l(x) = log(1 + 255 |x|), for images
+    in 0-1. Raises RuntimeError for an input that is no such tensor of floating-point numbers, or if the body's output
+    has another shape.
     """
 
     def __init__(self, body: Module) -> None:
         self.body = body
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.dim() not in (3, 4) or not input.is_floating_point():
-            raise RuntimeError(f"Correction: expected floating-point input (N, C, H, W) or (C, H, W), got "
+        if input.dim() not in (3, 4) or input.shape[-3] % 2 or not input.is_floating_point():
+            raise RuntimeError(f"Correction: expected floating-point input (N, 2 C, H, W) or (2 C, H, W), got "
                                f"{tuple(input.shape)} of {input.dtype}")  # fmt: skip
         begin(self)
-        x = input.detach()
-        logarithm = x.abs().mul_(UNIT).log1p_()
-        features = cat((logarithm - 2, logarithm.copysign(x)), -3)
+        x, mean = input.detach().chunk(2, -3)
+        difference = logarithm(x - mean) - 2
+        features = cat((*described(x), *described(mean), difference), -3)
+        expected = (*input.shape[:-3], 3 * x.shape[-3], *input.shape[-2:])
         estimated = self.body.forward(features)
-        if estimated.shape != features.shape:
-            raise RuntimeError(f"Correction: expected the body to keep {tuple(features.shape)}, got "
-                               f"{tuple(estimated.shape)}")  # fmt: skip
-        noise, guess = estimated.chunk(2, -3)
-        noise = noise.sigmoid()
-        self.save(x, noise, states(self.body))
-        return guess.mul(-0.1).sub_(noise * x)
+        if estimated.shape != expected:
+            raise RuntimeError(f"Correction: expected the body to make {tuple(expected)} of {tuple(features.shape)}, "
+                               f"got {tuple(estimated.shape)}")  # fmt: skip
+        noise, guess, share = estimated.chunk(3, -3)
+        noise, share = noise.sigmoid(), share.sigmoid()
+        self.save(x, mean, noise, share, states(self.body))
+        return guess.mul(-0.1).sub_(noise * (x - share * mean))
 
     def backward(self, grad_output: Tensor) -> Tensor:
-        x, noise, below = self.recall()
+        x, mean, noise, share, below = self.recall()
         grad_output = grad_output.detach()
         with restored(below):
-            plain, signed = self.body.backward(self.gradients(grad_output, x, noise)).chunk(2, -3)
-        slope = (x.abs() * UNIT + 1).reciprocal_().mul_(UNIT)
-        return (plain * x.sign() + signed).mul_(slope).sub_(noise * grad_output)
+            found = self.body.backward(self.gradients(grad_output)).chunk(5, -3)
+        apart = found[4] * (x - mean).sign() * slope(x - mean)
+        direct = noise * grad_output
+        of_x = (found[0] * x.sign() + found[1]).mul_(slope(x)).add_(apart).sub_(direct)
+        of_mean = (found[2] * mean.sign() + found[3]).mul_(slope(mean)).sub_(apart).add_(direct.mul_(share))
+        return cat((of_x, of_mean), -3)
 
     def accumulate(self, grad_output: Tensor) -> None:
-        x, noise, below = self.recall()
+        below = self.recall()[-1]
         with restored(below):
-            self.body.accumulate(self.gradients(grad_output.detach(), x, noise))
+            self.body.accumulate(self.gradients(grad_output.detach()))
 
-    def gradients(self, grad_output: Tensor, x: Tensor, noise: Tensor) -> Tensor:
-        """Those of a and b."""
+    def gradients(self, grad_output: Tensor) -> Tensor:
+        """Those of a, b and c."""
+        x, mean, noise, share, _ = self.recall()
         self.check_gradient(grad_output, x.shape)
-        return cat(((noise - 1).mul_(noise).mul_(x).mul_(grad_output), grad_output * -0.1), -3)
+        of_noise = (noise - 1).mul_(noise).mul_(x - share * mean).mul_(grad_output)
+        of_share = (1 - share).mul_(share).mul_(noise).mul_(mean).mul_(grad_output)
+        return cat((of_noise, grad_output * -0.1, of_share), -3)
+
+
+def described(x: Tensor) -> tuple[Tensor, Tensor]:
+    """What the body sees of a spectrum: l(x) - 2, and l(x) with the sign of x."""
+    size = logarithm(x)
+    return size - 2, size.copysign(x)
+
+
+def logarithm(x: Tensor) -> Tensor:
+    """l(x) = log(1 + 255 |x|)"""
+    return x.abs().mul_(UNIT).log1p_()
+
+
+def slope(x: Tensor) -> Tensor:
+    """Of l, where x is positive."""
+    return (x.abs() * UNIT + 1).reciprocal_().mul_(UNIT)
 
 
 def cosines(size: int) -> Tensor:

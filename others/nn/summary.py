@@ -18,6 +18,7 @@ from .containers import Concatenate, Identity, Sequential, Skip
 from .convolution import Conv2d, TransposeConv2d
 from .geometry import Pair
 from .linear import Linear
+from .matching import MatchedSpectrum
 from .module import RECORDER, Module, using
 from .pooling import MaxPool2d
 from .spectrum import Correction, InverseSpectrum, Spectrum
@@ -114,6 +115,11 @@ def spread(kernel_size: int, stride: int, padding: int, dilation: int) -> Axis:
 def _(module: Spectrum | InverseSpectrum, axis: int) -> Axis:
     way = window if isinstance(module, Spectrum) else spread
     return way(module.block, module.half, module.half, 1)
+
+
+@along.register
+def _(module: MatchedSpectrum, axis: int) -> Axis:
+    return window(module.block + 2 * module.reach, module.half, module.half + module.reach, 1)
 
 
 @along.register

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import empty
 
 from .. import activations, choice, containers, convolution, linear, losses, pooling, upsampling
+from ..matching import MatchedSpectrum
 from ..module import Module
 from ..spectrum import Correction, InverseSpectrum, Spectrum
 from . import gradcheck, noise
@@ -59,7 +60,8 @@ def blocks() -> Iterator[tuple]:
     yield containers.Concatenate(conv(4, 2, 3, padding=1)), x
     yield Spectrum(4), image(2, 3, 6, 4)
     yield InverseSpectrum(4), image(2, 48, 3, 2)
-    yield Correction(conv(8, 8, 3, padding=1)), x
+    yield MatchedSpectrum(4, 2, 3), image(2, 3, 6, 4)
+    yield Correction(conv(10, 6, 3, padding=1)), x
     yield containers.Add(), x, y
     yield containers.Concat(), x, y[:, :2]
     yield Graph(), image(2, 3, 6, 5)
