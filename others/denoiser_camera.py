@@ -9,8 +9,9 @@ RECIPE = {"optimizer": "Muon", "lr": 0.002, "momentum": 0.95, "clip": 1.0, "batc
 
 
 class Denoiser(Sequential):
-    """A Wiener filter whose gains a network of convolutions estimates, from the spectra of blocks of 8 x 8 pixels.
-    (Wiener's filter as in the second step of Dabov et al. 2007; a network replaces their first estimate and grouping)
+    """A Wiener filter whose gains a network of convolutions estimates, from the spectra of blocks of 8 x 8 pixels and
+    of the means of similar blocks. (Wiener's filter on similar blocks, after the second step of Dabov et al. 2007; a
+    network replaces their first estimate)
 
     Shape: (N, 3, H, W) -> (N, 3, H, W), images in [0, 1]; H and W multiples of `multiple`. `channels` is the width of
     the network that estimates, `blocks` how many pairs of convolutions it has between its first and its last.

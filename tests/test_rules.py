@@ -212,7 +212,8 @@ BLOCKS = {
     "camera": lambda: nn.Sequential(nn.Conv2d(4, 3, 1), denoiser_camera.Denoiser(channels=6, blocks=1)),
     "Spectrum": lambda: nn.Sequential(nn.Conv2d(4, 3, 1), nn.Spectrum(2)),
     "InverseSpectrum": lambda: nn.Sequential(nn.Conv2d(4, 12, 1), nn.InverseSpectrum(2)),
-    "Correction": lambda: nn.Correction(nn.Conv2d(8, 8, 1)),
+    "MatchedSpectrum": lambda: nn.Sequential(nn.Conv2d(4, 3, 1), nn.MatchedSpectrum(2, 2, 3)),
+    "Correction": lambda: nn.Correction(nn.Conv2d(10, 6, 1)),
 }
 TWO_INPUTS = {"MSE": nn.MSE, "L1Loss": nn.L1Loss, "Add": nn.Add, "Concat": nn.Concat}
 ALL = pytest.mark.parametrize("name", [*BLOCKS, *TWO_INPUTS])

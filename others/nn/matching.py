@@ -32,8 +32,8 @@ class MatchedSpectrum(Spectrum):
 
     def __init__(self, block: int = 8, reach: int = 8, count: int = 16) -> None:
         super().__init__(block)
-        most = (2 * reach + 1) ** 2 - 1
-        if reach < 1 or not 1 <= count <= most:
+        whole = isinstance(reach, int) and isinstance(count, int)
+        if not whole or reach < 1 or not 1 <= count < (2 * reach + 1) ** 2:
             raise ValueError(f"MatchedSpectrum: expected reach from 1 on and count from 1 to (2 reach + 1)^2 - 1, got "
                              f"{reach} and {count}")  # fmt: skip
         self.reach, self.count = reach, count
@@ -59,6 +59,9 @@ class MatchedSpectrum(Spectrum):
         around = [n + self.block for n in size]
         self.inner(whole).add_(scatter(own.contiguous(), filters, around, self.geometry(0)))
         return nchw(reduce_borders(whole, borders, size), like=grad_output)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, reach={self.reach}, count={self.count}"
 
     def inner(self, whole: Tensor) -> Tensor:
         """Without what only other blocks reach: (N, H + block, W + block, 3)."""

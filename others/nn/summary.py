@@ -225,11 +225,14 @@ def count(module: Module) -> int:
 
 def multiplications(layer: Module, input: Tensor, output: Tensor) -> int:
     """Each output of a Conv2d or Linear is one product with a filter; so is, adjointly, each input of a transposed
-    convolution, and an upsampling convolution is one with a larger filter; a spectrum's filters are fixed."""
+    convolution, and an upsampling convolution is one with a larger filter; a spectrum's filters are fixed, and blocks
+    are compared by squares."""
     if isinstance(layer, (Conv2d, Linear)):
         return output.numel() * layer.weight[0].numel()
     if isinstance(layer, (Spectrum, InverseSpectrum)):
-        return layer.channels * (output if isinstance(layer, Spectrum) else input).numel()
+        compared = (2 * layer.reach + 1) ** 2 - 1 if isinstance(layer, MatchedSpectrum) else 0
+        numbers = (output if isinstance(layer, Spectrum) else input).numel()
+        return layer.channels * numbers + compared * numbers // 2
     if isinstance(layer, UpsamplingConv2d):
         taps = prod(layer.folded_geometry().kernel_size)
         return input.numel() * layer.out_channels // layer.groups * taps

@@ -67,20 +67,23 @@ def test_backward_is_the_adjoint(module, shape):
     assert module.param() == [] and module.accumulate(upstream) is None
 
 
-def correction(x, weight, bias):
+def correction(x, mean, weight, bias):
     """The formula, with torch's autograd."""
-    logarithm = torch.log(1 + 255 * x.abs())
-    features = torch.cat((logarithm - 2, x.sign() * logarithm), 1)
-    g, b = torch.nn.functional.conv2d(features, weight, bias, padding=1).chunk(2, 1)
-    return -(torch.sigmoid(g) * x + b / 10)
+
+    def size(value):
+        return torch.log(1 + 255 * value.abs())
+
+    features = (size(x) - 2, x.sign() * size(x), size(mean) - 2, mean.sign() * size(mean), size(x - mean) - 2)
+    a, b, c = torch.nn.functional.conv2d(torch.cat(features, 1), weight, bias, padding=1).chunk(3, 1)
+    return -(torch.sigmoid(a) * (x - torch.sigmoid(c) * mean) + b / 10)
 
 
 def test_correction_against_autograd():
-    ours = nn.Correction(nn.Conv2d(6, 6, 3, padding=1)).to(torch.float64)
-    x, upstream = normal(2, 3, 5, 4), normal(2, 3, 5, 4, seed=1)
+    ours = nn.Correction(nn.Conv2d(15, 9, 3, padding=1)).to(torch.float64)
+    x, upstream = normal(2, 6, 5, 4), normal(2, 3, 5, 4, seed=1)
     leaf, weight, bias = (t.clone().requires_grad_() for t in (x, ours.body.weight, ours.body.bias))
     with torch.enable_grad():
-        expected = correction(leaf, weight, bias)
+        expected = correction(*leaf.chunk(2, 1), weight, bias)
         expected.backward(upstream)
     assert_close(ours.forward(x), expected.detach())
     assert_close(ours.backward(upstream), leaf.grad)
@@ -92,25 +95,29 @@ def test_correction_against_autograd():
 
 def test_correction_of_nothing():
     """Zeros have the slope of log(1 + 255 x), and nothing becomes NaN."""
-    ours = nn.Correction(nn.Conv2d(2, 2, 1))
-    x = torch.zeros(1, 1, 2, 2)
-    ours.forward(x)
+    ours = nn.Correction(nn.Conv2d(5, 3, 1))
+    ours.forward(torch.zeros(1, 2, 2, 2))
     assert ours.backward(torch.ones(1, 1, 2, 2)).isfinite().all()
 
 
-def test_correction_by_hand():
-    """A body that says "all noise" takes everything, one that says "none" nothing; b is subtracted, a tenth of it."""
-    ours = nn.Correction(nn.Conv2d(2, 2, 1)).to(torch.float64)
+@pytest.mark.parametrize("a, b, c, expected", [
+    (-50.0, 0.0, 0.0, lambda x, mean: 0 * x),  # no noise
+    (50.0, 0.0, -50.0, lambda x, mean: -x),  # nothing but noise, and similar blocks know nothing
+    (50.0, 0.0, 50.0, lambda x, mean: mean - x),  # nothing but noise, and they know everything
+    (0.0, 3.0, -50.0, lambda x, mean: -x / 2 - 0.3),  # half of it noise, and something more
+    (0.0, 0.0, 0.0, lambda x, mean: mean / 4 - x / 2),
+])  # fmt: skip
+def test_correction_by_hand(a, b, c, expected):
+    ours = nn.Correction(nn.Conv2d(5, 3, 1)).to(torch.float64)
     ours.body.weight.zero_()
-    x = normal(1, 1, 2, 3)
-    for bias, expected in (((50.0, 0.0), -x), ((-50.0, 0.0), 0 * x), ((0.0, 3.0), -x / 2 - 0.3)):
-        ours.body.bias = torch.tensor(bias, dtype=torch.float64)
-        assert_close(ours.forward(x), expected)
+    ours.body.bias = torch.tensor([a, b, c], dtype=torch.float64)
+    x = normal(1, 2, 2, 3)
+    assert_close(ours.forward(x), expected(*x.chunk(2, 1)))
 
 
 @pytest.mark.parametrize("module, shape", [
     (nn.Spectrum(4), (2, 3, 8, 12)), (nn.InverseSpectrum(4), (2, 48, 5, 3)),
-    (nn.Correction(nn.Conv2d(96, 96, 1)), (2, 48, 5, 3)),
+    (nn.Correction(nn.Conv2d(120, 72, 1)), (2, 48, 5, 3)),
 ])  # fmt: skip
 def test_in_16_bits(module, shape):
     x = normal(*shape, dtype=torch.bfloat16)
@@ -141,10 +148,11 @@ def test_accumulate_stops_at_the_first_parameter():
     (nn.Spectrum(8), torch.ones(()), r"got \(\) of"),
     (nn.Correction(nn.Identity()), torch.ones(2, 3), "expected floating-point input .*, got .2, 3. of"),
     (nn.Correction(nn.Identity()), torch.ones(2, 3, 4).long(), "got .2, 3, 4. of torch.int64"),
+    (nn.Correction(nn.Identity()), torch.ones(1, 3, 4, 4), "expected .* .N, 2 C, H, W. or .*, got .1, 3, 4, 4."),
     (nn.Spectrum(8), torch.ones(1, 4, 8, 8), "got .1, 4, 8, 8"),
     (nn.Spectrum(8), torch.ones(1, 3, 0, 8), "got .1, 3, 0, 8"),
     (nn.InverseSpectrum(8), torch.ones(1, 192, 1, 2), r"expected .* \(N, 192, H, W\) or .*, H and W from 2"),
-    (nn.Correction(nn.Conv2d(2, 3, 1)), torch.ones(1, 1, 2, 2), "to keep .1, 2, 2, 2., got .1, 3, 2, 2."),
+    (nn.Correction(nn.Conv2d(5, 4, 1)), torch.ones(1, 2, 2, 2), "to make .1, 3, 2, 2. of .1, 5, 2, 2., got .1, 4, 2"),
 ])  # fmt: skip
 def test_what_does_not_fit(module, x, said):
     with pytest.raises(RuntimeError, match=said):
