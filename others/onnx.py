@@ -140,7 +140,7 @@ def _(module: nn.Spectrum, graph: Graph, value: str) -> str:
 
 @emit.register
 def _(module: nn.MatchedSpectrum, graph: Graph, value: str) -> str:
-    """Of blocks that differ equally from one, `MatchedSpectrum` may choose others."""
+    """Of blocks that differ equally from one, but for rounding, `MatchedSpectrum` may choose others."""
     around = mirrored(graph, value, module.half + module.reach)
     inner = shifted(graph, around, module.reach, module.reach, 2 * module.reach)
     own = graph.add("Conv", inner, fixed(module, graph), **windows(module))
