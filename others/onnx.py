@@ -6,20 +6,21 @@ network's strides need.
 
 from __future__ import annotations
 
-from functools import singledispatch
+from functools import reduce, singledispatch
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from . import nn
 from .extras import install
-from .nn.spectrum import UNIT
+from .nn.spectrum import CENTRE, GUESS, UNIT
 
 if TYPE_CHECKING:
     import numpy
     from onnx import ModelProto
 
 OPSET = 17
+END = torch.iinfo(torch.int64).max  # of a Slice: up to the last
 
 
 def modules() -> tuple[Any, ...]:
@@ -41,14 +42,12 @@ class Graph:
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Append a node -> the name of its output."""
-        output = f"v{len(self.nodes)}"
-        self.nodes.append(self.helper.make_node(operator, inputs, [output], **attributes))
-        return output
+        return self.several(1, operator, *inputs, **attributes)[0]
 
-    def halves(self, value: str) -> tuple[str, str]:
-        """The first and the second half of the channels."""
-        outputs = f"v{len(self.nodes)}", f"v{len(self.nodes)}b"
-        self.nodes.append(self.helper.make_node("Split", [value], outputs, axis=1))
+    def several(self, count: int, operator: str, *inputs: str, **attributes: Any) -> list[str]:
+        """Append a node -> the names of its `count` outputs."""
+        outputs = [f"v{len(self.nodes)}.{number}" for number in range(count)]
+        self.nodes.append(self.helper.make_node(operator, inputs, outputs, **attributes))
         return outputs
 
     def weight(self, tensor: torch.Tensor) -> str:
@@ -56,6 +55,9 @@ class Graph:
 
     def number(self, value: float) -> str:
         return self.weight(torch.tensor(value))
+
+    def integers(self, values: int | list[int]) -> str:
+        return self.constant(torch.tensor(values))
 
     def constant(self, tensor: torch.Tensor) -> str:
         name = f"w{len(self.weights)}"
@@ -133,10 +135,19 @@ def _(module: nn.TransposeConv2d, graph: Graph, value: str) -> str:
 
 @emit.register
 def _(module: nn.Spectrum, graph: Graph, value: str) -> str:
-    """H and W are to exceed half a block: ONNX does not say how to mirror further."""
-    half = module.half
-    value = graph.add("Pad", value, graph.constant(torch.tensor([0, 0, half, half] * 2)), mode="reflect")
-    return graph.add("Conv", value, fixed(module, graph), **windows(module))
+    return graph.add("Conv", mirrored(graph, value, module.half), fixed(module, graph), **windows(module))
+
+
+@emit.register
+def _(module: nn.MatchedSpectrum, graph: Graph, value: str) -> str:
+    """Of blocks that differ equally from one, but for rounding, `MatchedSpectrum` may choose others."""
+    around = mirrored(graph, value, module.half + module.reach)
+    inner = shifted(graph, around, module.reach, module.reach, 2 * module.reach)
+    own = graph.add("Conv", inner, fixed(module, graph), **windows(module))
+    mean = mean_block(module, graph, around, nearest(module, graph, around, inner))
+    filters = graph.weight(module.by_pixel(module.filters(torch.empty(0))))
+    mean = graph.add("Transpose", graph.add("MatMul", mean, filters), perm=[0, 3, 1, 2])
+    return graph.add("Concat", own, mean, axis=1)
 
 
 @emit.register
@@ -146,13 +157,95 @@ def _(module: nn.InverseSpectrum, graph: Graph, value: str) -> str:
 
 @emit.register
 def _(module: nn.Correction, graph: Graph, value: str) -> str:
-    size = graph.add("Mul", graph.add("Abs", value), graph.number(UNIT))
+    x, mean = graph.several(2, "Split", value, axis=1)
+    difference, _ = described(graph, graph.add("Sub", x, mean))
+    features = graph.add("Concat", *described(graph, x), *described(graph, mean), difference, axis=1)
+    noise, guess, share = graph.several(3, "Split", emit(module.body, graph, features), axis=1)
+    unknown = graph.add("Sub", x, graph.add("Mul", graph.add("Sigmoid", share), mean))
+    noise = graph.add("Mul", graph.add("Sigmoid", noise), unknown)
+    return graph.add("Neg", graph.add("Add", noise, graph.add("Mul", guess, graph.number(GUESS))))
+
+
+def described(graph: Graph, x: str) -> tuple[str, str]:
+    """As in `nn.spectrum`."""
+    size = graph.add("Mul", graph.add("Abs", x), graph.number(UNIT))
     logarithm = graph.add("Log", graph.add("Add", size, graph.number(1)))
-    signed = graph.add("Mul", logarithm, graph.add("Sign", value))
-    features = graph.add("Concat", graph.add("Sub", logarithm, graph.number(2)), signed, axis=1)
-    noise, guess = graph.halves(emit(module.body, graph, features))
-    noise = graph.add("Mul", graph.add("Sigmoid", noise), value)
-    return graph.add("Neg", graph.add("Add", noise, graph.add("Mul", guess, graph.number(0.1))))
+    return graph.add("Sub", logarithm, graph.number(CENTRE)), graph.add("Mul", logarithm, graph.add("Sign", x))
+
+
+def mirrored(graph: Graph, value: str, margin: int) -> str:
+    """`margin` more on each side, as in `nn.convolution`. (Pad is not defined where that is more than the image.)"""
+    for axis in (2, 3):
+        size = length(graph, value, axis)
+        limit = graph.add("Add", size, graph.integers(margin))
+        last = graph.add("Sub", size, graph.integers(1))
+        period = graph.add("Max", graph.add("Add", last, last), graph.integers(1))
+        place = graph.add("Range", graph.integers(-margin), limit, graph.integers(1))
+        place = graph.add("Mod", place, period)
+        value = graph.add("Gather", value, graph.add("Min", place, graph.add("Sub", period, place)), axis=axis)
+    return value
+
+
+def length(graph: Graph, value: str, axis: int) -> str:
+    return graph.add("Squeeze", graph.add("Shape", value, start=axis, end=axis + 1))
+
+
+def shifted(graph: Graph, value: str, down: int, right: int, less: int) -> str:
+    """`less` rows and columns fewer, from these on."""
+    starts, ends = [0, 0, down, right], [END, END, down - less or END, right - less or END]
+    return graph.add("Slice", value, graph.integers(starts), graph.integers(ends))
+
+
+def offsets(module: nn.MatchedSpectrum) -> list[int]:
+    """Of all places to compare with, but for the block's own: row by row, numbers in a square."""
+    side = 2 * module.reach + 1
+    return [number for number in range(side**2) if number != side**2 // 2]
+
+
+def nearest(module: nn.MatchedSpectrum, graph: Graph, around: str, inner: str) -> str:
+    """Indices into `offsets`: (N, count, rows, columns). Each distance is reduced before the next begins, so memory
+    for one difference of images is needed, and for all distances 72 bytes a pixel (blocks of 8, reach 8)."""
+    distances = []
+    for number in offsets(module):
+        down, right = divmod(number, 2 * module.reach + 1)
+        apart = graph.add("Sub", inner, shifted(graph, around, down, right, 2 * module.reach))
+        squares = graph.add("ReduceSumSquare", apart, axes=[1])
+        distances.append(graph.add("AveragePool", squares, **windows(module)))
+    found = graph.add("Concat", *distances, axis=1)
+    return graph.several(2, "TopK", found, graph.integers([module.count]), axis=1, largest=0, sorted=0)[1]
+
+
+def mean_block(module: nn.MatchedSpectrum, graph: Graph, around: str, nearest: str) -> str:
+    """(N, rows, columns, block * block * 3); similar blocks are added one after the other, to save memory."""
+    pixels = graph.add("Transpose", around, perm=[0, 2, 3, 1])
+    width = length(graph, pixels, 2)
+    numbers = in_rows(graph, offsets(module), 2 * module.reach + 1, width)
+    places = graph.add("Add", graph.add("Gather", numbers, nearest), first_pixels(module, graph, pixels))
+    places = graph.add("Unsqueeze", places, graph.integers([4]))
+    inside = in_rows(graph, list(range(module.block**2)), module.block, width)
+    pixels, blocks = graph.add("Reshape", pixels, graph.integers([-1, 3])), []
+    for number in range(module.count):
+        place = graph.add("Gather", places, graph.integers(number), axis=1)
+        blocks.append(graph.add("Gather", pixels, graph.add("Add", place, inside)))
+    total = reduce(lambda total, block: graph.add("Add", total, block), blocks)
+    mean = graph.add("Div", total, graph.number(module.count))
+    return graph.add("Reshape", mean, graph.integers([0, 0, 0, 3 * module.block**2]))
+
+
+def in_rows(graph: Graph, numbers: list[int], side: int, width: str) -> str:
+    """Numbers of places in a square of this side -> those in an image of this width."""
+    rows, columns = (graph.integers(list(part)) for part in zip(*(divmod(number, side) for number in numbers)))
+    return graph.add("Add", graph.add("Mul", rows, width), columns)
+
+
+def first_pixels(module: nn.MatchedSpectrum, graph: Graph, pixels: str) -> str:
+    """Where the places to compare with begin, of each block: (N, 1, rows, columns), numbers of pixels of all images."""
+    shape = graph.add("Shape", pixels, end=3)
+    total = graph.add("ReduceProd", shape, keepdims=0)
+    numbers = graph.add("Reshape", graph.add("Range", graph.integers(0), total, graph.integers(1)), shape)
+    end, axes, steps = 1 - module.block - 2 * module.reach, [1, 2], [module.half] * 2
+    numbers = graph.add("Slice", numbers, *map(graph.integers, ([0, 0], [end, end], axes, steps)))
+    return graph.add("Unsqueeze", numbers, graph.integers([1]))
 
 
 def fixed(module: nn.Spectrum | nn.InverseSpectrum, graph: Graph) -> str:

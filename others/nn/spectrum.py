@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNIT = 255  # of log(1 + UNIT |x|), nearly linear below 1 / UNIT
+CENTRE = 2  # of such logarithms
+GUESS = 0.1  # of the noise's part that the body guesses
 
 
 class Blocks(Module):
@@ -124,7 +126,7 @@ class Correction(Module):
                                f"{tuple(input.shape)} of {input.dtype}")  # fmt: skip
         begin(self)
         x, mean = input.detach().chunk(2, -3)
-        difference = logarithm(x - mean) - 2
+        difference = logarithm(x - mean) - CENTRE
         features = cat((*described(x), *described(mean), difference), -3)
         expected = (*input.shape[:-3], 3 * x.shape[-3], *input.shape[-2:])
         estimated = self.body.forward(features)
@@ -134,7 +136,7 @@ class Correction(Module):
         noise, guess, share = estimated.chunk(3, -3)
         noise, share = noise.sigmoid(), share.sigmoid()
         self.save(x, mean, noise, share, states(self.body))
-        return guess.mul(-0.1).sub_(noise * (x - share * mean))
+        return guess.mul(-GUESS).sub_(noise * (x - share * mean))
 
     def backward(self, grad_output: Tensor) -> Tensor:
         x, mean, noise, share, below = self.recall()
@@ -158,13 +160,13 @@ class Correction(Module):
         self.check_gradient(grad_output, x.shape)
         of_noise = (noise - 1).mul_(noise).mul_(x - share * mean).mul_(grad_output)
         of_share = (1 - share).mul_(share).mul_(noise).mul_(mean).mul_(grad_output)
-        return cat((of_noise, grad_output * -0.1, of_share), -3)
+        return cat((of_noise, grad_output * -GUESS, of_share), -3)
 
 
 def described(x: Tensor) -> tuple[Tensor, Tensor]:
     """What the body sees of a spectrum: l(x) - 2, and l(x) with the sign of x."""
     size = logarithm(x)
-    return size - 2, size.copysign(x)
+    return size - CENTRE, size.copysign(x)
 
 
 def logarithm(x: Tensor) -> Tensor:

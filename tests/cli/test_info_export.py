@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from Miniproject_2.model import Model
-from others import nn
+from others import denoiser_camera, nn
 from others import onnx as ours
+from others.cli import export
 from others.model import SHIPPED
 from others.storage import checkpoint, networks
 
@@ -126,6 +127,40 @@ def test_rules_of_single_modules(network):
     images = torch.rand(2, 3, 9, 7)
     output = torch.from_numpy(ours.run(ours.build(network.eval()), images))
     torch.testing.assert_close(output, network.forward(images), rtol=1e-5, atol=1e-6)
+
+
+SIZES = [(4, 4), (4, 12), (8, 8), (20, 36)]  # of 4, 8 and 12 pixels a margin of 12 is mirrored to and fro
+
+
+@pytest.mark.parametrize("network, size", [
+    *((nn.Spectrum(), size) for size in SIZES),
+    *((nn.MatchedSpectrum(), size) for size in SIZES),
+    (nn.Spectrum(2), (1, 1)),
+    (nn.MatchedSpectrum(2, reach=3, count=5), (1, 5)),
+    (nn.MatchedSpectrum(6, reach=2, count=24), (9, 15)),
+    (nn.Sequential(nn.Conv2d(3, 6, 1), nn.Correction(nn.Conv2d(15, 9, 1))), (5, 7)),
+], ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else str(value))  # fmt: skip
+def test_rules_of_spectra(network, size):
+    pytest.importorskip("onnx")
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))  # no two blocks differ equally
+    output = torch.from_numpy(ours.run(ours.build(network.eval()), images))
+    torch.testing.assert_close(output, network.forward(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", SIZES, ids="{0[0]}x{0[1]}".format)
+def test_a_small_network_for_cameras(size):
+    pytest.importorskip("onnx")
+    network = denoiser_camera.Denoiser(channels=6, blocks=1).eval()
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))
+    output, expected = torch.from_numpy(ours.run(ours.build(network), images)), network.forward(images)
+    assert (expected - images).abs().max() > 0.1
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)
+
+
+def test_the_network_for_cameras_passes_the_check_of_export():
+    pytest.importorskip("onnx")
+    content, proof = export.in_onnx(denoiser_camera.Denoiser().eval())
+    assert len(content) > 4 * 2_000_000 and "images 1 of 4 x 4, 2 of 16 x 8: " in proof
 
 
 def test_a_module_without_rule_is_named():
