@@ -56,9 +56,9 @@ weights: .venv/installed  ## train weights for the course's noise: make weights 
 	$(TRAIN) rednet $(WEIGHTS) --epochs 11 --gaussian 0.05 \
 		--arguments "{'layers': ((64, 3, 1), (96, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))}"
 
-camera-weights: .venv/installed  ## train the weights for photographs again: make camera-weights PHOTOS="folder folder" (2 hours, one core)
+camera-weights: .venv/installed  ## train the weights for photographs again: make camera-weights PHOTOS="folder folder" (3 hours, one core)
 	mkdir -p out
-	$(TRAIN) camera $(TRAINED) --holdout 60 --balance 0.7 --epochs 31
+	$(TRAIN) camera $(TRAINED) --holdout 60 --balance 0.7 --epochs 48
 
 quality: .venv/installed  ## measure the shipped weights, write docs/results/quality.md and out/gains.png: make quality PHOTOS=folder [DATA=folder]
 	mkdir -p out
