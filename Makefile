@@ -11,13 +11,13 @@ EXPERIMENTS = --scale $(if $(QUICK),quick,$(or $(SCALE),full)) --jobs $(or $(JOB
 	$(if $(DATA),--data $(DATA)) $(if $(PHOTOS),--photos $(PHOTOS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint conformance gradcheck bench weights camera-weights quality camera experiments reliability fuzz nightly notebook book docs readme \
-	report wheel submission clean
+.PHONY: help demo test lint conformance gradcheck bench weights camera-weights quality camera experiments reliability \
+	fuzz nightly notebook book docs readme report wheel submission clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-demo: .venv/installed  ## install, train for a minute, evaluate the shipped weights, write a picture
+demo: .venv/installed  ## install, train for a minute, evaluate the shipped weights, write a picture (2 minutes)
 	$(BIN)/python examples/demo.py
 
 test: .venv/installed lint  ## install, check style and types, run all tests and test.py (7 minutes on two cores)
@@ -47,7 +47,7 @@ docs: .venv/installed  ## write the reference of the package from its docstrings
 gradcheck: .venv/installed  ## check every block's gradients numerically
 	$(BIN)/python -m others.nn.gradcheck
 
-bench: .venv/installed  ## time steps and predictions against torch.nn, write docs/results/speed.md (20 min)
+bench: .venv/installed  ## time steps and predictions against torch.nn, write docs/results/speed.md and docs/speed.png (20 minutes)
 	$(BIN)/python benchmarks/speed.py --out docs/results/speed.md --figure docs/speed.png
 
 weights: .venv/installed  ## train weights for the course's noise: make weights PHOTOS=folder [VAL=val_data.pkl] [PRECISION=fp32] (3 hours)
@@ -64,16 +64,16 @@ quality: .venv/installed  ## measure the shipped weights, write docs/results/qua
 	mkdir -p out
 	$(BIN)/python benchmarks/quality.py --photos $(PHOTOS) $(if $(DATA),--data $(DATA)) --out docs/results/quality.md --picture out/gains.png
 
-camera: .venv/installed  ## measure the camera weights beside filters, write docs/results/camera.md: make camera PHOTOS=folder (hour)
+camera: .venv/installed  ## measure the camera weights beside filters, write docs/results/camera.md and noise.md: make camera PHOTOS=folder (an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[filters]"
 	$(BIN)/python benchmarks/camera.py --photos $(PHOTOS) --out docs/results/camera.md --picture out/camera.png
 	$(BIN)/python benchmarks/noise_check.py --photos $(PHOTOS) --out docs/results/noise.md
 
-experiments: .venv/installed  ## run all experiments, draw tables and figures: [QUICK=1 | SCALE=small] [DATA=folder] [PHOTOS=folder] [JOBS=2]
+experiments: .venv/installed  ## run all experiments, draw tables and figures: [QUICK=1 | SCALE=small] [DATA=folder] [PHOTOS=folder] [JOBS=2] (hours)
 	$(BIN)/python -m experiments.run $(EXPERIMENTS)
 	$(BIN)/python -m experiments.show $(SHOWN)
 
-reliability: .venv/installed  ## kill, flip, truncate, fuzz and soak at full length, write docs/results/reliability.md (goes on if stopped)
+reliability: .venv/installed  ## kill, flip, truncate, fuzz and soak at full length, write docs/results/reliability.md (3 hours; goes on if stopped)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[fuzz]"
 	$(BIN)/python benchmarks/reliability.py
 
@@ -81,7 +81,7 @@ fuzz: .venv/installed  ## fuzz the readers of checkpoints, pairs and pictures fo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[fuzz]"
 	$(BIN)/python tests/fuzz/readers.py out/corpus -max_total_time=600 -rss_limit_mb=3000 -timeout=30
 
-nightly: .venv/installed  ## 10,000 new random examples for each property of blocks, kernels and the command line
+nightly: .venv/installed  ## 10,000 new random examples for each property of blocks, kernels and the command line (2 hours)
 	$(BIN)/python benchmarks/reliability.py --fresh properties
 
 notebook: .venv/installed  ## run examples/noise2noise.ipynb and keep its outputs
@@ -102,7 +102,7 @@ clean:  ## remove what the other targets made
 	rm -rf .venv out build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/installed: pyproject.toml constraints.txt
-	@echo "Installing into .venv: torch and the tools, a few minutes ..."
+	@echo "Installing into .venv: torch and the tools ..."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev]"
 	@touch $@

@@ -1,4 +1,4 @@
-"""Model: the interface that the assignment fixes, with either network."""
+"""Model: the interface that the assignment fixes, with any of the networks."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ and total-variation denoising are compared (--plain leaves them out).
 Without clean pictures it says of each picture how much noise it has before and after, how much was taken away, and
 whether that looks like noise, which is as strong in flat parts as elsewhere; the figure shows noisy, denoised, and what
 was taken, four times as strong. A bad file does not stop the others. Weights are picked as by denoise; for a .pkl they
-are those of its noise.
+are those for the course's noise, and --noise camera or --denoiser picks others.
 
 A megapixel takes about 4 s on one thread, with rednet or camera 8 s, with the comparison 4 s more."""
 
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def picking(args: argparse.Namespace) -> Denoiser:
-    """The denoiser as `denoise` has it; for a .pkl that of its noise."""
+    """The denoiser as `denoise` has it; for a .pkl that for the course's noise."""
     noise = args.noise or ("pixels" if args.noisy.suffix == ".pkl" else "auto")
     return Denoiser(argparse.Namespace(**{**vars(args), "noise": noise, "strength": 1.0}))
 

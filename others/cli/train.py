@@ -11,8 +11,9 @@ examples:
 --pairs takes two folders with pictures of the same names: two noisy pictures of each scene. --burst takes a folder with
 a folder for each scene, of two shots or more; or files named SCENE_1.png, SCENE_2.png ..., which are parted where they
 show different scenes; or a file whose pages are the shots. Pages of pairs are pairs. Pictures that do not belong
-together are refused. The pictures are held in memory; patches are cut from them anew in each epoch. The pixels of
---data are read from the disk as they are used, so the file may be larger than the memory.
+together are refused. A bad file does not stop the others: it is left out by name, with its pair, or with its scene if
+one shot is left, and the exit status is 0 all the same. The pictures are held in memory; patches are cut from them anew
+in each epoch. The pixels of --data are read from the disk as they are used, so the file may be larger than the memory.
 
 Where it starts: --pairs and --burst adapt the shipped weights of camera, at a low rate; with --denoiser, those of that
 denoiser. --from-scratch starts from random weights, --weights FILE goes on from a file. --data and generated pictures
@@ -55,7 +56,7 @@ import sys
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -84,13 +85,15 @@ from .common import (
     say_left_out,
     seed,
 )
-from .evaluate import checked, listed, matched, pages
+from .evaluate import Named, checked, listed, matched, pages
 from .streams import words
 
 Scenes: TypeAlias = dict[str, list[torch.Tensor]]  # pictures (3, H, W) in 0-255 of each
+Match: TypeAlias = tuple[str, Path, Path]  # name, and the files of it
 
 GENERATED = {"pairs": 3000, "images": 100}
 HELD = 2**19  # pixels of each version that are held out at most: a few seconds, and 0.1 dB
+UNREAD = OSError, pictures.PictureError  # what a broken file raises
 STARTS = "weights", "from_shipped", "from_scratch"
 
 
@@ -457,8 +460,27 @@ def without_small(scenes: Scenes, wanted: int) -> tuple[Scenes, int]:
 
 def paired_scenes(args: argparse.Namespace) -> Scenes:
     """{name: two pictures}, of files of several pages page by page."""
-    found = (pair for files in matched(*args.pairs) for pair in pages(*files, args.range))
+    found = readable(matched(*args.pairs), lambda files: pages(*files, args.range))
     return {name: [picture[0] for picture in shots] for name, *shots in found}
+
+
+def readable(matches: Sequence[Match], read: Callable[[Match], Iterable[Named]]) -> Iterator[Named]:
+    """Yield what read() does of each two files. Those of several that cannot be read are left out and named; raises
+    ValueError where none can."""
+    broken = []
+    for files in matches:
+        try:
+            found = list(read(files))
+        except UNREAD as error:
+            if len(matches) == 1:
+                raise
+            broken.append(words(error))
+            say(f"pair {files[0]} left out: {broken[-1]}")
+        else:
+            yield from found
+    if len(broken) == len(matches):
+        raise ValueError(f"expected a pair that can be read or more, got {len(broken)} that cannot; replace what is "
+                         f"broken, first {broken[0]}")  # fmt: skip
 
 
 def burst_scenes(args: argparse.Namespace) -> Scenes:
@@ -466,25 +488,56 @@ def burst_scenes(args: argparse.Namespace) -> Scenes:
     scene than the one before are a scene of their own."""
     scenes: Scenes = {}
     alone: list[str] = []
+    broken: list[str] = []
     for name, files in burst_files(args.burst).items():
-        ranges = pictures.range_of(*files, given=args.range)  # one scale for a scene
-        shots = [(file, page[0]) for file in files for page in pictures.pages(file, ranges)]
+        shots = shots_of(files, args)
+        lost = len(files) - len({file for file, _ in shots})
         named = len(files) > 1 and files[0].parent == args.burst and not args.unchecked
         parts = pairs.groups([shot for _, shot in shots]) if named else [range(len(shots))]
         kept, single = [part for part in parts if len(part) > 1], [part[0] for part in parts if len(part) == 1]
         for part in kept:
             label = name if len(parts) == 1 else f"{name} from {shots[part[0]][0].name}"
             scenes[label] = [shots[number][1] for number in part]
-        if not kept:
+        if not kept and lost:
+            broken.append(f"{name} ({lost} of {counted(len(files), 'file')} cannot be read; replace what is broken)")
+        elif not kept:
             alone.append(name if len(shots) < 2 else f"{name} (its pictures show different scenes)")
         elif single:
             names = [shots[number][0].name for number in single]
             print(f"scene {name}: {listed(names)} show what no other does; left out.", flush=True)
     if alone or not scenes:
-        found = ", ".join(alone[:5]) or "no picture at all"
+        found = ", ".join((alone or broken)[:5]) or "no picture at all"
         raise ValueError(f"{args.burst}: expected two shots or more of every scene, in a folder for each or named "
                          f"SCENE_1.png, SCENE_2.png ...; found fewer of: {found}")  # fmt: skip
+    for text in broken:
+        say(f"left out: scene {text}")
     return scenes
+
+
+def shots_of(files: Sequence[Path], args: argparse.Namespace) -> list[tuple[Path, torch.Tensor]]:
+    """[(file, page (3, H, W) in 0-255)] of a scene, on one scale. Files that cannot be read are left out and named,
+    unless there is one file alone."""
+    try:
+        ranges = pictures.range_of(*files, given=args.range)
+        return [(file, page[0]) for file in files for page in pictures.pages(file, ranges)]
+    except UNREAD:
+        if files == [args.burst]:
+            raise
+        whole = [file for file in files if is_whole(file, args)]
+        if len(whole) == len(files):
+            raise
+    return shots_of(whole, args)
+
+
+def is_whole(file: Path, args: argparse.Namespace) -> bool:
+    """Whether all pages can be read; if not, it is said why."""
+    try:
+        for _ in pictures.pages(file, pictures.range_of(file, given=args.range)):
+            pass
+    except UNREAD as error:
+        say(f"left out: {words(error)}")
+        return False
+    return True
 
 
 def burst_files(source: Path) -> dict[str, list[Path]]:
@@ -504,7 +557,7 @@ def burst_files(source: Path) -> dict[str, list[Path]]:
 def load_validation(args: argparse.Namespace) -> data.Pair | None:
     """(noisy, clean) pixels of one size, or None."""
     if args.validate:
-        found = (pair for files in matched(*args.validate) for pair in checked(files, args))
+        found = readable(matched(*args.validate), lambda files: checked(files, args))
         images, _ = without_small({name: [image[0] for image in pair] for name, *pair in found}, args.patch)
         side = [min(n) for n in zip(*(pair[0].shape[1:] for pair in images.values()))]
         cut = [[image[:, : side[0], : side[1]].float() for image in pair] for pair in images.values()]

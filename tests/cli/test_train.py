@@ -704,6 +704,79 @@ def test_what_is_wrong_is_said_before_training(folders, here, save, arguments, s
     assert not (folders / "own.pth").exists()
 
 
+def broken(path, how):
+    """Put a broken file in the place of a picture. -> what is said of it"""
+    content = {"truncated": path.read_bytes()[: path.stat().st_size // 2], "empty": b"", "text": b"no picture"}[how]
+    path.write_bytes(content)
+    said = {"truncated": "damaged or incomplete", "empty": "the file is empty", "text": "not a picture that can be"}
+    return f"{path.relative_to(path.parents[1])}: {said[how]}"
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "text"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_broken_shot_is_left_out_by_name(folders, here, save, weights, how, deep):
+    """scene0 keeps two shots of three; scene1 has one left of two, and goes too; scene2 is whole."""
+    for file in sorted((folders / "burst").iterdir()) if deep else ():
+        page = next(pictures.pages(file))[0].permute(1, 2, 0)
+        save(file, page.int().mul(257).to(torch.uint16))
+    third = grainy(scene(0), 5)
+    save(folders / "burst" / "scene0_2.png", third.int().mul(257).to(torch.uint16) if deep else third)
+    said = [broken(folders / "burst" / name, how) for name in ("scene0_1.png", "scene1_0.png")]
+    status, stdout, stderr = here("train", "--burst", "burst", "-o", "own.pth", "--weights", weights, *FEW)
+    assert status == 0 and (folders / "own.pth").is_file(), stderr
+    assert [sum(f"left out: {text}" in line for line in stderr.splitlines()) for text in said] == [1, 1]
+    *_, last = notes = re.findall("^note: .*", stderr, re.MULTILINE)
+    assert last.startswith("note: left out: scene scene1 (1 of 2 files cannot be read") and len(notes) == 3
+    assert "4 pictures of 2 scenes" in stdout
+
+
+def test_what_is_left_of_a_burst_is_read_as_if_the_broken_shot_were_not_there(folders, save, capsys):
+    """16 bits: the scale is that of the whole ones together."""
+    for shot in range(3):
+        save(folders / "dim" / f"0_{shot}.tif", grainy(scene(0), shot).int().mul(20 + shot).to(torch.uint16))
+    broken(folders / "dim" / "0_1.tif", "truncated")
+    found = train.load_scenes(options(burst=folders / "dim"))[0]["0"]
+    (folders / "dim" / "0_1.tif").unlink()
+    expected = train.load_scenes(options(burst=folders / "dim"))[0]["0"]
+    assert len(found) == 2 and all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "text"])
+def test_too_few_whole_shots_are_one_error(folders, here, how):
+    for number in range(3):
+        broken(folders / "burst" / f"scene{number}_0.png", how)
+    status, _, stderr = here("train", "--burst", "burst", "-o", "own.pth", *FEW, *SCRATCH)
+    *notes, error = stderr.splitlines()
+    assert status == 1 and len(notes) == 3 and not (folders / "own.pth").exists()
+    assert "expected two shots or more of every scene" in error
+    assert "found fewer of: scene0 (1 of 2 files cannot be read; replace what is broken)" in error
+
+
+def test_a_burst_that_is_one_broken_file_is_one_error(folders, here):
+    said = broken(folders / "a" / "0.png", "truncated")
+    status, _, stderr = here("train", "--burst", "a/0.png", "-o", "own.pth", *FEW, *SCRATCH)
+    assert status == 1 and stderr.startswith(f"noise2noise train: {said}") and len(stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "text"])
+def test_a_broken_pair_is_left_out_by_name(folders, here, weights, how):
+    said = broken(folders / "b" / "1.png", how), broken(folders / "clean" / "2.png", how)
+    options = ["--validate", "a", "clean", "--weights", weights, *FEW]
+    status, stdout, stderr = here("train", "--pairs", "a", "b", "-o", "own.pth", *options)
+    assert status == 0 and "4 pictures of 2 scenes" in stdout, stderr
+    assert [line.startswith(f"note: pair {name} left out: {text}") for line, name, text
+            in zip(stderr.splitlines(), "12", said)] == [True, True]  # fmt: skip
+
+
+def test_a_broken_shot_does_not_hide_one_of_another_size(folders, here, save):
+    broken(folders / "burst" / "scene0_1.png", "empty")
+    for shot, rows in enumerate((80, 70)):
+        save(folders / "burst" / "scene0" / f"{shot}.png", grainy(scene(0), shot)[:rows])
+    status, stdout, stderr = here("train", "--burst", "burst", "-o", "own.pth", *FEW, *SCRATCH)
+    assert status == 1 and "scene scene0: they have different sizes, 80 x 96 and 70 x 96" in stdout
+    assert "cannot teach Noise2Noise" in stderr.splitlines()[-1]
+
+
 def test_pictures_of_other_scenes_are_refused(folders, here, save):
     """Names rotated by one."""
     for number in range(3):
