@@ -28,7 +28,7 @@ class Denoiser(Sequential):
         self.arguments = {"channels": channels, "blocks": blocks}
         spectrum = MatchedSpectrum(2 * self.multiple)
         last = Conv2d(channels, 3 * spectrum.channels, 1)
-        last.weight.mul_(0.3)  # at first sigmoid(a) is near 1/2
+        last.weight.mul_(0.3)  # at first sigmoid(a) and sigmoid(c) are near 1/2
         estimate = Sequential(
             Conv2d(5 * spectrum.channels, channels, 1),
             ReLU(inplace=True),

@@ -13,6 +13,7 @@ import torch
 
 from . import nn
 from .extras import install
+from .nn.matching import shifts
 from .nn.spectrum import CENTRE, GUESS, UNIT
 
 if TYPE_CHECKING:
@@ -196,18 +197,11 @@ def shifted(graph: Graph, value: str, down: int, right: int, less: int) -> str:
     return graph.add("Slice", value, graph.integers(starts), graph.integers(ends))
 
 
-def offsets(module: nn.MatchedSpectrum) -> list[int]:
-    """Of all places to compare with, but for the block's own: row by row, numbers in a square."""
-    side = 2 * module.reach + 1
-    return [number for number in range(side**2) if number != side**2 // 2]
-
-
 def nearest(module: nn.MatchedSpectrum, graph: Graph, around: str, inner: str) -> str:
-    """Indices into `offsets`: (N, count, rows, columns). Each distance is reduced before the next begins, so memory
-    for one difference of images is needed, and for all distances 72 bytes a pixel (blocks of 8, reach 8)."""
+    """Indices into `shifts`: (N, count, rows, columns). Each distance is reduced before the next begins, so memory for
+    one difference of images is needed, and for all distances 144 bytes a pixel (blocks of 8, reach 8)."""
     distances = []
-    for number in offsets(module):
-        down, right = divmod(number, 2 * module.reach + 1)
+    for down, right in shifts(module.reach):
         apart = graph.add("Sub", inner, shifted(graph, around, down, right, 2 * module.reach))
         squares = graph.add("ReduceSumSquare", apart, axes=[1])
         distances.append(graph.add("AveragePool", squares, **windows(module)))
@@ -219,10 +213,10 @@ def mean_block(module: nn.MatchedSpectrum, graph: Graph, around: str, nearest: s
     """(N, rows, columns, block * block * 3); similar blocks are added one after the other, to save memory."""
     pixels = graph.add("Transpose", around, perm=[0, 2, 3, 1])
     width = length(graph, pixels, 2)
-    numbers = in_rows(graph, offsets(module), 2 * module.reach + 1, width)
+    numbers = in_rows(graph, shifts(module.reach), width)
     places = graph.add("Add", graph.add("Gather", numbers, nearest), first_pixels(module, graph, pixels))
     places = graph.add("Unsqueeze", places, graph.integers([4]))
-    inside = in_rows(graph, list(range(module.block**2)), module.block, width)
+    inside = in_rows(graph, [divmod(number, module.block) for number in range(module.block**2)], width)
     pixels, blocks = graph.add("Reshape", pixels, graph.integers([-1, 3])), []
     for number in range(module.count):
         place = graph.add("Gather", places, graph.integers(number), axis=1)
@@ -232,9 +226,9 @@ def mean_block(module: nn.MatchedSpectrum, graph: Graph, around: str, nearest: s
     return graph.add("Reshape", mean, graph.integers([0, 0, 0, 3 * module.block**2]))
 
 
-def in_rows(graph: Graph, numbers: list[int], side: int, width: str) -> str:
-    """Numbers of places in a square of this side -> those in an image of this width."""
-    rows, columns = (graph.integers(list(part)) for part in zip(*(divmod(number, side) for number in numbers)))
+def in_rows(graph: Graph, places: list[tuple[int, int]], width: str) -> str:
+    """(row, column) -> number of the pixel in an image of this width."""
+    rows, columns = (graph.integers(list(part)) for part in zip(*places))
     return graph.add("Add", graph.add("Mul", rows, width), columns)
 
 

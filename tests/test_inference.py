@@ -183,7 +183,7 @@ import resource, sys, torch
 from Miniproject_2.model import Model
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-model = Model("rednet", device="cpu")
+model = Model(sys.argv[2], device="cpu")
 model.predict(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
 side = int(sys.argv[1])
 picture = torch.zeros(1, 3, side, side, dtype=torch.uint8).random_()
@@ -224,9 +224,10 @@ def test_a_huge_picture(run_python, kind, count):
     assert extra < inference.MEMORY / 2**20 * (side / 8192) ** 2 and difference < 1e-6
 
 
-def test_a_large_picture_needs_less_than_the_stated_memory(run_python):
+@pytest.mark.parametrize("denoiser", ["rednet", "camera"])
+def test_a_large_picture_needs_less_than_the_stated_memory(denoiser, run_python):
     """Beyond the picture and the result: the same for 700 x 700 as for any larger one, all of which are tiled."""
-    extra = float(run_python(MEMORY, Path(__file__).resolve().parents[1], 700))
+    extra = float(run_python(MEMORY, Path(__file__).resolve().parents[1], 700, denoiser))
     assert extra < inference.MEMORY / 2**20
 
 

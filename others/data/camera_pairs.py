@@ -16,13 +16,14 @@ from .patches import draw, generator_of
 from .photos import load_photo
 from .pixels import Pair, centre, grey
 
-SCALES = 1.0, 0.75, 0.5  # to which photographs are shrunk: their own noise goes, and their detail is finer
+SCALES = 1.0, 0.75, 0.5  # to which photographs are shrunk: their own noise goes, but for COARSE; detail is finer
 COARSE = 0.25  # share of what is shrunk by leaving pixels out: its detail is as fine as noise
 WOVEN, WAVE = 0.1, 0.12  # share with a regular pattern laid over; how far it goes up and down, at most
 SIGMA = 55  # the strongest noise, in pixel values
 SHOT = 3e-6, 2e-2  # of the cameras: weakest and strongest
 JPEG, QUALITY = (0.4, 0.1), (70, 98)  # shares that are compressed, of what a camera took and of the rest; how well
 CLEAN, GREY = 0.05, 0.15  # shares of pictures without noise, and without colour
+NEAREST, BOX = 0, 4  # of Pillow's Image.Resampling
 AT_ONCE = 100  # patches that are corrupted together
 
 
@@ -32,7 +33,7 @@ class CameraPairs:
 
     noisy_1 is a picture as files hold it, uint8. noisy_2 is float32, with independent noise of the same kind, averaged
     over `targets` exposures (a target with less noise, Lehtinen et al. 2018, section 3), neither rounded, clipped nor
-    compressed, which would move its mean. Half have noise of `sensor_like` on the finished picture, nearly half went
+    compressed, which would move its mean. Most have noise of `sensor_like` on the finished picture, the others went
     through a camera; some are grey, some compressed as JPEG, some without noise. Some have detail as fine as noise, or
     a pattern as of cloth: both are to stay.
     """
@@ -116,7 +117,7 @@ def woven(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 def shrunk(crop: torch.Tensor, size: int, coarsely: bool = False) -> torch.Tensor:
     """uint8 (3, H, W) -> uint8 (3, size, size), by Pillow's box filter; or coarsely, by its nearest pixels."""
     image = pictures.as_image(crop.permute(1, 2, 0).contiguous(), Path("crop"))
-    image = image.resize((size, size), 0 if coarsely else 4)
+    image = image.resize((size, size), NEAREST if coarsely else BOX)
     return pictures.as_pillow_reads("crop", image).permute(2, 0, 1)
 
 

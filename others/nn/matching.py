@@ -1,7 +1,7 @@
 """Which blocks of an image look alike, and what they have in common.
 
-The mean of K similar blocks has a Kth of the noise's power, and keeps what repeats: a straight edge, the threads of
-cloth. (Buades, Coll & Morel 2005; block matching: Dabov et al. 2007)
+The mean of K similar blocks has about a Kth of the noise's power, and keeps what repeats: a straight edge, the threads
+of cloth. (Buades, Coll & Morel 2005; block matching: Dabov et al. 2007)
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ class MatchedSpectrum(Spectrum):
     (N, 3, H, W) -> (N, 6 * block^2, H / h + 1, W / h + 1), h = block / 2, or the same without N.
 
     Similar to a block are those `count` others whose squared difference from it is least, among all that lie up to
-    `reach` pixels above, below, left and right of it. `backward` takes the choice as given, as that of a maximum. No
-    parameters. Raises as `Spectrum`, and ValueError for no reach, or a count that it does not offer.
+    `reach` pixels above, below, left and right of it. The image continues mirrored; where 2 (H - 1) or 2 (W - 1) is at
+    most `reach`, a block meets itself again. `backward` takes the choice as given, as that of a maximum. No parameters.
+    Raises as `Spectrum`, and ValueError for no reach, or a count that it does not offer.
     """
 
     def __init__(self, block: int = 8, reach: int = 8, count: int = 16) -> None:
@@ -39,7 +40,7 @@ class MatchedSpectrum(Spectrum):
         self.reach, self.count = reach, count
 
     def forward(self, input: Tensor) -> Tensor:
-        self.check(input, 3, 1, self.half, f"H and W multiples of {self.half}")
+        self.check_image(input)
         x, margin = nhwc(input), self.half + self.reach
         borders = [mirrored(n, margin, margin, x.device) for n in x.shape[1:3]]
         whole, filters = extend(x, borders), self.filters(x)
@@ -89,13 +90,12 @@ class MatchedSpectrum(Spectrum):
         height, width = (n - 2 * self.reach for n in planes.shape[2:])
         own = planes[:, :, self.reach : -self.reach, self.reach : -self.reach]
         found = []
-        for number in range((2 * self.reach + 1) ** 2):
-            down, right = divmod(number, 2 * self.reach + 1)
-            if (down, right) != (self.reach, self.reach):
-                other = planes[:, :, down : down + height, right : right + width]
-                red, green, blue = (own - other).square_().unbind(1)
-                found.append(block_sums(block_sums(red + green + blue, self.half, 1), self.half, 2))
-        return cat(found).view(len(found), len(planes), *found[0].shape[1:]).transpose(0, 1)
+        for down, right in shifts(self.reach):
+            other = planes[:, :, down : down + height, right : right + width]
+            red, green, blue = (own - other).square_().unbind(1)
+            sums = block_sums(block_sums(red + green + blue, self.half, 1), self.half, 2)
+            found.append(sums.unsqueeze(1))
+        return cat(found, 1)
 
     def mean(self, whole: Tensor, places: Tensor) -> Tensor:
         """Of the blocks that begin at `places`: (N, rows, columns, block, 3 * block), in float32 at least."""
@@ -111,11 +111,18 @@ class MatchedSpectrum(Spectrum):
         """The adjoint of `mean`: (N, rows, columns, block * block * 3) -> (N, *size, 3)."""
         steps = arange(self.block, device=gradient.device)
         inside = (steps.view(-1, 1) * size[1] + steps).flatten()
-        whole = gradient.new_zeros(len(gradient) * size[0] * size[1], 3)
-        values = gradient.reshape(-1, 3) / self.count
+        values = gradient.float() if gradient.element_size() == 2 else gradient
+        whole = values.new_zeros(len(gradient) * size[0] * size[1], 3)
+        values = values.reshape(-1, 3) / self.count
         for place in places.unbind(3):
             whole.index_add_(0, (place.unsqueeze(3) + inside).flatten(), values)
-        return whole.view(len(gradient), *size, 3)
+        return whole.to(gradient.dtype).view(len(gradient), *size, 3)
+
+
+def shifts(reach: int) -> list[tuple[int, int]]:
+    """(down, right) from the block that is `reach` above and left, to all others but the middle one, row by row."""
+    steps = range(2 * reach + 1)
+    return [(down, right) for down in steps for right in steps if (down, right) != (reach, reach)]
 
 
 def block_sums(values: Tensor, half: int, axis: int) -> Tensor:

@@ -68,12 +68,15 @@ class Spectrum(Blocks):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        self.check(input, 3, 1, self.half, f"H and W multiples of {self.half}")
+        self.check_image(input)
         x = nhwc(input)
         borders = [mirrored(n, self.half, self.half, x.device) for n in x.shape[1:3]]
         self.save(input.shape, borders)
         size = [n // self.half + 1 for n in x.shape[1:3]]
         return nchw(correlate(extend(x, borders), self.filters(x), size, self.geometry(0)), like=input)
+
+    def check_image(self, input: Tensor) -> None:
+        self.check(input, 3, 1, self.half, f"H and W multiples of {self.half}")
 
     def backward(self, grad_output: Tensor) -> Tensor:
         shape, borders = self.recall()
@@ -110,11 +113,11 @@ class Correction(Module):
     """Minus the noise of a spectrum x, -(sigmoid(a) (x - sigmoid(c) m) + b / 10), m being the mean of similar blocks.
     Shape: x and m (N, 2 C, H, W) -> (N, C, H, W), or without N.
 
-    sigmoid(a) is how much of a coefficient is noise, 0 to 1: one minus Wiener's gain. sigmoid(c) is how much m knows of
-    it. b / 10 is a part of the noise that neither tells. `body` estimates a, b and c, (N, 3 C, H, W), from l(x) - 2,
-    the sign of x times l(x), the same of m, and l(x - m) - 2, (N, 5 C, H, W), where l(x) = log(1 + 255 |x|), for images
-    in 0-1. Raises RuntimeError for an input that is no such tensor of floating-point numbers, or if the body's output
-    has another shape.
+    sigmoid(c), k, is how much of m is believed. sigmoid(a) is how much of x - k m is noise, 0 to 1: one minus Wiener's
+    gain. b / 10 is a part of the noise that no share of x and m gives. `body` estimates a, b and c, (N, 3 C, H, W),
+    from l(x) - 2, the sign of x times l(x), the same of m, and l(x - m) - 2, (N, 5 C, H, W), where
+    l(x) = log(1 + 255 |x|), for images in 0-1. Raises RuntimeError for an input that is no such tensor of
+    floating-point numbers, or if the body's output has another shape.
     """
 
     def __init__(self, body: Module) -> None:

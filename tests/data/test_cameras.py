@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from others import data, nn, training
-from others.data import cameras, noises
+from others.data import camera_pairs, cameras, noises
 from others.training.loop import importance, train_step
 
 
@@ -134,3 +134,36 @@ def test_a_step_weighs_the_gradient_of_each_image():
     train_step(network, nn.SGD(network.param(), lr=0.1), first, second, recipe)
     for (_, gradient), total in zip(network.param(), expected):
         torch.testing.assert_close(gradient, total)
+
+
+def test_a_pattern_is_laid_over_one_side():
+    grey = torch.full((3, 64, 64), 0.5)
+    images = torch.stack([camera_pairs.woven(grey, generator(number)) for number in range(200)])
+    again = torch.stack([camera_pairs.woven(grey, generator(number)) for number in range(200)])
+    moved = (images - grey).abs()
+    assert torch.equal(images, again) and 0.5 * camera_pairs.WAVE < moved.max() <= 1.5 * camera_pairs.WAVE
+    sides = moved.flatten(2).amax(1) > 1e-3  # where there is a pattern
+    shares = sides.float().mean(1)
+    assert (shares > 0.9).sum() > 20 < (shares < 0.5).sum()  # of some images nearly all, of others less than half
+    assert camera_pairs.woven(torch.ones(3, 8, 8), generator()).max() <= 1
+
+
+def test_shrinking_coarsely_keeps_pixels_as_they_are():
+    crop = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8, generator=generator())
+    coarse, smooth = (camera_pairs.shrunk(crop, 32, coarsely) for coarsely in (True, False))
+    assert coarse.shape == smooth.shape == (3, 32, 32)
+    places = (crop.unfold(1, 2, 2).unfold(2, 2, 2).flatten(3) == coarse.unsqueeze(3)).all(0).any(2)
+    assert places.all()  # every pixel is one of the four, in all colours
+    assert smooth.float().std() < 0.6 * coarse.float().std()  # the mean of four independent ones: half
+
+
+@pytest.mark.parametrize("share", ["COARSE", "WOVEN", "GREY"])
+def test_shares_of_patches(photos, share, monkeypatch):
+    for name in ("COARSE", "WOVEN", "GREY"):
+        monkeypatch.setattr(camera_pairs, name, 0.0)
+    without = data.CameraPairs(photos, 1, size=32)
+    plain = [without.cut(generator(number)) for number in range(20)]
+    monkeypatch.setattr(camera_pairs, share, 1.0)
+    changed = [without.cut(generator(number)) for number in range(20)]
+    different = sum(not torch.equal(*pair) for pair in zip(plain, changed))
+    assert different == 20 if share != "COARSE" else 5 < different < 20  # a third is not shrunk at all

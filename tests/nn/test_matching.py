@@ -147,3 +147,34 @@ def test_multiplications():
     """5 x 3 blocks of 48 numbers: two filters of 48 for each, and 24 others to compare with."""
     total = nn.MatchedSpectrum(4, 2, 3).summary((1, 3, 8, 4)).splitlines()[-2]
     assert total.split()[-1] == f"{15 * 48 * (2 * 48 + 24):,}"
+
+
+@pytest.mark.parametrize("size", [(4, 4), (4, 20), (12, 8)])
+def test_an_image_has_the_same_matches_alone_and_in_any_layout(size):
+    """Also where the image is smaller than the reach; and a NaN stays in its image."""
+    module, x = nn.MatchedSpectrum(), normal(3, 3, *size, dtype=torch.float32)
+    output = module.forward(x)
+    assert torch.equal(module.forward(x[1]), output[1]) and torch.equal(module.forward(x[1:2])[0], output[1])
+    channels_last = module.forward(x.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(channels_last, output)
+    assert channels_last.is_contiguous(memory_format=torch.channels_last) and output.is_contiguous()
+    assert torch.equal(module.forward(x.mT.contiguous().mT), output)
+    x[0, 0, 0, 0] = float("nan")
+    assert torch.equal(module.forward(x)[1:], output[1:])
+
+
+def test_where_all_blocks_are_alike():
+    """Ties are decided the same way twice, and any way gives the block."""
+    module, x = nn.MatchedSpectrum(), torch.full((2, 3, 16, 24), 0.3)
+    output = module.forward(x)
+    own, matched = output.chunk(2, 1)
+    assert_close(matched, own)
+    assert torch.equal(module.forward(x), output)
+
+
+def test_evaluation_keeps_nothing():
+    module = nn.MatchedSpectrum(4, 2, 3).eval()
+    output = module.forward(normal(2, 3, 8, 4))
+    assert module.saved is None
+    with pytest.raises(RuntimeError, match="backward called in eval mode"):
+        module.backward(output)
