@@ -6,7 +6,7 @@ The memory is the most that the process held during the prediction (VmHWM of Lin
 interpreter, torch, the weights and the image) and the result, float32 (1, 3, side, side). The last lines of a side are
 those of `noise2noise denoise` on a PNG of 8 bits, from reading to writing, less the picture's bytes and the result's;
 with camera as it picks it for photographs, its limit on what is taken away included. On one thread a megapixel takes 3
-to 4 s with prescribed, 7 s with rednet or camera.
+to 4 s with prescribed, 7 s with rednet, 11 s with camera.
 """
 
 import argparse

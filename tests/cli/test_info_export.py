@@ -97,7 +97,7 @@ def test_a_file_without_weights_is_one_line(tmp_path, here, command, content, pr
     assert len(stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("denoiser", ["prescribed", "rednet"])
+@pytest.mark.parametrize("denoiser", ["prescribed", "rednet", "camera"])
 def test_export_computes_the_same(tmp_path, here, denoiser):
     onnx = pytest.importorskip("onnx")
     status, stdout, stderr = here("export", "--onnx", "x.onnx", "--denoiser", denoiser)

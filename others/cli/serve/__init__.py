@@ -7,7 +7,7 @@ examples:
 
 Pictures are dropped on the page, and come out as noise2noise denoise writes them, bit for bit. Only programs of this
 machine reach it, and only with the address that is printed, which holds a key. One picture is denoised at a time; the
-others wait, whichever window they came from. A megapixel takes about 6 s on two cores. What the page holds is on the
+others wait, whichever window they came from. A megapixel takes about 7 s on two cores. What the page holds is on the
 disk in one folder, which is removed at the end: Ctrl-C."""
 
 from __future__ import annotations
