@@ -20,6 +20,7 @@ from benchmarks.quality import decibel, table
 from others import data, training
 from others.data import cameras, noises
 from others.data.pixels import centre
+from others.diagnose import noise
 from others.model import CAMERA, Model
 
 SIGMA = 25
@@ -53,13 +54,18 @@ def trained(args, shots):
     return model
 
 
+def denoised(model, pixels):
+    """As `noise2noise denoise` has it: with its limit on what is taken away."""
+    return torch.cat([noise.limited(image, model.predict(image, on_tile=False)) for image in pixels.split(1)])
+
+
 def row(args, model, name, shots, clean):
     """A line of the table for these shots, a list of pixels (N, 3, H, W)."""
     average = torch.stack(shots).mean(0)
-    found = [shots[0], model.predict(shots[0], on_tile=False), average, model.predict(average, on_tile=False)]
+    found = [shots[0], denoised(model, shots[0]), average, denoised(model, average)]
     if len(shots) > 1:
         each = [trained(args, [shot[number] for shot in shots]) for number in range(len(clean))]
-        found.append(torch.cat([own.predict(image[None], on_tile=False) for own, image in zip(each, average)]))
+        found.append(torch.cat([denoised(own, image[None]) for own, image in zip(each, average)]))
     cells = [decibel(float(psnr(output, clean).mean())) for output in found]
     return [name, str(len(shots)), *cells, *["-"] * (len(HEADER) - 2 - len(cells))]
 

@@ -25,7 +25,7 @@ of it. Nobody has clean ones, but the error against another noisy picture is the
 variance of the noise, and that variance is half the mean squared difference of two noisy ones. Of ten scenes or more
 every tenth is held out, of fewer the lowest tenth of each, a patch at least; of less than three patches nothing is.
 
-Of a burst of one scene, N shots: denoise their average. From 8 shots with the noise of a camera in good light on, the
+Of a burst of one scene, N shots: denoise their average. From 16 shots with the noise of a camera in good light on, the
 average alone is better. Training on the burst first gains little where it is short.
 
 Under torchrun every minibatch is shared out among the processes, and so are Muon's matrices; the weights are those that
