@@ -20,7 +20,7 @@ help:  ## list the targets
 demo: .venv/installed  ## install, train for a minute, evaluate the shipped weights, write a picture (2 minutes)
 	$(BIN)/python examples/demo.py
 
-test: .venv/installed lint  ## install, check style and types, run all tests and test.py (7 minutes on two cores)
+test: .venv/installed lint  ## install, check style and types, run all tests and test.py (10 minutes on two cores)
 	$(BIN)/python -m pytest -n auto
 	$(BIN)/python test.py
 

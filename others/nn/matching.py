@@ -47,18 +47,20 @@ class MatchedSpectrum(Spectrum):
         places = self.matches(whole)
         self.save(input.shape, borders, places)
         own = correlate(self.inner(whole).contiguous(), filters, places.shape[1:3], self.geometry(0))
-        mean = self.mean(whole, places).to(x.dtype).flatten(3)
-        return nchw(cat((own, mean @ self.by_pixel(filters)), 3), like=input)
+        mean = self.mean(whole, places).flatten(3)
+        mean = mean @ self.by_pixel(self.filters(mean))  # in float32: products of 16 bits are to have few sizes
+        return nchw(cat((own, mean.to(x.dtype)), 3), like=input)
 
     def backward(self, grad_output: Tensor) -> Tensor:
         shape, borders, places = self.recall()
         size = shape[-2:]
         self.check_gradient(grad_output, (*shape[:-3], 2 * self.channels, *places.shape[1:3]))
         own, mean = nhwc(grad_output).chunk(2, 3)
-        filters = self.filters(grad_output)
-        whole = self.spread(mean @ self.by_pixel(filters).t(), places, [len(border) for border in borders])
+        mean = mean.float() if mean.element_size() == 2 else mean
+        mean = mean @ self.by_pixel(self.filters(mean)).t()
+        whole = self.spread(mean, places, [len(border) for border in borders]).to(own.dtype)
         around = [n + self.block for n in size]
-        self.inner(whole).add_(scatter(own.contiguous(), filters, around, self.geometry(0)))
+        self.inner(whole).add_(scatter(own.contiguous(), self.filters(own), around, self.geometry(0)))
         return nchw(reduce_borders(whole, borders, size), like=grad_output)
 
     def extra_repr(self) -> str:
@@ -111,12 +113,11 @@ class MatchedSpectrum(Spectrum):
         """The adjoint of `mean`: (N, rows, columns, block * block * 3) -> (N, *size, 3)."""
         steps = arange(self.block, device=gradient.device)
         inside = (steps.view(-1, 1) * size[1] + steps).flatten()
-        values = gradient.float() if gradient.element_size() == 2 else gradient
-        whole = values.new_zeros(len(gradient) * size[0] * size[1], 3)
-        values = values.reshape(-1, 3) / self.count
+        whole = gradient.new_zeros(len(gradient) * size[0] * size[1], 3)
+        values = gradient.reshape(-1, 3) / self.count
         for place in places.unbind(3):
             whole.index_add_(0, (place.unsqueeze(3) + inside).flatten(), values)
-        return whole.to(gradient.dtype).view(len(gradient), *size, 3)
+        return whole.view(len(gradient), *size, 3)
 
 
 def shifts(reach: int) -> list[tuple[int, int]]:
