@@ -15,12 +15,11 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.camera import as_files, psnr
+from benchmarks.camera import as_files, limited, psnr
 from benchmarks.quality import decibel, table
 from others import data, training
 from others.data import cameras, noises
 from others.data.pixels import centre
-from others.diagnose import noise
 from others.model import CAMERA, Model
 
 SIGMA = 25
@@ -55,8 +54,7 @@ def trained(args, shots):
 
 
 def denoised(model, pixels):
-    """As `noise2noise denoise` has it: with its limit on what is taken away."""
-    return torch.cat([noise.limited(image, model.predict(image, on_tile=False)) for image in pixels.split(1)])
+    return limited(pixels, model.predict(pixels, on_tile=False))
 
 
 def row(args, model, name, shots, clean):

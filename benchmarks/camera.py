@@ -70,6 +70,11 @@ def bm3d(pixels, sigma):
     return torch.from_numpy(output).float().expand(-1, -1, 3).permute(2, 0, 1).unsqueeze(0).clamp(0, 255)
 
 
+def limited(noisy, denoised):
+    """Pixels (N, 3, H, W) as `denoise` leaves them: each image with its limit on what is taken away."""
+    return torch.cat(list(map(noise.limited, noisy.split(1), denoised.split(1))))
+
+
 def psnr(output, clean):
     return metrics.psnr_per_image(output.float() / 255, clean / 255)
 
@@ -113,7 +118,7 @@ def main():
     header, rows, shown = [], [], []
     for name, noisy, truth, sigmas in conditions(clean):
         before, outputs = psnr(noisy, truth), {m: model.predict(noisy, on_tile=False) for m, model in models.items()}
-        outputs["camera"] = torch.cat(list(map(noise.limited, noisy.split(1), outputs["camera"].split(1))))
+        outputs["camera"] = limited(noisy, outputs["camera"])
         found = {method: psnr(output, truth) for method, output in outputs.items()}
         worst = min(0.0, float((found["camera"] - before).min()))
         if args.filters != "none":

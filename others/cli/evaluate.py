@@ -17,8 +17,7 @@ whether that looks like noise, which is as strong in flat parts as elsewhere; th
 was taken, four times as strong. A bad file does not stop the others. Weights are picked as by denoise; for a .pkl they
 are those for the course's noise, and --noise camera or --denoiser picks others.
 
-A megapixel takes about 4 s on one thread, with rednet 8 s, with camera 12 s, with the comparison 4 s
-more."""
+A megapixel takes about 4 s on one thread, with rednet 8 s, with camera 12 s; the comparison takes 4 s."""
 
 from __future__ import annotations
 

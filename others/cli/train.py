@@ -39,8 +39,7 @@ Weights are written after each epoch; Ctrl-C keeps those of the last one, and wh
 is 130; a training whose loss explodes keeps the best that there were. With --resume the same command goes on where it
 was interrupted, ends with the weights of a training that was never interrupted, and does nothing more once it is done.
 
-An epoch of 5,000 patches of 64 x 64 takes about two minutes on two threads; one of 50,000 pairs of 32 x 32
-about five."""
+An epoch of 5,000 patches of 64 x 64 takes about two minutes on two threads, one of 50,000 pairs of 32 x 32 five."""
 
 from __future__ import annotations
 

@@ -43,11 +43,12 @@ class MatchedSpectrum(Spectrum):
         self.check_image(input)
         x, margin = nhwc(input), self.half + self.reach
         borders = [mirrored(n, margin, margin, x.device) for n in x.shape[1:3]]
-        whole, filters = extend(x, borders), self.filters(x)
-        places = self.matches(whole)
+        whole = extend(x, borders)
+        exact = whole.float() if whole.element_size() == 2 else whole
+        places = self.matches(exact)
         self.save(input.shape, borders, places)
-        own = correlate(self.inner(whole).contiguous(), filters, places.shape[1:3], self.geometry(0))
-        mean = self.mean(whole, places).flatten(3)
+        own = correlate(self.inner(whole).contiguous(), self.filters(x), places.shape[1:3], self.geometry(0))
+        mean = self.mean(exact, places).flatten(3)
         mean = mean @ self.by_pixel(self.filters(mean))  # in float32: products of 16 bits are to have few sizes
         return nchw(cat((own, mean.to(x.dtype)), 3), like=input)
 
@@ -88,7 +89,6 @@ class MatchedSpectrum(Spectrum):
     def distances(self, whole: Tensor) -> Tensor:
         """Squared differences of every block from the others around it: (N, (2 reach + 1)^2 - 1, rows, columns)."""
         planes = whole.permute(0, 3, 1, 2).contiguous()
-        planes = planes.float() if planes.element_size() == 2 else planes
         height, width = (n - 2 * self.reach for n in planes.shape[2:])
         own = planes[:, :, self.reach : -self.reach, self.reach : -self.reach]
         found = []
@@ -100,11 +100,10 @@ class MatchedSpectrum(Spectrum):
         return cat(found, 1)
 
     def mean(self, whole: Tensor, places: Tensor) -> Tensor:
-        """Of the blocks that begin at `places`: (N, rows, columns, block, 3 * block), in float32 at least."""
-        pixels = whole.float() if whole.element_size() == 2 else whole
+        """Of the blocks that begin at `places`: (N, rows, columns, block, 3 * block)."""
         if not len(whole):
-            return pixels.new_zeros(*places.shape[:3], self.block, 3 * self.block)
-        lines = pixels.flatten().unfold(0, 3 * self.block, 3)  # `block` pixels side by side, from every pixel on
+            return whole.new_zeros(*places.shape[:3], self.block, 3 * self.block)
+        lines = whole.flatten().unfold(0, 3 * self.block, 3)  # `block` pixels side by side, from every pixel on
         below = arange(self.block, device=whole.device) * whole.shape[2]
         total = reduce(add, (lines.index_select(0, (p.unsqueeze(3) + below).flatten()) for p in places.unbind(3)))
         return total.view(*places.shape[:3], self.block, 3 * self.block) / self.count

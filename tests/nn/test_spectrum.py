@@ -117,7 +117,7 @@ def test_correction_by_hand(a, b, c, expected):
 
 @pytest.mark.parametrize("module, shape", [
     (nn.Spectrum(4), (2, 3, 8, 12)), (nn.InverseSpectrum(4), (2, 48, 5, 3)),
-    (nn.Correction(nn.Conv2d(120, 72, 1)), (2, 48, 5, 3)),
+    (nn.Correction(nn.Conv2d(120, 72, 1)), (2, 48, 5, 3)), (nn.MatchedSpectrum(4, 3, 5), (2, 3, 8, 12)),
 ])  # fmt: skip
 def test_in_16_bits(module, shape):
     x = normal(*shape, dtype=torch.bfloat16)
