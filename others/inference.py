@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 
 from .data import to_unit
-from .nn import Module, alignment, receptive_field
+from .nn import Module, alignment, convolution, receptive_field
 from .progress import Advance
 
 MEMORY = 2**30  # bytes that any prediction stays below, beside the images and the result; with the shipped networks ...
@@ -33,7 +33,7 @@ def denoise(
 ) -> torch.Tensor:
     """Pixels (N, 3, H, W) in 0-255 -> denoised float32 pixels of the same shape, on the device of `images`.
 
-    Sizes that the network's strides do not divide are extended by repeating the border and cut back afterwards.
+    Sizes that the network's strides do not divide continue mirrored and are cut back afterwards.
     Images of more than `pixels_at_once` are denoised in overlapping tiles, and what a tile's border can influence is
     cut off, so the result is that of the whole image; beside the images and the result, memory is what one tile needs.
     self_ensemble averages over the 8 flips and quarter turns. on_tile(done, total) is called after every piece.
@@ -41,7 +41,7 @@ def denoise(
     """
     views = [(turns, mirror) for turns in range(4) for mirror in (False, True)] if self_ensemble else [(0, False)]
     output = torch.zeros(images.shape, dtype=torch.float32, device=images.device)
-    height, width = extended(network, [n + max(shifts(network)) for n in images.shape[2:]])
+    height, width = extended(network, images.shape[2:], max(shifts(network)))
     at_once = max(1, pixels_at_once // (height * width))
     pieces = [
         (source, target, view, tile)
@@ -81,8 +81,7 @@ def estimate(network: Module, images: torch.Tensor) -> torch.Tensor:
     images moved by so many pixels down and right: its blocks end elsewhere there. (Coifman & Donoho 1995)"""
     outputs = []
     for shift in shifts(network):
-        moved = extend(images.flip(2, 3), shift, shift).flip(2, 3) if shift else images
-        output = network.forward(extend(moved, *missing(network, moved.shape[2:])))
+        output = network.forward(extend(images, *missing(network, images.shape[2:], shift)))
         outputs.append(output.float()[:, :, shift : shift + images.shape[2], shift : shift + images.shape[3]])
     return torch.stack(outputs).mean(0) if len(outputs) > 1 else outputs[0]
 
@@ -115,24 +114,23 @@ def transform_back(images: torch.Tensor, turns: int, mirror: bool) -> torch.Tens
     return images.rot90(-turns, (2, 3))
 
 
-def extend(images: torch.Tensor, below: int, right: int) -> torch.Tensor:
-    """Repeat the last row `below` times and the last column `right` times."""
-    if below:
-        images = torch.cat((images, images[:, :, -1:].expand(-1, -1, below, -1)), 2)
-    if right:
-        images = torch.cat((images, images[:, :, :, -1:].expand(-1, -1, -1, right)), 3)
-    return images
+def extend(images: torch.Tensor, rows: Sequence[int], columns: Sequence[int]) -> torch.Tensor:
+    """Continue images mirrored, by so many rows (above, below) and columns (left, right)."""
+    if not any((*rows, *columns)):
+        return images
+    borders = [convolution.mirrored(n, *more, images.device) for n, more in zip(images.shape[2:], (rows, columns))]
+    return convolution.nchw(convolution.extend(convolution.nhwc(images), borders), like=images)
 
 
-def missing(network: Module, size: Sequence[int]) -> tuple[int, int]:
-    """(rows, columns) that an image of that size lacks of what the network's strides divide."""
-    height, width = size
-    return -height % network.multiple, -width % network.multiple
+def missing(network: Module, size: Sequence[int], shift: int = 0) -> list[tuple[int, int]]:
+    """Rows (above, below) and columns (left, right) that an image of that size lacks of what the network's strides
+    divide, when it is moved by `shift`."""
+    return [(shift, -(n + shift) % network.multiple) for n in size]
 
 
-def extended(network: Module, size: Sequence[int]) -> list[int]:
+def extended(network: Module, size: Sequence[int], shift: int = 0) -> list[int]:
     """[height, width] up to what the network's strides divide."""
-    return [n + more for n, more in zip(size, missing(network, size))]
+    return [n + sum(more) for n, more in zip(size, missing(network, size, shift))]
 
 
 def tiles(network: Module, size: Sequence[int], pixels_at_once: int) -> Iterator[Tile]:

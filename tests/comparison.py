@@ -67,3 +67,17 @@ def prescribed_in_torch():
         torch.nn.ConvTranspose2d(8, 3, 5, 2, 2, output_padding=1),
         torch.nn.Sigmoid(),
     )
+
+
+def mirrored_pad(images, margins):
+    """(..., H, W) continued to and fro by (left, right, above, below), as a ball goes between two walls."""
+
+    def places(size, before, after):
+        for place in range(-before, size + after):
+            while size > 1 and not 0 <= place < size:
+                place = -place if place < 0 else 2 * (size - 1) - place
+            yield place if size > 1 else 0
+
+    rows = list(places(images.shape[-2], *margins[2:]))
+    columns = list(places(images.shape[-1], *margins[:2]))
+    return images[..., rows, :][..., columns]

@@ -71,7 +71,7 @@ class Plain:
 
     def forward(self, pixels):
         height, width = pixels.shape[2:]
-        whole = inference.extend(pixels, -height % self.multiple, -width % self.multiple)
+        whole = inference.extend(pixels, *((0, -n % self.multiple) for n in pixels.shape[2:]))
         return (whole + self.residual(whole))[:, :, :height, :width]
 
     def predict(self, test_input):

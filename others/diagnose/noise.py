@@ -121,8 +121,8 @@ def limited(pixels: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
 
 
 def block_powers(removed: torch.Tensor) -> torch.Tensor:
-    """(1, 3, H, W) -> mean squares of blocks (h, w), those at the ends of repeated pixels."""
-    removed = extend(removed, -removed.shape[2] % BLOCK, -removed.shape[3] % BLOCK)
+    """(1, 3, H, W) -> mean squares of blocks (h, w), those at the ends of mirrored pixels."""
+    removed = extend(removed, *((0, -n % BLOCK) for n in removed.shape[2:]))
     return removed[0].unfold(1, BLOCK, BLOCK).unfold(2, BLOCK, BLOCK).square().mean((0, 3, 4))
 
 
