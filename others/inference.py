@@ -118,7 +118,8 @@ def extend(images: torch.Tensor, rows: Sequence[int], columns: Sequence[int]) ->
     """Continue images mirrored, by so many rows (above, below) and columns (left, right)."""
     if not any((*rows, *columns)):
         return images
-    borders = [convolution.mirrored(n, *more, images.device) for n, more in zip(images.shape[2:], (rows, columns))]
+    sides = zip(images.shape[2:], (rows, columns))
+    borders = [convolution.mirrored(n, before, after, images.device) for n, (before, after) in sides]
     return convolution.nchw(convolution.extend(convolution.nhwc(images), borders), like=images)
 
 

@@ -14,8 +14,9 @@ and total-variation denoising are compared (--plain leaves them out).
 
 Without clean pictures it says of each picture how much noise it has before and after, how much was taken away, and
 whether that looks like noise, which is as strong in flat parts as elsewhere; the figure shows noisy, denoised, and what
-was taken, four times as strong. A bad file does not stop the others. Weights are picked as by denoise; for a .pkl they
-are those for the course's noise, and --noise camera or --denoiser picks others.
+was taken, four times as strong. Files that cannot be read do not stop the others; the exit status is then 1. Weights
+are picked as by denoise; for a .pkl they are those for the course's noise, and --noise camera or --denoiser picks
+others.
 
 A megapixel takes about 4 s on one thread, with rednet 8 s, with camera 12 s; the comparison takes 4 s."""
 
@@ -47,14 +48,17 @@ from .common import (
     say_range,
 )
 from .denoise import NOISES, Denoiser
+from .streams import words
 
 Named: TypeAlias = tuple[str, torch.Tensor, torch.Tensor]  # name, noisy, clean: pixels (1, 3, H, W)
+Match: TypeAlias = tuple[str, Path, Path]  # name, and the files of it
 Methods: TypeAlias = dict[str, Callable[[torch.Tensor], torch.Tensor]]
 Shown: TypeAlias = dict[str, list[torch.Tensor]]
 
 SHOWN = 6  # images in the figure
 TIMES = 4  # as strong as it was is what was taken away shown
 LISTED = 40  # images in the printed table
+UNREAD = OSError, pictures.PictureError  # what a broken file raises
 
 
 class Score(NamedTuple):
@@ -91,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.clean and args.noisy.suffix != ".pkl":
         return without_clean(args)
     unknown: list[str] = []
-    found, denoiser = load_pairs(args, unknown), picking(args)
+    failed: list[str] = []
+    found, denoiser = load_pairs(args, unknown, failed), picking(args)
     methods: Methods = {"noisy": torch.Tensor.float, denoiser.title: denoiser}
     library = baselines.available()
     methods |= {} if args.plain or not library else baselines.METHODS
@@ -102,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     if not library:
         print(f"Without SSIM and comparison: {baselines.INSTALL}")
     write_results(args, scores, methods, shown)
-    return 0
+    return status(failed)
 
 
 def picking(args: argparse.Namespace) -> Denoiser:
@@ -117,7 +122,7 @@ def without_clean(args: argparse.Namespace) -> int:
     denoiser = picking(args)
     rows: list[list[object]] = []
     shown: Shown = {}
-    failed: list[Path] = []
+    failed: list[str] = []
     if args.noisy.is_dir():
         say_left_out(args.noisy)
     files = pictures.picture_files(args.noisy) if args.noisy.is_dir() else [args.noisy]
@@ -127,7 +132,7 @@ def without_clean(args: argparse.Namespace) -> int:
         except (OSError, ValueError, RuntimeError, MemoryError) as error:
             if len(files) == 1:
                 raise
-            failed.append(file)
+            failed.append(str(file))
             complain("evaluate", error)
     if not files:
         raise FileNotFoundError(f"no pictures ({', '.join(pictures.FORMATS)}) in {args.noisy}")
@@ -142,8 +147,13 @@ def without_clean(args: argparse.Namespace) -> int:
         with replacing(args.figure, args.force) as file:
             images = dict(zip(titles, (torch.cat(shown[key]) for key in ("noisy", "denoised", "taken"))))
             figures.grid(file, images, figures.kind(args.figure))
+    return status(failed)
+
+
+def status(failed: Sequence[str]) -> int:
+    """The exit status, after saying what failed."""
     if failed:
-        complain("evaluate", f"failed: {', '.join(map(str, failed))}")
+        complain("evaluate", f"failed: {', '.join(failed)}")
     return 1 if failed else 0
 
 
@@ -168,9 +178,9 @@ def found_in_words(found: taken.Taken | None) -> str:
     return f"noise {found.before:.1f} before, {found.after:.1f} after; taken {found.amount:.1f}: {found}"
 
 
-def load_pairs(args: argparse.Namespace, unknown: list[str]) -> Iterator[Named]:
+def load_pairs(args: argparse.Namespace, unknown: list[str], failed: list[str]) -> Iterator[Named]:
     """An iterator over (name, noisy, clean), pixels (1, 3, H, W) in 0-255. `unknown` gets the names of the pairs of
-    which it cannot be told whether they belong together."""
+    which it cannot be told whether they belong together, `failed` of those that cannot be read."""
     if args.noisy.suffix == ".pkl":
         if args.clean:
             args.parser.error(f"{args.noisy} holds the clean images too; leave {args.clean} out")
@@ -181,8 +191,7 @@ def load_pairs(args: argparse.Namespace, unknown: list[str]) -> Iterator[Named]:
         return ((str(i), noisy[i : i + 1], clean[i : i + 1]) for i in range(len(noisy)))
     if not args.clean:
         args.parser.error("expected NOISY and CLEAN, or a .pkl")
-    found = matched(args.noisy, args.clean)
-    return (pair for files in found for pair in checked(files, args, unknown))
+    return readable(matched(args.noisy, args.clean), lambda files: checked(files, args, unknown), failed)
 
 
 def pages(name: str, first: Path, second: Path, given: tuple[float, float] | None = None) -> Iterator[Named]:
@@ -197,9 +206,7 @@ def pages(name: str, first: Path, second: Path, given: tuple[float, float] | Non
         yield (name if len(images[0]) == 1 else f"{name} page {number}"), *pair
 
 
-def checked(
-    files: tuple[str, Path, Path], args: argparse.Namespace, unknown: list[str] | None = None
-) -> Iterator[Named]:
+def checked(files: Match, args: argparse.Namespace, unknown: list[str] | None = None) -> Iterator[Named]:
     """Pass on the `pages` of (name, first, second). Raises ValueError for a pair that shows no one scene, unless
     --unchecked; where that cannot be told the name goes into `unknown`; a note says if one is exposed otherwise."""
     for name, noisy, clean in pages(*files, args.range):
@@ -214,11 +221,34 @@ def checked(
         yield name, noisy, clean
 
 
+def readable(
+    matches: Sequence[Match], read: Callable[[Match], Iterable[Named]], failed: list[str] | None = None
+) -> Iterator[Named]:
+    """Yield what read() does of each two files. Those of several that cannot be read are left out and named, in
+    `failed`, too; raises ValueError where none can."""
+    broken = []
+    for files in matches:
+        try:
+            found = list(read(files))
+        except UNREAD as error:
+            if len(matches) == 1:
+                raise
+            broken.append(words(error))
+            say(f"pair {files[0]} left out: {broken[-1]}")
+            if failed is not None:
+                failed.append(files[0])
+        else:
+            yield from found
+    if len(broken) == len(matches):
+        raise ValueError(f"expected a pair that can be read or more, got {len(broken)} that cannot; replace what is "
+                         f"broken, first {broken[0]}")  # fmt: skip
+
+
 def listed(names: Sequence[str]) -> str:
     return f"{len(names)} ({', '.join(names[:5])}{' ...' if len(names) > 5 else ''})"
 
 
-def matched(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
+def matched(first: Path, second: Path) -> list[Match]:
     """(name, file of `first`, file of `second`) for two pictures, or for all of two folders, matched by name."""
     if not first.is_dir() and not second.is_dir():
         return [(first.name, first, second)]

@@ -55,7 +55,7 @@ import sys
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -84,15 +84,13 @@ from .common import (
     say_left_out,
     seed,
 )
-from .evaluate import Named, checked, listed, matched, pages
+from .evaluate import UNREAD, checked, listed, matched, pages, readable
 from .streams import words
 
 Scenes: TypeAlias = dict[str, list[torch.Tensor]]  # pictures (3, H, W) in 0-255 of each
-Match: TypeAlias = tuple[str, Path, Path]  # name, and the files of it
 
 GENERATED = {"pairs": 3000, "images": 100}
 HELD = 2**19  # pixels of each version that are held out at most: a few seconds, and 0.1 dB
-UNREAD = OSError, pictures.PictureError  # what a broken file raises
 STARTS = "weights", "from_shipped", "from_scratch"
 
 
@@ -461,25 +459,6 @@ def paired_scenes(args: argparse.Namespace) -> Scenes:
     """{name: two pictures}, of files of several pages page by page."""
     found = readable(matched(*args.pairs), lambda files: pages(*files, args.range))
     return {name: [picture[0] for picture in shots] for name, *shots in found}
-
-
-def readable(matches: Sequence[Match], read: Callable[[Match], Iterable[Named]]) -> Iterator[Named]:
-    """Yield what read() does of each two files. Those of several that cannot be read are left out and named; raises
-    ValueError where none can."""
-    broken = []
-    for files in matches:
-        try:
-            found = list(read(files))
-        except UNREAD as error:
-            if len(matches) == 1:
-                raise
-            broken.append(words(error))
-            say(f"pair {files[0]} left out: {broken[-1]}")
-        else:
-            yield from found
-    if len(broken) == len(matches):
-        raise ValueError(f"expected a pair that can be read or more, got {len(broken)} that cannot; replace what is "
-                         f"broken, first {broken[0]}")  # fmt: skip
 
 
 def burst_scenes(args: argparse.Namespace) -> Scenes:

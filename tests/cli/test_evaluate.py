@@ -146,6 +146,25 @@ def test_what_is_wrong_is_one_line(tmp_path, here, folders, picture, save, argum
     assert found == status and message in stderr.splitlines()[-1]
 
 
+def test_a_broken_pair_does_not_stop_the_others(here, tmp_path, folders):
+    """It is named, the others are measured as if it were not there, and the exit status says so."""
+    for folder in ("noisy", "clean"):
+        (tmp_path / folder / "1.png").rename(tmp_path / f"{folder}-1.png")
+    assert here("evaluate", "noisy", "clean", "--plain", "--csv", "without.csv")[0] == 0
+    for folder, kept in (("noisy", 60), ("clean", None)):
+        (tmp_path / folder / "1.png").write_bytes((tmp_path / f"{folder}-1.png").read_bytes()[:kept])
+    status, table, stderr = here("evaluate", "noisy", "clean", "--plain", "--csv", "with.csv")
+    first, last = stderr.splitlines()
+    assert status == 1 and first.startswith("note: pair 1 left out: noisy/1.png: ")
+    assert last == "noise2noise evaluate: failed: 1" and "PSNR A, dB" in table
+    assert (tmp_path / "with.csv").read_bytes() == (tmp_path / "without.csv").read_bytes()
+    for file in (tmp_path / "noisy").iterdir():
+        file.write_bytes(b"nothing")
+    status, table, stderr = here("evaluate", "noisy", "clean", "--plain", "--csv", "none.csv")
+    assert status == 1 and table == "" and not (tmp_path / "none.csv").exists()
+    assert "expected a pair that can be read or more, got 5 that cannot" in stderr.splitlines()[-1]
+
+
 def test_two_files_of_one_picture_have_one_range(tmp_path, here):
     """Of 12 bits, given or found: the PSNR is that of white at 4095, not at 65535."""
     tifffile = pytest.importorskip("tifffile")
