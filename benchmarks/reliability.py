@@ -32,6 +32,7 @@ FILES = {Path(file).stem: file for file in (
     "tests/nn/test_reference.py",
 )}  # fmt: skip
 READERS = "weights", "pairs", "pictures"
+PARTS = *FILES, "fuzz", "models", "properties", "soak"
 DENOISERS = "prescribed", "rednet"
 
 #: (promise, test file, the tests in it whose cases count; a count that a test tells comes instead)
@@ -108,7 +109,7 @@ PROMISES = [
 
 def parts(args):
     """{part: the names of its results}; those of the properties are found by asking pytest."""
-    chosen = args.part or [*FILES, "fuzz", "models", "properties", "soak"]
+    chosen = args.part or PARTS
     for part in chosen:
         if part == "properties":
             yield from (f"property {node}" for node in properties())
@@ -290,13 +291,15 @@ def page(results):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="*", choices=[*FILES, "properties", "fuzz", "soak", "models"])
+    parser.add_argument("part", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them if none is named")
     parser.add_argument("--fresh", action="store_true", help="forget the results of these parts")
     parser.add_argument("--fuzz-minutes", type=float, default=10, help="for all readers together")
     parser.add_argument("--soak-minutes", type=float, default=30)
     parser.add_argument("--examples", type=int, default=10_000, help="for each property")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results/reliability.md")
     args = parser.parse_args()
+    if unknown := [part for part in args.part if part not in PARTS]:
+        parser.error(f"expected parts of {', '.join(PARTS)}, got {', '.join(unknown)}")
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in parts(args):
         if args.fresh or not Path(f"{result_file(name)}.json").is_file():
