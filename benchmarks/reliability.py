@@ -109,8 +109,7 @@ PROMISES = [
 
 def parts(args):
     """{part: the names of its results}; those of the properties are found by asking pytest."""
-    chosen = args.part or PARTS
-    for part in chosen:
+    for part in args.part or PARTS:
         if part == "properties":
             yield from (f"property {node}" for node in properties())
         elif part in ("fuzz", "models"):
