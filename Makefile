@@ -2,10 +2,6 @@
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
-TRAIN = $(BIN)/python benchmarks/train_weights.py
-TRAINED = --photos $(PHOTOS) --targets 16 --clip 1 --threads 1 --seed 0 --precision $(or $(PRECISION),bf16) --resume \
-	--out out/weights.pth
-WEIGHTS = $(TRAINED) --holdout 20 --balance 0.5 $(if $(VAL),--val $(VAL))
 SHOWN = $(if $(QUICK),--out out/experiments)
 EXPERIMENTS = --scale $(if $(QUICK),quick,$(or $(SCALE),full)) --jobs $(or $(JOBS),1) $(SHOWN) \
 	$(if $(DATA),--data $(DATA)) $(if $(PHOTOS),--photos $(PHOTOS))
@@ -50,26 +46,32 @@ gradcheck: .venv/installed  ## check every block's gradients numerically
 bench: .venv/installed  ## time steps and predictions against torch.nn, write docs/results/speed.md and docs/speed.png (20 minutes)
 	$(BIN)/python benchmarks/speed.py --out docs/results/speed.md --figure docs/speed.png
 
-weights: .venv/installed  ## train weights for the course's noise: make weights PHOTOS=folder [VAL=val_data.pkl] [PRECISION=fp32] (3 hours)
-	mkdir -p out
-	$(TRAIN) prescribed $(WEIGHTS) --epochs 8 --gaussian 0.2 --arguments "{'channels': (384, 256)}"
-	$(TRAIN) rednet $(WEIGHTS) --epochs 11 --gaussian 0.05 \
-		--arguments "{'layers': ((64, 3, 1), (96, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))}"
+weights: out/prescribed.pth out/rednet.pth  ## train weights for the course's noise: make weights PHOTOS=folder [VAL=val_data.pkl] [PRECISION=fp32] (3 hours; goes on if stopped)
 
-camera-weights: .venv/installed  ## train the weights for photographs again: make camera-weights PHOTOS="folder folder" (3 hours, one core)
-	mkdir -p out
-	$(TRAIN) camera $(TRAINED) --holdout 60 --balance 0.7 --epochs 48
+camera-weights: out/camera.pth  ## train the weights for photographs: make camera-weights PHOTOS="folder folder" (3 hours, one core; goes on if stopped)
 
-quality: .venv/installed  ## measure the shipped weights, write docs/results/quality.md and out/gains.png: make quality PHOTOS=folder [DATA=folder]
+out/prescribed.pth out/rednet.pth: COURSE = --holdout 20 --balance 0.5 $(if $(VAL),--val $(VAL))
+out/prescribed.pth: TRAINING = $(COURSE) --epochs 8 --gaussian 0.2 --arguments "{'channels': (384, 256)}"
+out/rednet.pth: TRAINING = $(COURSE) --epochs 11 --gaussian 0.05 \
+	--arguments "{'layers': ((64, 3, 1), (96, 3, 1), (128, 3, 2), (256, 3, 2), (256, 3, 2))}"
+out/camera.pth: TRAINING = --holdout 60 --balance 0.7 --epochs 48
+
+out/%.pth: | .venv/installed
 	mkdir -p out
-	$(BIN)/python benchmarks/quality.py --photos $(PHOTOS) $(if $(DATA),--data $(DATA)) --out docs/results/quality.md --picture out/gains.png
+	$(BIN)/python benchmarks/train_weights.py $* --photos $(PHOTOS) --targets 16 --clip 1 --threads 1 --seed 0 \
+		--precision $(or $(PRECISION),bf16) $(TRAINING) --out out/$*-unfinished.pth --resume
+	mv out/$*-unfinished.pth $@
+
+quality: .venv/installed  ## measure the shipped weights, write docs/results/quality.md and out/gains.png: make quality PHOTOS=folder DATA=folder
+	mkdir -p out
+	$(BIN)/python benchmarks/quality.py --photos $(PHOTOS) --data $(DATA) --out docs/results/quality.md --picture out/gains.png
 
 camera: .venv/installed  ## measure the camera weights beside filters, write docs/results/camera.md and noise.md: make camera PHOTOS=folder (an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[filters]"
 	$(BIN)/python benchmarks/camera.py --photos $(PHOTOS) --out docs/results/camera.md --picture out/camera.png
 	$(BIN)/python benchmarks/noise_check.py --photos $(PHOTOS) --out docs/results/noise.md
 
-experiments: .venv/installed  ## run all experiments, draw tables and figures: [QUICK=1 | SCALE=small] [DATA=folder] [PHOTOS=folder] [JOBS=2] (hours)
+experiments: .venv/installed  ## run all experiments, draw tables and figures: [QUICK=1 | SCALE=small] [DATA=folder] [PHOTOS=folder] [JOBS=2] (days; SCALE=medium hours)
 	$(BIN)/python -m experiments.run $(EXPERIMENTS)
 	$(BIN)/python -m experiments.show $(SHOWN)
 

@@ -1,6 +1,6 @@
 """Measure what to do with a burst of N shots, write docs/results/burst.md.
 
-    python benchmarks/burst.py --photos PHOTOS [--pictures 6] [--epochs 2] [--count 1000] [--out FILE]
+    python benchmarks/burst.py --photos PHOTOS [--pictures 2] [--epochs 1] [--count 100] [--out FILE]
 
 Of a few photographs, evenly chosen, the centre is taken N times with noise. PSNR A in dB of one shot denoised, of the
 average of all, of that denoised, and of that denoised by weights that were first trained on these N shots, from the
@@ -71,11 +71,11 @@ def row(args, model, name, shots, clean):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--pictures", type=int, default=6, help="how many of the photographs")
+    parser.add_argument("--pictures", type=int, default=2, help="how many of the photographs")
     parser.add_argument("--size", type=int, default=256, help="side of their centres")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
-    parser.add_argument("--epochs", type=int, default=2, help="of the training on a burst")
-    parser.add_argument("--count", type=int, default=1000, help="patches in an epoch")
+    parser.add_argument("--epochs", type=int, default=1, help="of the training on a burst")
+    parser.add_argument("--count", type=int, default=100, help="patches in an epoch")
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--device")
     parser.add_argument("--weights", type=Path, help="of the camera denoiser, instead of the shipped ones")

@@ -2,11 +2,11 @@
 
     python benchmarks/camera.py --photos PHOTOS [--every 12] [--filters none|quick|all] [--out FILE] [--picture FILE]
 
-Of every twelfth photograph the centre of 256 x 256 is corrupted. All networks are blind and take one pass; the camera
-weights as `denoise` takes them, with its limit (`diagnose.noise.limited`). BM3D (the
-package `bm3d`, all channels together) is told sigma where the noise is Gaussian, elsewhere the best of three on the
+Of every twelfth photograph the centre of 256 x 256 is corrupted. All networks are blind and take one pass, the camera
+weights two, with the limit that `denoise` has (`diagnose.noise.limited`). BM3D (the package `bm3d`, all channels
+together) is told sigma where the noise is Gaussian, elsewhere the best of three on the
 mean of all photographs; scikit-image's filters estimate it. PSNR A in dB. What the filters give is kept in
-out/camera-filters.json, by photograph, noise and filter: they take most of the time. Needs the extra `eval` and bm3d.
+out/camera-filters.json, by photograph, noise and filter: they take most of the time. Needs the extra `filters`.
 """
 
 import argparse
@@ -134,6 +134,7 @@ def main():
     text = f"""# The camera weights on photographs
 
 PSNR A in dB of {len(files)} photographs of {SIZE} x {SIZE} that nothing was trained on; how: `benchmarks/camera.py`.
+The last column is what the image gains for which the camera weights do least, where that is a loss.
 
 {table(rows, header)}
 """

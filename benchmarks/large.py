@@ -1,6 +1,6 @@
 """Time and memory of predictions on large images, each in a process of its own; written to docs/results/large.md.
 
-python benchmarks/large.py [--sides 4096 8192] [--threads 1]
+    python benchmarks/large.py [--sides 4096 8192] [--threads 1] [--out docs/results/large.md]
 
 The memory is the most that the process held during the prediction (VmHWM of Linux), less what it held before (the
 interpreter, torch, the weights and the image) and the result, float32 (1, 3, side, side). The last lines of a side are

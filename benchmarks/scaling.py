@@ -3,8 +3,8 @@
     python benchmarks/scaling.py [prescribed] [rednet] [--batch 256] [--out docs/results/scaling.md]
 
 Twice: a minibatch is shared out among the processes, so that each has less to do (strong scaling); every process has a
-minibatch of its own (weak scaling). Efficiency is images a second and process, by those of a process alone. That
-is beaten where others' part of Muon's matrices takes longer than the sums.
+minibatch of its own (weak scaling). Efficiency is images a second and process, by those of a process alone. It
+exceeds 100 % where the part of Muon's matrices that others take lasts longer than the sums.
 
 The step is that of the denoiser's recipe. The model: a step of P processes takes the measured time of rank 0, to which
 Muon's most expensive matrix falls, on its share of images and matrices, plus a ring all-reduce for each sum of a step,

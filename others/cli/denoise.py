@@ -9,7 +9,7 @@ examples:
 --noise has two sets of weights: camera, for the noise of sensors, and pixels, those of the denoiser prescribed, for
 pictures whose pixels were drawn from a finer one, as the course's. --noise auto looks at each picture, says what it
 found, and takes one. --denoiser rednet takes a third, better than prescribed on the same noise. A photograph of 12
-million pixels takes about a minute on two cores.
+million pixels takes about a minute and a half on two cores.
 
 PNG, JPEG, TIFF, BMP and WebP, grey, RGB and RGBA, 8 and 16 bit; TIFF of 32 bits and floating point too. Black and white
 are the type's own in 8 bits, else what the file declares or its pixels show, or --range; a note says which. Pixels

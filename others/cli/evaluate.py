@@ -18,7 +18,7 @@ was taken, four times as strong. Files that cannot be read do not stop the other
 are picked as by denoise; for a .pkl they are those for the course's noise, and --noise camera or --denoiser picks
 others.
 
-A megapixel takes about 4 s on one thread, with rednet 8 s, with camera 12 s; the comparison takes 4 s."""
+A megapixel takes about 3 s on one thread, with rednet 7 s, with camera 11 s; the comparison takes 4 s."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ line says which it is. Before the first epoch it says how long all will take.
 What it gains: a tenth of --pairs and --burst is not trained on, and in the end it says what PSNR was gained on patches
 of it. Nobody has clean ones, but the error against another noisy picture is the error against the clean one plus the
 variance of the noise, and that variance is half the mean squared difference of two noisy ones. Of ten scenes or more
-every tenth is held out, of fewer the lowest tenth of each, a patch at least; of less than three patches nothing is.
+every tenth is held out, of fewer the lowest tenth of each, a patch at least; of fewer than three patches nothing is.
 
 Of a burst of one scene, N shots: denoise their average. From 16 shots with the noise of a camera in good light on, the
 average alone is better. Training on the burst first gains little where it is short.
