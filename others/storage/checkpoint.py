@@ -10,6 +10,7 @@ import torch
 
 from .files import replacing
 from .foreign import foreign, foreign_content
+from .signals import Held
 from .tensors import CheckpointError, read
 
 FORMAT = 1  # what `save` writes
@@ -27,10 +28,11 @@ def save(path: Path | str, content: dict[str, Any]) -> None:
 
 
 def serialised(content: object) -> memoryview:
-    """What torch.save writes, in memory: it turns any exception of a file, a full disk or a signal, into an error of
-    its own."""
+    """What torch.save writes, in memory: it turns any exception of a file, as of a full disk, into an error of its own.
+    Signals wait: of their exceptions it would make another one, or nothing."""
     whole = io.BytesIO()
-    torch.save(content, whole)
+    with Held():
+        torch.save(content, whole)
     return whole.getbuffer()
 
 

@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 
 import torch
 
+from .signals import Held
+
 LARGEST = 4 * 2**30  # bytes of a file that is read into memory
 LARGEST_INDEX = 64 * 2**20  # bytes of a mapped file that are, all the same: its directory, and what is no tensor
 MOST_VALUES = 100_000  # in a file: weights, names, numbers
@@ -37,6 +39,12 @@ def read(path: Path | str, advice: str = "", mmap: bool = False, old: bool = Fal
     if not path.is_file():
         reason = "it is a folder" if path.is_dir() else "no such file"
         raise FileNotFoundError(f"no weights at {path} ({reason}): {advice}")
+    with Held():  # of an exception at any moment zipfile makes another one, or nothing
+        return read_whole(path, mmap, old)
+
+
+def read_whole(path: Path, mmap: bool, old: bool) -> Any:
+    """As `read`, of a file that is there."""
     try:
         size = path.stat().st_size
         if old and not zipfile.is_zipfile(path):

@@ -16,9 +16,9 @@ from ..nn import MSE, Module
 from ..nn.optim import Optimizer
 from ..progress import Advance, progress
 from ..storage.files import locked
+from ..storage.signals import Held
 from .recipe import Recipe, Record
 from .run import Run, Source
-from .signals import Held
 from .workers import ALONE, Workers
 
 

@@ -19,9 +19,9 @@ import torch
 from ..data import Pair
 from ..nn import SGD, Module, Muon, OneCycleLR
 from ..storage import checkpoint, networks
+from ..storage.signals import Held
 from ..storage.tensors import CheckpointError
 from .recipe import Recipe
-from .signals import Held
 from .workers import ALONE, Workers
 
 VERSION = 2  # of the state: from 2 on, its pairs are known by all of their pixels

@@ -378,6 +378,29 @@ def test_a_signal_during_a_save_is_that_signal_and_leaves_nothing(run_python, pa
     assert said == f"{{77: {tries}}} ['training.pth']\n"
 
 
+@pytest.mark.parametrize("work", ["save", "load"])
+def test_a_signal_waits_for_libraries_that_make_another_error_of_it(path, monkeypatch, work):
+    """zipfile raises a ValueError in its place, or loses it in a destructor; torch.save raises a RuntimeError."""
+    content, original, ended = {"a": torch.ones(3)}, getattr(torch, work), []
+
+    def interrupted(*arguments, **options):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except BaseException as error:
+            raise RuntimeError("something else") from error
+        ended.append(original(*arguments, **options))
+        return ended[-1]
+
+    checkpoint.save(path, content)
+    monkeypatch.setattr(torch, work, interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(path, content) if work == "save" else checkpoint.load(path)
+    assert len(ended) == 1 and signal.getsignal(signal.SIGINT) is before
+    monkeypatch.undo()
+    assert torch.equal(checkpoint.load(path)["a"], content["a"]) and os.listdir(path.parent) == [path.name]
+
+
 # --------------------------------------------------------------------------------------------------------- full disk
 
 

@@ -19,9 +19,9 @@ from Miniproject_2.model import Model
 from others import denoiser, denoiser_bonus, inference, training
 from others.storage import checkpoint, networks
 from others.storage.checkpoint import CheckpointError
+from others.storage.signals import Held
 from others.training import Recipe, fit, loop, run
 from others.training.run import Diverged, fingerprint
-from others.training.signals import Held
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = Recipe(lr=2.0, batch_size=4, seed=3)

@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from ..storage.files import INTERRUPTING
+from .files import INTERRUPTING
 
 
 class Held:
