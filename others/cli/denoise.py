@@ -18,8 +18,8 @@ the colour profile, EXIF data, XMP and texts of what was read; CMYK becomes RGB.
 converts; the suffix decides what is written. A JPEG keeps its subsampling and its tables of quantisation, a lossless
 WebP is lossless again; other JPEG and WebP are of quality 95, or of --quality. No input is ever overwritten. A bad file
 does not stop the others: it is named at the end, and the exit status is 1. Without -o a file's result is beside it, and
-those of a folder go to FOLDER-denoised; what is no picture in it is named. --skip-existing goes on with a folder that
-was begun: status 0 when everything is there.
+those of a folder go to FOLDER-denoised; what is no picture in it, or was denoised before, is named and left out.
+--skip-existing goes on with a folder and a --csv that were begun: status 0 when everything is there.
 
 A megapixel takes 3 s on one thread with prescribed, 7 s with rednet, 11 s with camera, and 7 s on two cores; with
 --self-ensemble 8 times as long."""
@@ -59,6 +59,7 @@ from .common import (
 
 NOISES = ("auto", "camera", "pixels")
 STRONGEST = 1.5  # times what the network takes away
+MADE = "-denoised", "-denoised-compare"  # at the end of what is written beside a picture
 COLUMNS = "picture", "result", "noise_before", "noise_after", "weights", "seconds"
 
 
@@ -87,9 +88,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     there.add_argument("--force", action="store_true", help="replace results that are there already")
     there.add_argument("--skip-existing", action="store_true", help="leave them as they are, make those that are not")
     parser.add_argument("--noise", choices=NOISES, help="which weights (default: auto, looked for in each picture)")
-    parser.add_argument(
-        "--strength", type=strength, default=1.0, metavar="0-1.5", help="how much of the noise is taken away"
-    )
+    more = "how much of what it takes for noise is taken away (default: 1; more overshoots)"
+    parser.add_argument("--strength", type=strength, default=1.0, metavar="0-1.5", help=more)
     parser.add_argument("--compare", action="store_true", help="also write NAME-compare: noisy | denoised, at 100 %%")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each picture, with its noise")
     parser.add_argument("--quality", type=positive(int, 100), metavar="1-100", help=quality)
@@ -107,23 +107,36 @@ def run(args: argparse.Namespace) -> int:
         return 0
     denoiser, started = Denoiser(args), time.perf_counter()
     failed: list[Path] = []
-    rows: list[Sequence[object]] = []
-    for job in jobs:
-        try:
-            rows.append(denoise_file(denoiser, job, args))
-        except FileExistsError as error:
-            failed.append(job.source)
-            complain("denoise", f"{error}, or --skip-existing to keep it")
-        except (OSError, ValueError, RuntimeError, ImportError, MemoryError) as error:
-            failed.append(job.source)
-            complain("denoise", error)
-    if args.csv:
-        write_rows(args.csv, rows, args.force)
+    rows: list[Sequence[object]] = earlier_rows(args)
+    try:
+        for job in jobs:
+            try:
+                rows.append(denoise_file(denoiser, job, args))
+            except FileExistsError as error:
+                failed.append(job.source)
+                complain("denoise", f"{error}, or --skip-existing to keep it")
+            except (OSError, ValueError, RuntimeError, ImportError, MemoryError) as error:
+                failed.append(job.source)
+                complain("denoise", error)
+    finally:  # also of what was done before an interruption
+        if args.csv:
+            write_rows(args.csv, rows, args.force or args.skip_existing)
     if len(jobs) > 1:
         print(f"Denoised {len(jobs) - len(failed)} of {len(jobs)} pictures in {time.perf_counter() - started:.0f} s.")
     if failed and len(jobs) > 1:
         complain("denoise", f"failed: {', '.join(map(str, failed))}")
     return 1 if failed else 0
+
+
+def earlier_rows(args: argparse.Namespace) -> list[Sequence[object]]:
+    """Of --csv, where --skip-existing goes on with it. Raises ValueError for another table."""
+    if not (args.csv and args.skip_existing and args.csv.exists()):
+        return []
+    with args.csv.open(newline="", encoding="utf-8", errors="replace") as file:
+        header, *rows = [*csv.reader(file)] or [[]]
+    if header != list(COLUMNS):
+        raise ValueError(f"{args.csv}: expected a table that denoise wrote, got another file; choose another name")
+    return [*rows]
 
 
 def write_rows(path: Path, rows: Sequence[Sequence[object]], force: bool) -> None:
@@ -225,6 +238,12 @@ def sources(given: str, args: argparse.Namespace) -> list[tuple[Path, Path, Path
         results = args.out.resolve() if args.out else None
         files = [file for file in pictures.picture_files(path) if results not in file.resolve().parents]
         say_left_out(path)
+        names = {file.with_suffix("") for file in files}
+        made = [file for file in files for end in MADE
+                if file.stem.endswith(end) and file.with_name(file.stem.removesuffix(end)) in names]  # fmt: skip
+        if made:
+            say(f"left out: {', '.join(map(str, made))}: denoised before, by their names")
+            files = [file for file in files if file not in made]
         if not files:
             said = f"no pictures ({', '.join(pictures.FORMATS)}) in {path}"
             if len(args.input) == 1:
@@ -260,7 +279,8 @@ def target(source: Path, inside: Path, folder: Path | None, out: Path | None, se
 
 
 def check_targets(jobs: Sequence[Job], args: argparse.Namespace) -> None:
-    check_outputs([args.csv], [job.source for job in jobs], args.force)
+    check_outputs([args.csv], [job.source for job in jobs], args.force or args.skip_existing)
+    earlier_rows(args)
     inputs = {job.source.resolve() for job in jobs}
     seen: dict[Path, Path] = {}
     for job in jobs:

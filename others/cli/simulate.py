@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,6 +80,8 @@ def run(args: argparse.Namespace) -> None:
         with replacing(target, args.force) as file:
             file.write(checkpoint.serialised(tensors))
         print(f"{target}: 2 x {tuple(tensors[0].shape)}")
+    weights = "" if args.noise == "subsampling" else " --noise camera"
+    print(f"The denoiser on it: noise2noise evaluate {shlex.quote(str(targets[1]))}{weights}")
 
 
 def room(count: int) -> data.Pair:

@@ -22,7 +22,8 @@ WOVEN, WAVE = 0.1, 0.12  # share with a regular pattern laid over; how far it go
 SIGMA = 55  # the strongest noise, in pixel values
 SHOT = 3e-6, 2e-2  # of the cameras: weakest and strongest
 JPEG, QUALITY = (0.4, 0.1), (70, 98)  # shares that are compressed, of what a camera took and of the rest; how well
-CLEAN, GREY = 0.05, 0.15  # shares of pictures without noise, and without colour
+CLEAN, GREY = 0.05, 0.25  # shares of pictures without noise, and without colour
+CAMERA = 0.4  # share of those in colour that a camera takes
 NEAREST, BOX = 0, 4  # of Pillow's Image.Resampling
 AT_ONCE = 100  # patches that are corrupted together
 
@@ -85,7 +86,7 @@ def corrupted(clean: torch.Tensor, targets: int, generator: torch.Generator) -> 
     low, high = torch.tensor(SHOT).log().tolist()
     taken = cameras.draw_cameras(uniform(count, low, high, generator).exp(), generator)
     photographed = (cameras.photographed(clean, taken, generator, frames) for frames in (1, targets))
-    by_camera = (torch.rand(count, 1, 1, 1, generator=generator) < 0.5) & ~grey(clean)
+    by_camera = (torch.rand(count, 1, 1, 1, generator=generator) < CAMERA) & ~grey(clean)
     first, second = (torch.where(by_camera, a, b) for a, b in zip(photographed, (first, second)))
     pixels = (first * 255).round().clamp(0, 255).to(torch.uint8)
     share = torch.where(by_camera, *JPEG).flatten()

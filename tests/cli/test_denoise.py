@@ -1,5 +1,6 @@
 """`noise2noise denoise`: the real command on real files, and every way in which it can fail."""
 
+import contextlib
 import csv
 import os
 import signal
@@ -12,6 +13,7 @@ from drawn import scene
 
 from Miniproject_2.model import Model
 from others import cli, pictures
+from others.cli import denoise
 from others.data import noises
 from others.diagnose import noise
 from others.model import suited
@@ -536,3 +538,45 @@ def test_a_dim_picture_into_a_format_of_8_bits(tmp_path, here):
     result, both = page(tmp_path / "x.bmp").int(), page(tmp_path / "x-compare.bmp").int()
     assert result.min() < 20 and result.max() > 235
     assert torch.allclose(both[:, :48, 0].double(), smooth(255, torch.float64)[0], atol=0.6)
+
+
+def test_the_table_is_kept_when_it_is_interrupted_and_goes_on(tmp_path, here, save, picture, monkeypatch):
+    """What was done before Ctrl-C is in it; --skip-existing adds the rest to it."""
+    for name in "abc":
+        save(tmp_path / "in" / f"{name}.png", picture(40, 40))
+    original, done = denoise.denoise_file, []
+
+    def interrupted(denoiser, job, args):
+        if done:
+            raise KeyboardInterrupt
+        done.append(job)
+        return original(denoiser, job, args)
+
+    def sources():
+        with open(tmp_path / "log.csv", newline="") as file:
+            return [row["picture"] for row in csv.DictReader(file)]
+
+    monkeypatch.setattr(denoise, "denoise_file", interrupted)
+    with contextlib.suppress(KeyboardInterrupt):
+        here("denoise", "in", "-o", "out", "--csv", "log.csv")
+    assert sources() == ["in/a.png"]
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert here("denoise", "in", "-o", "out", "--csv", "log.csv", "--skip-existing")[0] == 0
+    assert sources() == ["in/a.png", "in/b.png", "in/c.png"]
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "out" / "c.png").unlink()
+    status, _, stderr = here("denoise", "in", "-o", "out", "--csv", "other.csv", "--skip-existing")
+    assert status == 1 and "other.csv: expected a table that denoise wrote, got another file" in stderr
+    assert (tmp_path / "other.csv").read_text() == "a,b\n1,2\n" and not (tmp_path / "out" / "c.png").exists()
+
+
+def test_results_of_before_are_left_out_of_a_folder(tmp_path, here, save, picture):
+    """By their names, beside the pictures that they are of; others that are called so are pictures."""
+    save(tmp_path / "in" / "a.png", picture(40, 40))
+    save(tmp_path / "in" / "b-denoised.png", picture(40, 40))
+    assert here("denoise", "in/a.png", "--compare")[0] == 0
+    status, _, stderr = here("denoise", "in", "-o", "out", "--compare")
+    assert status == 0 and "left out: in/a-denoised-compare.png, in/a-denoised.png: denoised before" in stderr
+    names = ["a-compare.png", "a.png", "b-denoised-compare.png", "b-denoised.png"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == names
