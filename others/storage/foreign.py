@@ -19,7 +19,12 @@ STATE_DICT = f"a plain state dict; {HOW}"
 HOLDS_ONE = f"a state dict, or a checkpoint of another program that holds one; {HOW}"
 PARAMETER = "torch._utils _rebuild_parameter"
 MODULE = "a whole module, which would run code of its own; save its state_dict()"
-FOREIGN = {b"\x93NUMPY": "an array of NumPy", b"\x89HDF": "a file of HDF5, as Keras writes it"}
+PICTURES = b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*"  # PNG, JPEG, TIFF
+FOREIGN = {
+    b"\x93NUMPY": "an array of NumPy",
+    b"\x89HDF": "a file of HDF5, as Keras writes it",
+    **dict.fromkeys(PICTURES, "a picture"),
+}
 
 
 def foreign(path: Path | str) -> str:

@@ -296,6 +296,7 @@ def foreign_files():
         "TorchScript": (torchscript, "a module of TorchScript"),
         "safetensors": (safetensors, "safetensors.torch.load_file gives a state dict"),
         "NumPy": (lambda path: path.write_bytes(b"\x93NUMPY\1\0"), "an array of NumPy"),
+        "a picture": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(60)), "a picture"),
         "NumPy's zip": (numpy_zip, "arrays of NumPy"),
         "Keras": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)), "HDF5"),
         "course's data": (lambda path: torch.save((torch.zeros(2, 3, 4, 4),) * 2, path), "a pair of images, .*--data"),
