@@ -29,7 +29,7 @@ def stated(experiment):
 
 
 def ends(runs):
-    """{variant: PSNR A, mean over seeds, to the digits of the tables; nan where one failed}: no comparison with nan holds."""
+    """{variant: PSNR A, mean over seeds, as tables print it; nan where one failed}: no comparison with nan holds."""
     return dict.fromkeys(runs, nan) | {name: round(value, 2) for name, value in average(runs).items()}
 
 
@@ -45,8 +45,8 @@ def blocks(runs):
             largest[key] = max(value, largest.get(key, 0))
     single, double = ([largest[dtype, each] for each in (True, False)] for dtype in ("float32", "float64"))
     return Finding(
-        f"Every block that torch has agrees with it to rounding. Outputs and input gradients differ by at most {single[0]:.1e} "
-        f"in single and {double[0]:.1e} in double precision, gradients of parameters, which are long sums, by "
+        "Every block that torch has agrees with it to rounding. Outputs and input gradients differ by at most "
+        f"{single[0]:.1e} in single and {double[0]:.1e} in double precision, gradients of parameters, which are long sums, by "
         f"{single[1]:.1e} and {double[1]:.1e}.",
         max(double) < 1e-11 and max(single) < 2e-3,
     )
@@ -65,11 +65,11 @@ def minutes(runs):
 
 
 def channels(runs):
-    found, costs = list(ends(runs).values()), [cost(seeds) for seeds in runs.values()]
+    found, costs = list(ends(runs).values()), [round(cost(seeds), 2) for seeds in runs.values()]
     gains, (first, *_, most) = steps_of(found), [name.partition("=")[2] for name in runs]
     return Finding(
         f"Each doubling of the channels gains between {min(gains):.2f} and {max(gains):.2f} dB, from {found[0]:.2f} "
-        f"dB with {first} to {found[-1]:.2f} with {most}, which takes {round(costs[-1], 2) / round(costs[0], 2):.0f} times as long.",
+        f"dB with {first} to {found[-1]:.2f} with {most}, which takes {costs[-1] / costs[0]:.0f} times as long.",
         min(gains) > LEVEL,
     )
 
