@@ -46,8 +46,8 @@ def blocks(runs):
     single, double = ([largest[dtype, each] for each in (True, False)] for dtype in ("float32", "float64"))
     return Finding(
         "Every block that torch has agrees with it to rounding. Outputs and input gradients differ by at most "
-        f"{single[0]:.1e} in single and {double[0]:.1e} in double precision, gradients of parameters, which are long sums, by "
-        f"{single[1]:.1e} and {double[1]:.1e}.",
+        f"{single[0]:.1e} in single and {double[0]:.1e} in double precision, gradients of parameters, which are long "
+        f"sums, by {single[1]:.1e} and {double[1]:.1e}.",
         max(double) < 1e-11 and max(single) < 2e-3,
     )
 
