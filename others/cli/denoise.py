@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     there.add_argument("--force", action="store_true", help="replace results that are there already")
     there.add_argument("--skip-existing", action="store_true", help="leave them as they are, make those that are not")
     parser.add_argument("--noise", choices=NOISES, help="which weights (default: auto, looked for in each picture)")
-    more = "how much of what it takes for noise is taken away (default: 1; more overshoots)"
+    more = "how much of what it takes for noise is taken away; above 1 overshoots"
     parser.add_argument("--strength", type=strength, default=1.0, metavar="0-1.5", help=more)
     parser.add_argument("--compare", action="store_true", help="also write NAME-compare: noisy | denoised, at 100 %%")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each picture, with its noise")
