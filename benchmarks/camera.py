@@ -4,9 +4,9 @@
 
 Of every twelfth photograph the centre of 256 x 256 is corrupted. All networks are blind and take one pass, the camera
 weights two, with the limit that `denoise` has (`diagnose.noise.limited`). BM3D (the package `bm3d`, all channels
-together) is told sigma where the noise is Gaussian, elsewhere the best of three on the
-mean of all photographs; scikit-image's filters estimate it. PSNR A in dB. What the filters give is kept in
-out/camera-filters.json, by photograph, noise and filter: they take most of the time. Needs the extra `filters`.
+together) is told sigma where the noise is Gaussian, elsewhere the best of three on the mean of all photographs;
+scikit-image's filters estimate it. PSNR A in dB. What the filters give is kept in out/camera-filters.json, by
+photograph, noise and filter: they take most of the time. Needs the extra `filters`.
 """
 
 import argparse

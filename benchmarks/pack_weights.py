@@ -30,9 +30,10 @@ def main():
     entries = {name: networks.load(SHIPPED, name) for name in denoisers()}
     for file in args.files:
         entries |= {name: networks.load(file, name) for name in networks.held(file)}
+    text = card()
     for name, entry in entries.items():
         entry["state"] = {key: rounded(value, CUT if name == CAMERA else 0) for key, value in entry["state"].items()}
-        entry["info"]["card"] = card()
+        entry["info"]["card"] = text
     figure = facts.row(facts.tables("camera.md")[0], "Gaussian, sigma 25")["camera"]
     entries[CAMERA]["info"] |= {"psnr_a": float(figure), "measured": MEASURED}
     checkpoint.save(args.out, {"denoisers": entries})

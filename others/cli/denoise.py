@@ -59,7 +59,6 @@ from .common import (
 
 NOISES = ("auto", "camera", "pixels")
 STRONGEST = 1.5  # times what the network takes away
-MADE = "-denoised", "-denoised-compare"  # at the end of what is written beside a picture
 COLUMNS = "picture", "result", "noise_before", "noise_after", "weights", "seconds"
 
 
@@ -99,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    planned = plan(args)
+    planned, rows = plan(args), earlier_rows(args)
     jobs = [job for job in planned if job.missing(args)]
     if len(jobs) < len(planned):
         print(f"{len(planned) - len(jobs)} of {len(planned)} pictures have their results already.", flush=True)
@@ -107,7 +106,6 @@ def run(args: argparse.Namespace) -> int:
         return 0
     denoiser, started = Denoiser(args), time.perf_counter()
     failed: list[Path] = []
-    rows: list[Sequence[object]] = earlier_rows(args)
     try:
         for job in jobs:
             try:
@@ -238,12 +236,11 @@ def sources(given: str, args: argparse.Namespace) -> list[tuple[Path, Path, Path
         results = args.out.resolve() if args.out else None
         files = [file for file in pictures.picture_files(path) if results not in file.resolve().parents]
         say_left_out(path)
-        names = {file.with_suffix("") for file in files}
-        made = [file for file in files for end in MADE
-                if file.stem.endswith(end) and file.with_name(file.stem.removesuffix(end)) in names]  # fmt: skip
-        if made:
-            say(f"left out: {', '.join(map(str, made))}: denoised before, by their names")
-            files = [file for file in files if file not in made]
+        alone = [Job(file, target(file, file, None, None, several=False)) for file in files]
+        before = {path.with_suffix("") for job in alone for path in (job.target, job.comparison)}
+        if made := [str(file) for file in files if file.with_suffix("") in before]:
+            say(f"left out: {', '.join(made)}: denoised before, by their names")
+            files = [file for file in files if file.with_suffix("") not in before]
         if not files:
             said = f"no pictures ({', '.join(pictures.FORMATS)}) in {path}"
             if len(args.input) == 1:
@@ -280,7 +277,6 @@ def target(source: Path, inside: Path, folder: Path | None, out: Path | None, se
 
 def check_targets(jobs: Sequence[Job], args: argparse.Namespace) -> None:
     check_outputs([args.csv], [job.source for job in jobs], args.force or args.skip_existing)
-    earlier_rows(args)
     inputs = {job.source.resolve() for job in jobs}
     seen: dict[Path, Path] = {}
     for job in jobs:
