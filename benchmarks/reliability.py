@@ -182,8 +182,13 @@ def cpu_seconds():
 
 
 def revision():
-    describe = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    return subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+    """The commit, -dirty if a file differs from it, other than the page that is written here."""
+    change = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/results/reliability.md")
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if change else "")
+
+
+def git(*arguments):
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def junit(path):

@@ -25,7 +25,7 @@ import torch
 from ..storage.files import replacing
 from . import bmp, jpeg, pillow, png, tiff, webp
 from .formats import EIGHT_BITS, FORMATS, format_of, is_tiff, left_out, picture_files, unread
-from .levels import Declared, Range, Ranges, Sample, lacking, scaled
+from .levels import Declared, Range, Ranges, Sample, filled_by, lacking, scaled
 from .picture import (
     LARGEST,
     ORIENTATION,
@@ -122,7 +122,7 @@ def write(path: Path | str, picture: Picture, force: bool = False) -> None:
 def range_of(*paths: Path | str, given: tuple[float, float] | None = None) -> Ranges:
     """The Ranges that all pages of all these files have in common. given: (black, white) instead.
 
-    Raises as `read` does.
+    Raises as `read` does, and PictureError if nothing could be seen in the range that is given.
     """
     ranges, declared = Ranges(), set()
     samples: dict[torch.dtype, Sample] = {}
@@ -135,6 +135,10 @@ def range_of(*paths: Path | str, given: tuple[float, float] | None = None) -> Ra
                 samples.setdefault(page.dtype, Sample()).add(colours_of(page), picture.declared.nodata)
     said = Declared(*(declared.pop() if len(declared) == 1 else (None, None)), ranges.nodata)
     ranges.update({dtype: sample.range(dtype, said) for dtype, sample in samples.items()})
+    seen = (filled_by(colours_of(page), ranges[page.dtype]) for path in paths for page in read(path).pages)
+    if given and not any(seen):
+        raise PictureError(f"{' and '.join(map(str, paths))}: expected values that fill the range {given[0]:g} to "
+                           f"{given[1]:g}, got none in it or hardly different ones; choose another --range LOW HIGH")  # fmt: skip
     return ranges
 
 

@@ -60,6 +60,17 @@ def has_value(values: torch.Tensor, range: Range) -> torch.Tensor:
     return inside
 
 
+def filled_by(colours: torch.Tensor, range: Range) -> bool:
+    """Whether values of (H, W, C) inside the range are seen in it: they differ by more than 1 of 255, or are all one."""
+    least, greatest = math.inf, -math.inf
+    for band in colours.split(BAND):
+        values = band.to(torch.float64)
+        values = values[has_value(values, range)]
+        if len(values):
+            least, greatest = min(least, float(values.min())), max(greatest, float(values.max()))
+    return least == greatest or greatest - least > (range.high - range.low) / 255
+
+
 # ------------------------------------------------------------------------------------------------ finding a range
 
 

@@ -505,6 +505,22 @@ def test_a_range_that_is_none(here, command, given):
     assert status == 2 and stderr.splitlines()[-1].endswith("expected LOW below HIGH")
 
 
+@pytest.mark.parametrize("given", [(1, 1e30), (-100000, 255), (0, 100000), (300, 400)])
+def test_a_range_in_which_nothing_can_be_seen(tmp_path, here, save, picture, given):
+    """Black, white or without any value: said, and not denoised."""
+    save(tmp_path / "x.png", picture())
+    save(tmp_path / "y.png", picture())
+    for command in ("denoise", "x.png"), ("evaluate", "x.png"), ("evaluate", "x.png", "y.png"):
+        status, _, stderr = here(*command, "--range", *given)
+        assert status == 1 and "expected values that fill the range" in stderr and "choose another --range" in stderr
+    assert not (tmp_path / "x-denoised.png").exists()
+
+
+def test_one_value_fills_any_range(tmp_path, here, save):
+    save(tmp_path / "x.png", torch.full((9, 8, 3), 7, dtype=torch.uint8))
+    assert here("denoise", "x.png", "--range", 0, 255)[0] == 0
+
+
 def test_no_data_and_nan_stay(tmp_path, here):
     tifffile = pytest.importorskip("tifffile")
     numbers = smooth(100, torch.float32)[0].numpy()
