@@ -102,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
     methods |= {} if args.plain or not library else baselines.METHODS
     scores, shown = measure(found, methods, library)
     print_table(scores, methods)
+    say_picked(denoiser)
     if unknown:
         print(f"Cannot tell {pairs.SCENE}: {listed(unknown)}.")
     if not library:
@@ -114,6 +115,12 @@ def picking(args: argparse.Namespace) -> Denoiser:
     """The denoiser as `denoise` has it; for a .pkl that for the course's noise."""
     noise = args.noise or ("pixels" if args.noisy.suffix == ".pkl" else "auto")
     return Denoiser(argparse.Namespace(**{**vars(args), "noise": noise, "strength": 1.0}))
+
+
+def say_picked(denoiser: Denoiser) -> None:
+    """Which weights the pictures asked for."""
+    if not denoiser.fixed and denoiser.models:
+        print(f"Weights picked: {', '.join(sorted(model.denoiser for model in denoiser.models.values()))}.")
 
 
 def without_clean(args: argparse.Namespace) -> int:
@@ -134,6 +141,7 @@ def without_clean(args: argparse.Namespace) -> int:
                 raise
             failed.append(str(file))
             complain("evaluate", error)
+    say_picked(denoiser)
     if not files:
         raise FileNotFoundError(f"no pictures ({', '.join(pictures.FORMATS)}) in {args.noisy}")
     if not rows:

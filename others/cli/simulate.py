@@ -13,6 +13,8 @@ a mosaic of red, green and blue pixels with shot and read noise, interpolated, w
 is its image without noise. Grey images stay grey. Validation images come from photographs of their own: a tenth of
 them. The same seed gives the same data.
 
+Photographs that cannot be read do not stop the others; the exit status is then 1.
+
 Reading the photographs takes longest; 5,000 pairs of four photographs take 3 s."""
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from .. import data, pictures
 from ..data import cameras, noises
 from ..storage import checkpoint
 from ..storage.files import replacing
-from .common import check_ignored, check_outputs, counted, positive, say, seed
+from .common import check_ignored, check_outputs, complain, counted, positive, say, seed
 
 NAMES = "train_data.pkl", "val_data.pkl"
 MOST = 10**9  # images in a file
@@ -55,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace data that are there already")
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     for noises_of, option in ((("gaussian",), "sigma"), (PHOTONS, "photons")):
         if args.noise not in noises_of:
             check_ignored(args, [option], f"with --noise {args.noise}")
@@ -74,14 +76,18 @@ def run(args: argparse.Namespace) -> None:
     rooms = [room(args.pairs), room(args.images)]
     asked = f"{counted(args.pairs, 'pair')} and {counted(args.images, 'image')}"
     print(f"Drawing {asked} from {len(files):,} photographs ...", flush=True)
-    fill(rooms[0], files[:-held], args, args.seed, clean=False)
-    fill(rooms[1], files[-held:], args, args.seed + 1, clean=True)
+    failed: list[Path] = []
+    fill(rooms[0], loaded(files[:-held], args, failed), args, args.seed, clean=False)
+    fill(rooms[1], loaded(files[-held:], args, failed), args, args.seed + 1, clean=True)
     for target, tensors in zip(targets, rooms):
         with replacing(target, args.force) as file:
             file.write(checkpoint.serialised(tensors))
         print(f"{target}: 2 x {tuple(tensors[0].shape)}")
     weights = "" if args.noise == "subsampling" else " --noise camera"
     print(f"The denoiser on it: noise2noise evaluate {shlex.quote(str(targets[1]))}{weights}")
+    if failed:
+        complain("simulate", f"left out: {', '.join(map(str, failed))}")
+    return 1 if failed else 0
 
 
 def room(count: int) -> data.Pair:
@@ -96,11 +102,25 @@ def room(count: int) -> data.Pair:
         ) from error
 
 
-def fill(made: data.Pair, files: Sequence[Path], args: argparse.Namespace, seed: int, clean: bool) -> None:
+def loaded(files: Sequence[Path], args: argparse.Namespace, failed: list[Path]) -> list[torch.Tensor]:
+    """The photographs; those that cannot be read are said and go into `failed`."""
+    photos = []
+    for file in files:
+        try:
+            photos.append(data.load_photo(file, noises.SIZE * args.cell))
+        except (OSError, pictures.PictureError) as error:
+            failed.append(file)
+            complain("simulate", error)
+    if not photos:
+        raise ValueError(f"expected a photograph that can be read, got {counted(len(files), 'file')} that cannot: "
+                         f"{', '.join(map(str, files))}; replace them")  # fmt: skip
+    return photos
+
+
+def fill(made: data.Pair, photos: Sequence[torch.Tensor], args: argparse.Namespace, seed: int, clean: bool) -> None:
     """Fill (noisy, noisy), or (noisy, clean), with images."""
     generator = torch.Generator().manual_seed(seed)
     side = noises.SIZE * args.cell
-    photos = [data.load_photo(file, side) for file in files]
     for i in range(len(made[0])):
         crop = noises.random_crop(photos[i % len(photos)], side, generator).contiguous()
         mean = noises.cell_means(crop, args.cell)

@@ -137,8 +137,9 @@ def range_of(*paths: Path | str, given: tuple[float, float] | None = None) -> Ra
     ranges.update({dtype: sample.range(dtype, said) for dtype, sample in samples.items()})
     seen = (filled_by(colours_of(page), ranges[page.dtype]) for path in paths for page in read(path).pages)
     if given and not any(seen):
-        raise PictureError(f"{' and '.join(map(str, paths))}: expected values that fill the range {given[0]:g} to "
-                           f"{given[1]:g}, got none in it or hardly different ones; choose another --range LOW HIGH")  # fmt: skip
+        names, low, high = " and ".join(map(str, paths)), *given
+        wrong = f"expected values that fill the range {low:g} to {high:g}, got none in it or hardly different ones"
+        raise PictureError(f"{names}: {wrong}; choose another --range LOW HIGH")
     return ranges
 
 

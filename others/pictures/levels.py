@@ -61,7 +61,7 @@ def has_value(values: torch.Tensor, range: Range) -> torch.Tensor:
 
 
 def filled_by(colours: torch.Tensor, range: Range) -> bool:
-    """Whether values of (H, W, C) inside the range are seen in it: they differ by more than 1 of 255, or are all one."""
+    """Whether (H, W, C) is seen in the range: its values inside differ by more than 1 of 255, or are all the same."""
     least, greatest = math.inf, -math.inf
     for band in colours.split(BAND):
         values = band.to(torch.float64)

@@ -105,7 +105,7 @@ def test_the_seed_decides(tmp_path, here, photos, noise):
         (["missing", "out"], 1, "no folder missing"),
         (["empty", "out"], 1, "no photographs"),
         (["one", "out"], 1, "expected two photographs"),
-        (["bad", "out"], 1, "not a picture"),
+        (["bad", "out"], 1, "expected a photograph that can be read, got 1 file that cannot"),
         (["photos", "photos/0.png"], 1, "0.png"),
         (["photos", "out", "--pairs", "0"], 2, "positive int"),
         (["photos", "out", "--sigma", "x"], 2, "positive float"),
@@ -152,6 +152,19 @@ def test_what_does_not_fit_into_the_memory_is_said_before_the_work(tmp_path, her
     monkeypatch.setattr(torch, "empty", full)
     status, _, stderr = here("simulate", "photos", "out", "--pairs", 10**9)
     assert status == 1 and "1,000,000,000 images take 5,722 GiB of memory" in stderr and len(stderr.splitlines()) == 1
+
+
+def test_a_photograph_that_cannot_be_read_does_not_stop_the_others(tmp_path, here, photos):
+    options = ["simulate", "photos", "out", "--pairs", 4, "--images", 2]
+    (tmp_path / "photos" / "00.png").write_text("no picture")
+    status, stdout, stderr = here(*options)
+    assert status == 1 and "out/val_data.pkl: 2 x (2, 3, 32, 32)" in stdout
+    assert len(stderr.splitlines()) == 2 and stderr.endswith("simulate: left out: photos/00.png\n")
+    made = data.load_pairs(tmp_path / "out" / "train_data.pkl")
+    assert all(image.float().std() > 1 for images in made for image in images)
+    (tmp_path / "photos" / "2.png").write_text("nor this, by which to validate")
+    status, _, stderr = here(*options, "--force")
+    assert status == 1 and "got 1 file that cannot: photos/2.png; replace" in stderr.splitlines()[-1]
 
 
 def test_all_kinds_of_photographs_are_taken_and_others_named(tmp_path, here, photos, picture, save):
