@@ -181,19 +181,18 @@ def main(argv=None):
     most = 16 if args.scale == "quick" else None
     places = trials.Places(args.data, args.photos, None if most else args.cache, most)
     logs = args.out / "logs"
+    experiments = args.experiments or list(EXPERIMENTS)
+    files = [logs / f"{name}.jsonl" for name in experiments]
+    runs = planned(experiments, args.scale, places)
+    if args.list:
+        done = set().union(*map(finished, files))
+        for run in runs:
+            print("done" if identity(run) in done else "    ", f"{run['experiment']}: {run['run']}")
+        return
     logs.mkdir(parents=True, exist_ok=True)
     lock = held(logs)
     try:
-        experiments = args.experiments or list(EXPERIMENTS)
-        done = set().union(*(tidy(logs / f"{name}.jsonl") for name in experiments))
-        runs = planned(experiments, args.scale, places)
-        if args.list:
-            print(
-                "\n".join(
-                    f"{'done' if identity(run) in done else '    '} {run['experiment']}: {run['run']}" for run in runs
-                )
-            )
-            return
+        done = set().union(*map(tidy, files))
         left = [run for run in runs if identity(run) not in done]
         print(f"{len(runs)} runs, {len(runs) - len(left)} of them done before", flush=True)
         started = time.perf_counter()

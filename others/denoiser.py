@@ -7,7 +7,7 @@ from __future__ import annotations
 from .nn import Conv2d, ReLU, Sequential, Sigmoid, TransposeConv2d
 
 NAME = "prescribed"
-RECIPE = {"optimizer": "Muon", "lr": 0.005, "momentum": 0.95, "clip": 0.02, "batch_size": 32}  # see training.Recipe
+RECIPE = {"optimizer": "Muon", "lr": 0.005, "momentum": 0.95, "clip": 0.02, "balance": 0.5}  # training.Recipe
 
 
 class Denoiser(Sequential):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .nn import Conv2d, Correction, InverseSpectrum, MatchedSpectrum, ReLU, Sequential, Skip
 
 NAME = "camera"
-RECIPE = {"optimizer": "Muon", "lr": 0.002, "momentum": 0.95, "clip": 1.0, "batch_size": 16}  # see training.Recipe
+RECIPE = {"optimizer": "Muon", "lr": 0.002, "momentum": 0.95, "clip": 1.0, "batch_size": 16}  # training.Recipe
 
 
 class Denoiser(Sequential):
