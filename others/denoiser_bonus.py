@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from .nn import Conv2d, ReLU, Sequential, Skip, TransposeConv2d
 
 NAME = "rednet"
-RECIPE = {"optimizer": "Muon", "lr": 0.003, "momentum": 0.95, "clip": 0.01, "balance": 0.5}  # training.Recipe
+RECIPE = {"optimizer": "Muon", "lr": 0.003, "momentum": 0.95, "clip": 0.01}  # training.Recipe
 
 
 class Denoiser(Sequential):
