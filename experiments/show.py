@@ -498,8 +498,8 @@ SECTIONS = [
 HEAD = """\
 Made by `python -m experiments.show` from `logs/`; no result is typed by hand. Above each table stands what it shows,
 checked against the same runs (`findings.py`). PSNR in dB: A is the mean over images of each image's, B that of the mean
-squared error over all. Scales: see README.md. The 150 validation pairs are made from photographs, in the course's format; published
-figures are their authors', on the course's own, but for the column of the same pairs."""
+squared error over all. Scales: see README.md. The 150 validation pairs are made from photographs, in the course's
+format; published figures are their authors', on the course's own, but for the column of the same pairs."""
 
 
 def smaller(shown):
