@@ -27,12 +27,17 @@ SIZE = 256
 def versions(photo, generator, choice):
     """{kind: (pixels (3, h, w), sigma of the noise or None)} of one photograph; kinds of drawn pixels begin so."""
     clean = centre(photo, SIZE).float()
-    sigma = choice.uniform(5, 50)
+    sigma, weak, quality = choice.uniform(5, 50), choice.uniform(3, 13), choice.randint(70, 98)
     shot = torch.full((1, 1, 1, 1), 10 ** choice.uniform(-4.5, -2))
+    grey = clean.mean(0, keepdim=True).expand(3, -1, -1)
     camera = cameras.photographed(clean[None] / 255, cameras.draw_cameras(shot, generator), generator)[0] * 255
     made = {
         "clean": (clean, 0.0),
         "Gaussian, sigma 5 to 50": (noises.gaussian(clean, sigma, generator), sigma),
+        "the same, grey": (noises.gaussian(grey, sigma, generator)[:1].expand(3, -1, -1), None),
+        "the same, then JPEG": (compressed(as_bytes(noises.gaussian(clean, sigma, generator)), quality), None),
+        "weak, sigma 3 to 13, grey": (noises.gaussian(grey, weak, generator)[:1].expand(3, -1, -1), None),
+        "weak, then JPEG": (compressed(as_bytes(noises.gaussian(clean, weak, generator)), quality), None),
         "camera": (camera, None),
         "camera, then JPEG": (compressed(as_bytes(camera), choice.randint(70, 98)), None),
         "JPEG, quality 70 to 98": (compressed(as_bytes(clean), choice.randint(70, 98)), None),

@@ -3,7 +3,8 @@
     python benchmarks/train_judge.py --photos PHOTOS [PHOTOS ...] [--out others/diagnose/judge.pth]   (5 min, one core)
 
 A third of the images are drawn from cells of 2 x 2 to 9 x 9 pixels of photographs; the others are the means of such
-cells, or photographs as they are: half of them without noise, half with that of cameras, some of each as JPEG.
+cells, or photographs as they are: four of ten without noise, the others with that of sensors, some of each as JPEG. A
+quarter of all is grey.
 """
 
 import argparse
@@ -22,20 +23,25 @@ from others.nn import MSE, Muon, OneCycleLR
 from others.storage import networks
 
 SIZE, LARGEST = 64, 9
+GREY, NOISY, JPEG = 0.25, 0.6, 0.4  # shares: of all, and of what is not drawn
 RATE = 4e-3
 
 
 def example(photos, generator, choice):
     """(pixels (3, SIZE, SIZE), 1 if they are drawn, else -1)"""
-    photo = choice.choice(photos)
+    photo, grey = choice.choice(photos), choice.random() < GREY
     cell = choice.choice([1, 1, *range(2, min(LARGEST, min(photo.shape[1:]) // SIZE) + 1)])
     if cell > 1 and choice.random() < 0.45:
-        return noises.subsample_photo(photo, 1, SIZE, cell, generator, 1)[0][0].float(), 1.0
-    mean = noises.cell_means(noises.random_crop(photo, SIZE * cell, generator), cell)
-    if choice.random() < 0.5:
-        return corrupted(mean[None] / 255, 1, generator)[0][0].float(), -1.0
-    pixels = mean.round().to(torch.uint8)
-    return (compressed(pixels, choice.randint(*QUALITY)) if choice.random() < 0.5 else pixels).float(), -1.0
+        return coloured(noises.subsample_photo(photo, 1, SIZE, cell, generator, 1)[0][0].float(), grey), 1.0
+    mean = coloured(noises.cell_means(noises.random_crop(photo, SIZE * cell, generator), cell), grey)
+    noisy = choice.random() < NOISY
+    pixels = corrupted(mean[None] / 255, 1, generator)[0][0] if noisy else mean.round().to(torch.uint8)
+    return (compressed(pixels, choice.randint(*QUALITY)) if choice.random() < JPEG else pixels).float(), -1.0
+
+
+def coloured(image, grey):
+    """(3, H, W), with its mean in every channel if it is to be grey."""
+    return image.mean(0, keepdim=True).expand(3, -1, -1).contiguous() if grey else image
 
 
 def main():

@@ -130,7 +130,7 @@ def earlier_rows(args: argparse.Namespace) -> list[Sequence[object]]:
     """Of --csv, where --skip-existing goes on with it. Raises ValueError for another table."""
     if not (args.csv and args.skip_existing and args.csv.exists()):
         return []
-    with args.csv.open(newline="", encoding="utf-8", errors="replace") as file:
+    with args.csv.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         header, *rows = [*csv.reader(file)] or [[]]
     if header != list(COLUMNS):
         raise ValueError(f"{args.csv}: expected a table that denoise wrote, got another file; choose another name")
@@ -141,7 +141,7 @@ def write_rows(path: Path, rows: Sequence[Sequence[object]], force: bool) -> Non
     text = io.StringIO()
     csv.writer(text).writerows([COLUMNS, *rows])
     with replacing(path, force) as file:
-        file.write(text.getvalue().encode())
+        file.write(text.getvalue().encode(errors="surrogateescape"))  # a name may be no UTF-8
 
 
 def strength(text: str) -> float:

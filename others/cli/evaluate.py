@@ -378,4 +378,4 @@ def in_json(number: float | None) -> float | str | None:
 
 def write_text(path: Path, text: str, force: bool) -> None:
     with replacing(path, force) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="surrogateescape"))  # a name may be no UTF-8

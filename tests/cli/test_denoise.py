@@ -505,6 +505,19 @@ def test_a_range_that_is_none(here, command, given):
     assert status == 2 and stderr.splitlines()[-1].endswith("expected LOW below HIGH")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="its names are UTF-16")
+def test_a_name_that_is_no_utf_8_is_in_the_table(tmp_path, here, save, picture):
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        save(tmp_path / "in" / name, picture())
+    except OSError:
+        pytest.skip("this file system has no such names")
+    assert here("denoise", "in", "--csv", "t.csv")[0] == 0
+    assert b"in/caf\xe9.png," in (tmp_path / "t.csv").read_bytes()
+    assert here("evaluate", "in", "--csv", "e.csv")[0] == 0
+    assert b"in/caf\xe9.png," in (tmp_path / "e.csv").read_bytes()
+
+
 @pytest.mark.parametrize("given", [(1, 1e30), (-100000, 255), (0, 100000), (300, 400)])
 def test_a_range_in_which_nothing_can_be_seen(tmp_path, here, save, picture, given):
     """Black, white or without any value: said, and not denoised."""
