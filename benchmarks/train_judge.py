@@ -1,6 +1,6 @@
 """Train the small network that tells drawn pixels from the noise of sensors, JPEG and clean pictures.
 
-    python benchmarks/train_judge.py --photos PHOTOS [PHOTOS ...] [--out others/diagnose/judge.pth]   (5 min, one core)
+    python benchmarks/train_judge.py --photos PHOTOS [PHOTOS ...] [--out others/diagnose/judge.pth]   (6 min, one core)
 
 A third of the images are drawn from cells of 2 x 2 to 9 x 9 pixels of photographs; the others are the means of such
 cells, or photographs as they are: four of ten without noise, the others with that of sensors, some of each as JPEG. A

@@ -4,7 +4,9 @@ import pytest
 import torch
 from drawn import scene
 
+from others import data
 from others.data import noises
+from others.data.camera_pairs import compressed
 from others.diagnose import noise
 
 
@@ -45,6 +47,20 @@ def test_drawn_pixels_are_recognised_and_nothing_else(clean):
     blurred = torch.nn.functional.avg_pool2d(clean, 3, 1, 1)
     for image in (clean, blurred, clean + 15 * grain(clean), clean + 15 * grain(clean, 1)):
         assert not seen(image).drawn
+
+
+@pytest.mark.parametrize(("index", "kind"), [(0, "grey"), (6, "grey"), (7, "grey"), (0, "JPEG"), (6, "JPEG")])
+def test_weak_noise_of_grey_pictures_and_under_jpeg_is_not_taken_for_drawn_pixels(index, kind):
+    place = (torch.arange(640) + 0.5) / 640
+    picture = data.Scene(seed=0, index=index).colour_at(torch.cartesian_prod(place, place)).view(3, 640, 640)
+    picture, generator = 255 * noises.cell_means(picture, 5), torch.Generator().manual_seed(index)
+    if kind == "grey":
+        picture = picture.mean(0, keepdim=True)
+    noisy = (picture + 8 * torch.randn(picture.shape, generator=generator)).round().clamp(0, 255).expand(3, -1, -1)
+    if kind == "JPEG":
+        pytest.importorskip("PIL")
+        noisy = compressed(noisy.byte(), 93).float()
+    assert not noise.look(noisy.unsqueeze(0)).drawn
 
 
 def test_nothing_is_said_of_too_few_or_equal_pixels(clean):
