@@ -103,17 +103,19 @@ def room(count: int) -> data.Pair:
 
 
 def loaded(files: Sequence[Path], args: argparse.Namespace, failed: list[Path]) -> list[torch.Tensor]:
-    """The photographs; those that cannot be read are said and go into `failed`."""
-    photos = []
+    """The photographs; those that cannot be read are said and go into `failed`. Raises as the first does if all."""
+    photos: list[torch.Tensor] = []
+    errors: list[Exception] = []
     for file in files:
         try:
             photos.append(data.load_photo(file, noises.SIZE * args.cell))
         except (OSError, pictures.PictureError) as error:
             failed.append(file)
-            complain("simulate", error)
+            errors.append(error)
     if not photos:
-        raise ValueError(f"expected a photograph that can be read, got {counted(len(files), 'file')} that cannot: "
-                         f"{', '.join(map(str, files))}; replace them")  # fmt: skip
+        raise errors[0]
+    for problem in errors:
+        complain("simulate", problem)
     return photos
 
 

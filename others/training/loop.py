@@ -136,7 +136,7 @@ def train_step(
 
 def importance(first: torch.Tensor, second: torch.Tensor, balance: float) -> torch.Tensor:
     """How much each image counts, as `Recipe` says: pixels (N, 3, H, W) twice -> (N, 1, 1, 1)."""
-    differences = (first.float() - second.float()).pow(2).mean((1, 2, 3), keepdim=True)
+    differences = (first.float() - second.float().to(first.device)).pow(2).mean((1, 2, 3), keepdim=True)
     return (1 + differences / 16) ** -balance
 
 
