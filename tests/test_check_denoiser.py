@@ -670,6 +670,13 @@ def test_a_broken_model_is_caught(small, monkeypatch, broken, name, reason):
     assert line is not None and reason in line and "\n" not in line
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak")
+def test_an_earlier_peak_hides_no_memory():
+    torch.ones(2**28)
+    assert abs(suite.memory_of(lambda: torch.ones(2**27)) - 2**29) < 2**26
+    assert suite.memory_of(lambda: None) < 2**26
+
+
 @pytest.mark.parametrize("source, reason", [
     ("import torch; torch.manual_seed(0)", "importing changed: torch's random state"),
     ("import torch; torch.set_grad_enabled(False)", "importing changed: gradient mode"),
