@@ -1,12 +1,12 @@
 """Time and memory of predictions on large images, each in a process of its own; written to docs/results/large.md.
 
-    python benchmarks/large.py [--sides 4096 8192] [--threads 1] [--out docs/results/large.md]
+    python benchmarks/large.py [--sides 2048 4096] [--threads 1] [--out docs/results/large.md]
 
 The memory is the most that the process held during the prediction (VmHWM of Linux), less what it held before (the
 interpreter, torch, the weights and the image) and the result, float32 (1, 3, side, side). The last lines of a side are
 those of `noise2noise denoise` on a PNG of 8 bits, from reading to writing, less the picture's bytes and the result's;
-with camera as it picks it for photographs, its limit on what is taken away included. On one thread a megapixel takes 3
-to 4 s with prescribed, 7 s with rednet, 11 s with camera.
+with camera as it picks it for photographs, its limit on what is taken away included. On one thread a megapixel takes 2
+to 4 s with prescribed, 5 to 7 s with rednet, 9 to 11 s with camera.
 """
 
 import argparse
@@ -52,7 +52,7 @@ COMMANDS = {"prescribed": ["--denoiser", "prescribed"], "camera": ["--noise", "c
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sides", type=int, nargs="+", default=[4096, 8192])
+    parser.add_argument("--sides", type=int, nargs="+", default=[2048, 4096])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "large.md")
     args = parser.parse_args()

@@ -56,7 +56,7 @@ def main(arguments):
         os.replace(fresh, target)
     if REPORT not in files:
         print(f"warning: {REPORT} is missing")
-    print(f"{target.name} is ready: {len(files)} files, {target.stat().st_size / 1e6:.1f} MB, test.py passed in it")
+    print(f"{target} is ready: {len(files)} files, {target.stat().st_size / 1e6:.1f} MB, test.py passed in it")
     return 0
 
 

@@ -17,10 +17,13 @@ Advance: TypeAlias = Callable[[int, int], object]  # called with (done, total)
 @contextmanager
 def progress(**options: Any) -> Iterator[tuple[Advance | None, Callable[[str], object]]]:
     """with progress(...) as (advance, write): advance(done, total) moves tqdm's bar, made with these options, and
-    write(text) prints a line above it. Without tqdm advance is None, and write prints."""
+    write(text) prints a line above it. Without tqdm, and where stderr is neither a terminal nor a notebook's, advance
+    is None, and write prints."""
     try:
         from tqdm import tqdm
     except ImportError:
+        tqdm = None
+    if tqdm is None or not (sys.stderr.isatty() or "ipykernel" in sys.modules):
         yield None, partial(print, flush=True)
         return
     with tqdm(**options) as bar:
@@ -35,9 +38,8 @@ def progress(**options: Any) -> Iterator[tuple[Advance | None, Callable[[str], o
 @contextmanager
 def tiles(title: str) -> Iterator[Advance]:
     """with tiles(title) as advance: advance(done, total) shows on stderr, from 2 seconds on, the tiles that are done
-    and the time left: in tqdm's bar, or without tqdm in a line at 2, 4, 8 ... seconds."""
-    pause = 0.1 if sys.stderr.isatty() else 5  # a log file or a notebook keeps what a terminal overwrites
-    with progress(desc=title, delay=PATIENCE, unit="tile", leave=False, mininterval=pause) as (advance, _):
+    and the time left: in tqdm's bar, or where there is none in a line at 2, 4, 8 ... seconds."""
+    with progress(desc=title, delay=PATIENCE, unit="tile", leave=False) as (advance, _):
         yield advance or lines(title)
 
 

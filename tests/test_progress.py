@@ -36,11 +36,24 @@ def test_without_tqdm_a_line_whenever_twice_the_time_has_passed(monkeypatch, clo
 def test_with_tqdm_the_bar_counts_tiles(monkeypatch):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(progress, "PATIENCE", 0)
-    monkeypatch.setattr("sys.stderr", io.StringIO())
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", terminal)
     with progress.tiles("x.png") as advance:
         advance(1, 3)
         advance(3, 3)
-    assert "x.png" in sys.stderr.getvalue()
+    assert "x.png" in terminal.getvalue() and "\r" in terminal.getvalue()
+
+
+def test_a_log_gets_lines_instead_of_a_bar(monkeypatch, clock, capsys):
+    for now in (1, 3, 5):
+        with progress.tiles("x.png") as advance:
+            clock.now += now
+            advance(1, 3)
+    with progress.progress() as (advance, write):
+        write("a line")
+    assert advance is None and capsys.readouterr() == (
+        "a line\n", "x.png: 1 of 3 tiles, 6 s left\nx.png: 1 of 3 tiles, 10 s left\n")  # fmt: skip
 
 
 @pytest.mark.parametrize("with_tqdm", [False, True])

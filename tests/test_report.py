@@ -154,7 +154,7 @@ NO_JUDGEMENT = {
     "so nothing learnt was lost": "zeros change no output",
     "best published": "names of rows, and the choice of these weights",
     "the least gains are": "the smallest of a list",
-    "#speed.level take no longer than torch's": "a count of a list",
+    "#speed.level no longer than torch's": "a count of a list",
     "times as long": "a ratio, as it was measured",
     "the better of its memory formats": "the smaller of two times",
 }
@@ -245,7 +245,7 @@ def test_sentences_about_none_one_and_several():
     assert gather.worse_than_they_went_in("9", 1, 0).endswith(
         ": 1 from the prescribed network and none from the RED-Net"
     )
-    assert gather.harmed([], []) == "In the mean over the images neither network makes any of them worse"
+    assert gather.harmed([], []) == "In the mean over the images neither network makes any noise worse"
     assert gather.harmed(["grey", "dark"], []).endswith(
         ": grey, dark from the prescribed network, none from the RED-Net"
     )

@@ -141,7 +141,7 @@ def worse_than_they_went_in(images, prescribed, rednet):
 def harmed(prescribed, rednet):
     """Which kinds of noise are made worse, in a sentence."""
     if not prescribed and not rednet:
-        return "In the mean over the images neither network makes any of them worse"
+        return "In the mean over the images neither network makes any noise worse"
     names = [", ".join(each) or "none" for each in (prescribed, rednet)]
     which = f"{names[0]} from the prescribed network, {names[1]} from the RED-Net"
     return f"In the mean over the images some come out worse: {which}"
@@ -164,13 +164,18 @@ def speed(root):
     return {
         "machine": machine, "threads": threads, "product": product, "convolution": convolution, "rows": rows,
         "least": [f"{ratios[0][0]:.2f}", ratios[0][1]], "most": [f"{ratios[-1][0]:.2f}", ratios[-1][1]],
-        "steps": str(len(ratios)), "level": str(sum(ratio <= 1 for ratio, _ in ratios)), "shipped": shipped,
+        "steps": str(len(ratios)), "level": takes(sum(ratio <= 1 for ratio, _ in ratios)), "shipped": shipped,
         "batches": list(dict.fromkeys(cells["images"] for cells in steps if cells["network"].startswith("shipped"))),
         "busy": [f"{busy[0]:.2f}", f"{busy[-1]:.2f}"],
         "bf16": {name: of_network(file, bf16, title)[0] for name, title in TITLES.items()},
         "one": {name: of_network(file, one, title)[0] for name, title in TITLES.items()},
         "unfold": [f"{gains[0]:.1f}", f"{gains[-1]:.1f}"],
     }  # fmt: skip
+
+
+def takes(count):
+    """(1) -> "1 takes", (3) -> "3 take"."""
+    return f"{count or 'none'} {'take' if count > 1 else 'takes'}"
 
 
 def of_network(file, rows, title):
@@ -219,6 +224,7 @@ def weights(root, name):
         stages.insert(0, info)
         info = info.get("start")
     epochs = [str(int(str(stage["epochs"]).split()[0])) for stage in stages]
+    photographs = [re.search(r"from (\d+) photographs", stage["data"])[1] for stage in (stages[0], stages[-1])]
     side = 64  # of the image that multiplications are counted on
     products = sum(each.multiplications for each in calls(network, (1, 3, side, side))) / side**2
     return {
@@ -228,7 +234,7 @@ def weights(root, name):
         "fp32": str(sum(int(e) for e, s in zip(epochs, stages) if s["precision"] == "fp32")),
         "muon": str(sum(int(e) for e, s in zip(epochs, stages) if s["recipe"].get("optimizer") == "Muon")),
         "targets": re.search(r"mean of (\d+) noisy", stages[-1]["data"])[1],
-        "photographs": [re.search(r"from ([\d,]+) photographs", stage["data"])[1] for stage in (stages[0], stages[-1])],
+        "photographs": list(map(thousands, photographs)),
         "arguments": {key: [str(v) for v in value] for key, value in saved["arguments"].items()},
     }  # fmt: skip
 
@@ -253,7 +259,7 @@ def code(root):
     lines = sum(len(text.splitlines()) for text in texts)
     imports = re.findall(r"(?m)^from torch(?:\.nn\.functional)? import (.+)$", "\n".join(texts))
     named = [getattr(nn, name) for name in nn.__all__]
-    blocks = [each for each in named if isinstance(each, type) and issubclass(each, nn.Module)]
+    blocks = {each for each in named if isinstance(each, type) and issubclass(each, nn.Module)} - {nn.Module}
     return {"lines": thousands(lines), "blocks": str(len(blocks)),
             "imports": sorted({name for names in imports for name in names.split(", ")})}  # fmt: skip
 

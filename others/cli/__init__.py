@@ -12,7 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .streams import complain, one_line, surroundings
+from .. import __version__
+from .streams import complain, one_line, program, surroundings
 
 COMMANDS = ("denoise", "serve", "train", "evaluate", "simulate", "info", "export")
 PRINTING = ("evaluate", "info")  # whose result is what they print
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     that interrupted; wrong usage exits with 2 (SystemExit)."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text, as stderr knows
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin block a busy machine; torch reads it
     args = argparse.Namespace(command="")
     with surroundings(lambda problem: complain(args.command, problem)) as stdout:
         try:
@@ -48,7 +50,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     if unknown:
         options = [name for action in args.parser._actions for name in action.option_strings]
         near = get_close_matches(unknown[0].partition("=")[0], options, 1)
-        said = f"did you mean {near[0]}?" if near else f"noise2noise {args.command} --help lists what it takes"
+        said = f"did you mean {near[0]}?" if near else f"{args.parser.prog} --help lists what it takes"
         args.parser.error(f"unrecognized arguments: {' '.join(unknown)}; {said}")
     return args
 
@@ -89,14 +91,15 @@ def name_of_file(text: str) -> Path:
 def parser() -> Parser:
     """That of all commands, imported here: torch takes seconds, in which a signal may come."""
     top = Parser(
-        prog="noise2noise",
+        prog=program(),
         description="Denoise pictures, and train the denoiser on noisy pictures alone.",
-        epilog="noise2noise COMMAND --help explains a command, with examples.",
+        epilog=f"{program()} COMMAND --help explains a command, with examples.",
     )
+    top.add_argument("--version", action="version", version=f"noise2noise {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
         module = import_module(f".{name}", __package__)
-        summary, _, rest = (module.__doc__ or "").partition("\n")
+        summary, _, rest = (module.__doc__ or "").replace("noise2noise ", f"{program()} ").partition("\n")
         command = commands.add_parser(name, help=summary, description=summary, epilog=rest, formatter_class=Help)
         module.add_arguments(command)
         command.set_defaults(run=module.run, parser=command)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import math
 import os
 import sys
@@ -14,8 +16,8 @@ from typing import Any, TypeVar
 from .. import pictures
 from ..model import PRECISIONS, Model, denoisers
 from ..storage import networks
-from ..storage.files import check_new, remove_left, temporary_for
-from .streams import complain, one_line  # noqa: F401, the commands take them from here
+from ..storage.files import check_new, remove_left, replacing, temporary_for
+from .streams import complain, one_line
 
 Number = TypeVar("Number", int, float)
 
@@ -67,6 +69,25 @@ def say_left_out(*folders: Path) -> None:
     for folder in folders:
         for reason, files in pictures.left_out(folder).items():
             say(f"left out: {', '.join(map(str, files))}: {reason}")
+
+
+def status(command: str, failed: Collection[object], what: str = "failed") -> int:
+    """The exit status of a command, after saying which files failed."""
+    if failed:
+        complain(command, f"{what}: {', '.join(map(str, failed))}")
+    return 1 if failed else 0
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], force: bool) -> None:
+    """Write rows as CSV."""
+    text = io.StringIO()
+    csv.writer(text).writerows([header, *rows])
+    write_text(path, text.getvalue(), force)
+
+
+def write_text(path: Path, text: str, force: bool) -> None:
+    with replacing(path, force) as file:
+        file.write(text.encode(errors="surrogateescape"))  # a name may be no UTF-8
 
 
 def counted(number: int, one: str, more: str = "") -> str:

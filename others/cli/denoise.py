@@ -29,7 +29,6 @@ from __future__ import annotations
 import argparse
 import csv
 import glob
-import io
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +41,7 @@ from .. import pictures
 from ..diagnose import noise
 from ..model import CAMERA, Model, suited
 from ..progress import Advance, tiles
-from ..storage.files import remove_left, replacing
+from ..storage.files import remove_left
 from .common import (
     add_model_arguments,
     add_range_argument,
@@ -55,6 +54,8 @@ from .common import (
     positive,
     say,
     say_left_out,
+    status,
+    write_table,
 )
 
 NOISES = ("auto", "camera", "pixels")
@@ -118,12 +119,10 @@ def run(args: argparse.Namespace) -> int:
                 complain("denoise", error)
     finally:  # also of what was done before an interruption
         if args.csv:
-            write_rows(args.csv, rows, args.force or args.skip_existing)
+            write_table(args.csv, COLUMNS, rows, args.force or args.skip_existing)
     if len(jobs) > 1:
         print(f"Denoised {len(jobs) - len(failed)} of {len(jobs)} pictures in {time.perf_counter() - started:.0f} s.")
-    if failed and len(jobs) > 1:
-        complain("denoise", f"failed: {', '.join(map(str, failed))}")
-    return 1 if failed else 0
+    return status("denoise", failed) if len(jobs) > 1 else len(failed)
 
 
 def earlier_rows(args: argparse.Namespace) -> list[Sequence[object]]:
@@ -135,13 +134,6 @@ def earlier_rows(args: argparse.Namespace) -> list[Sequence[object]]:
     if header != list(COLUMNS):
         raise ValueError(f"{args.csv}: expected a table that denoise wrote, got another file; choose another name")
     return [*rows]
-
-
-def write_rows(path: Path, rows: Sequence[Sequence[object]], force: bool) -> None:
-    text = io.StringIO()
-    csv.writer(text).writerows([COLUMNS, *rows])
-    with replacing(path, force) as file:
-        file.write(text.getvalue().encode(errors="surrogateescape"))  # a name may be no UTF-8
 
 
 def strength(text: str) -> float:
@@ -207,6 +199,10 @@ def plan(args: argparse.Namespace) -> list[Job]:
     found = [job for given in args.input for job in sources(given, args)]
     if not found:
         raise FileNotFoundError(f"no pictures in {', '.join(args.input)}; choose others")
+    results = names_of_results([source for source, *_ in found])
+    if made := [str(source) for source, *_ in found if source.with_suffix("") in results]:
+        say(f"left out: {', '.join(made)}: denoised before, by their names")
+        found = [job for job in found if job[0].with_suffix("") not in results]
     several = len(found) > 1 or Path(args.input[0]).is_dir()
     if args.out and several and args.out.suffix.lower() in pictures.FORMATS:
         args.parser.error(f"-o {args.out}: expected a folder for several pictures, got the name of a picture")
@@ -226,6 +222,12 @@ def plan(args: argparse.Namespace) -> list[Job]:
     return jobs
 
 
+def names_of_results(files: Sequence[Path]) -> set[Path]:
+    """The names, without suffix, that results of these files have beside them."""
+    alone = [Job(file, target(file, file, None, None, several=False)) for file in files]
+    return {path.with_suffix("") for job in alone for path in (job.target, job.comparison)}
+
+
 def sources(given: str, args: argparse.Namespace) -> list[tuple[Path, Path, Path | None]]:
     """(file, its place in the output folder, the folder without -o or None for beside it) of each picture that an
     argument names."""
@@ -236,11 +238,6 @@ def sources(given: str, args: argparse.Namespace) -> list[tuple[Path, Path, Path
         results = args.out.resolve() if args.out else None
         files = [file for file in pictures.picture_files(path) if results not in file.resolve().parents]
         say_left_out(path)
-        alone = [Job(file, target(file, file, None, None, several=False)) for file in files]
-        before = {path.with_suffix("") for job in alone for path in (job.target, job.comparison)}
-        if made := [str(file) for file in files if file.with_suffix("") in before]:
-            say(f"left out: {', '.join(made)}: denoised before, by their names")
-            files = [file for file in files if file.with_suffix("") not in before]
         if not files:
             said = f"no pictures ({', '.join(pictures.FORMATS)}) in {path}"
             if len(args.input) == 1:
@@ -276,7 +273,10 @@ def target(source: Path, inside: Path, folder: Path | None, out: Path | None, se
 
 
 def check_targets(jobs: Sequence[Job], args: argparse.Namespace) -> None:
-    check_outputs([args.csv], [job.source for job in jobs], args.force or args.skip_existing)
+    try:
+        check_outputs([args.csv], [job.source for job in jobs], args.force or args.skip_existing)
+    except FileExistsError as error:
+        raise FileExistsError(f"{error}, or --skip-existing to go on with it") from error
     inputs = {job.source.resolve() for job in jobs}
     seen: dict[Path, Path] = {}
     for job in jobs:
@@ -313,6 +313,8 @@ def denoise_picture(
     format = pictures.format_of(job.target, picture.format)
     written = pictures.at_quality(picture, args.quality) if args.quality else picture
     work = Work(denoiser, picture, pictures.range_of(job.source, given=args.range), format)
+    if format != picture.format:  # what it cannot hold is said before the work
+        pictures.try_out(job.source, format, work.ranges, job.target)
     compared = []
 
     def pages():
@@ -327,18 +329,22 @@ def denoise_picture(
             pictures.write(path, written._replace(format=format, pages=content), args.force)
     named = pictures.FORMATS.get(job.source.suffix.lower())
     renamed = f"a {picture.format} by its content, written as {format}" if named not in (None, picture.format) else ""
-    work.notes = [text for text in (renamed, picture.note, work.ranges.note()) if text]
+    lost = pictures.lost(picture, format)
+    animated = work.count > 1 and picture.format == "TIFF" != format
+    became = f"its {work.count} pages became an animation; a name in .tif keeps them" if animated else ""
+    work.notes = [text for text in (renamed, picture.note, lost, became, work.ranges.note()) if text]
     return work
 
 
 class Work:
-    """One picture being denoised. After `pages` is exhausted: `found`, what noise the first page had, in words;
-    `weights`, whose were taken; `sigmas`, with --csv, its noise before and after, "" where that cannot be told. `notes`
-    say what else there is to know once it is written."""
+    """One picture being denoised. After `pages` is exhausted: `count`, of them; `found`, what noise the first had, in
+    words; `weights`, whose were taken; `sigmas`, with --csv, its noise before and after, "" where that cannot be told.
+    `notes` say what else there is to know once it is written."""
 
     def __init__(self, denoiser: Denoiser, picture: pictures.Picture, ranges: pictures.Ranges, format: str) -> None:
         self.denoiser, self.picture, self.ranges, self.format = denoiser, picture, ranges, format
         self.found = self.weights = ""
+        self.count = 0
         self.sigmas: list[str] = []
         self.notes: list[str] = []
 
@@ -362,4 +368,5 @@ class Work:
             clean = pictures.with_colours(page, denoised, self.ranges[page.dtype])
             if self.format in pictures.EIGHT_BITS:
                 page, clean = (pictures.in_eight_bits(each, self.ranges[each.dtype]) for each in (page, clean))
+            self.count += 1
             yield page, clean

@@ -23,8 +23,6 @@ A megapixel takes about 3 s on one thread, with rednet 7 s, with camera 11 s; th
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,6 +44,9 @@ from .common import (
     say,
     say_left_out,
     say_range,
+    status,
+    write_table,
+    write_text,
 )
 from .denoise import NOISES, Denoiser
 from .streams import words
@@ -108,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     if not library:
         print(f"Without SSIM and comparison: {baselines.INSTALL}")
     write_results(args, scores, methods, shown)
-    return status(failed)
+    return status("evaluate", failed)
 
 
 def picking(args: argparse.Namespace) -> Denoiser:
@@ -147,22 +148,13 @@ def without_clean(args: argparse.Namespace) -> int:
     if not rows:
         raise ValueError(f"{args.noisy}: expected a picture that can be read, got none; see above")
     if args.csv:
-        text = io.StringIO()
-        csv.writer(text).writerows([["picture", *taken.Taken._fields, "verdict"], *rows])
-        write_text(args.csv, text.getvalue(), args.force)
+        write_table(args.csv, ["picture", *taken.Taken._fields, "verdict"], rows, args.force)
     if args.figure:
         titles = "noisy", "denoised", f"taken away, {TIMES} times"
         with replacing(args.figure, args.force) as file:
             images = dict(zip(titles, (torch.cat(shown[key]) for key in ("noisy", "denoised", "taken"))))
             figures.grid(file, images, figures.kind(args.figure))
-    return status(failed)
-
-
-def status(failed: Sequence[str]) -> int:
-    """The exit status, after saying what failed."""
-    if failed:
-        complain("evaluate", f"failed: {', '.join(failed)}")
-    return 1 if failed else 0
+    return status("evaluate", failed)
 
 
 def judged(file: Path, denoiser: Denoiser, args: argparse.Namespace, shown: Shown) -> Iterator[list[object]]:
@@ -194,6 +186,8 @@ def load_pairs(args: argparse.Namespace, unknown: list[str], failed: list[str]) 
             args.parser.error(f"{args.noisy} holds the clean images too; leave {args.clean} out")
         check_ignored(args, ["range"], "with a .pkl")
         noisy, clean = data.load_pairs(args.noisy)
+        if args.noisy.name == "train_data.pkl":
+            say(f"{args.noisy}: its targets are noisy, too: PSNR against them is lower than against clean images")
         if not len(noisy):
             raise ValueError(f"{args.noisy}: expected one image or more, got none; choose another file")
         return ((str(i), noisy[i : i + 1], clean[i : i + 1]) for i in range(len(noisy)))
@@ -347,11 +341,8 @@ def print_table(scores: Sequence[Score], methods: Methods) -> None:
 def write_results(args: argparse.Namespace, scores: Sequence[Score], methods: Methods, shown: Shown) -> None:
     summary = {method: means(scores, method) for method in methods}
     if args.csv:
-        text = io.StringIO()
-        rows = csv.writer(text)
-        rows.writerow(["image", "method", "psnr_db", "ssim"])
-        rows.writerows([score.image, score.method, metrics.words(score.psnr, ".4f"), score.ssim] for score in scores)
-        write_text(args.csv, text.getvalue(), args.force)
+        rows = ([score.image, score.method, metrics.words(score.psnr, ".4f"), score.ssim] for score in scores)
+        write_table(args.csv, ["image", "method", "psnr_db", "ssim"], rows, args.force)
     if args.json:
         summary = {method: {key: in_json(value) for key, value in row.items()} for method, row in summary.items()}
         table = [{"image": s.image, "method": s.method, "psnr": in_json(s.psnr), "ssim": s.ssim} for s in scores]
@@ -374,8 +365,3 @@ def write_results(args: argparse.Namespace, scores: Sequence[Score], methods: Me
 def in_json(number: float | None) -> float | str | None:
     """JSON has no infinity."""
     return number if number is None or math.isfinite(number) else metrics.words(number)
-
-
-def write_text(path: Path, text: str, force: bool) -> None:
-    with replacing(path, force) as file:
-        file.write(text.encode(errors="surrogateescape"))  # a name may be no UTF-8

@@ -31,7 +31,8 @@ from .. import data, pictures
 from ..data import cameras, noises
 from ..storage import checkpoint
 from ..storage.files import replacing
-from .common import check_ignored, check_outputs, complain, counted, positive, say, seed
+from .common import check_ignored, check_outputs, complain, counted, positive, say, seed, status
+from .streams import program
 
 NAMES = "train_data.pkl", "val_data.pkl"
 MOST = 10**9  # images in a file
@@ -84,10 +85,8 @@ def run(args: argparse.Namespace) -> int:
             file.write(checkpoint.serialised(tensors))
         print(f"{target}: 2 x {tuple(tensors[0].shape)}")
     weights = "" if args.noise == "subsampling" else " --noise camera"
-    print(f"The denoiser on it: noise2noise evaluate {shlex.quote(str(targets[1]))}{weights}")
-    if failed:
-        complain("simulate", f"left out: {', '.join(map(str, failed))}")
-    return 1 if failed else 0
+    print(f"The denoiser on it: {program()} evaluate {shlex.quote(str(targets[1]))}{weights}")
+    return status("simulate", failed, "left out")
 
 
 def room(count: int) -> data.Pair:
@@ -105,17 +104,17 @@ def room(count: int) -> data.Pair:
 def loaded(files: Sequence[Path], args: argparse.Namespace, failed: list[Path]) -> list[torch.Tensor]:
     """The photographs; those that cannot be read are said and go into `failed`. Raises as the first does if all."""
     photos: list[torch.Tensor] = []
-    errors: list[Exception] = []
+    broken: dict[Path, Exception] = {}
     for file in files:
         try:
             photos.append(data.load_photo(file, noises.SIZE * args.cell))
         except (OSError, pictures.PictureError) as error:
-            failed.append(file)
-            errors.append(error)
+            broken[file] = error
     if not photos:
-        raise errors[0]
-    for problem in errors:
+        raise next(iter(broken.values()))
+    for problem in broken.values():
         complain("simulate", problem)
+    failed += broken
     return photos
 
 

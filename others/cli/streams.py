@@ -10,11 +10,19 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 from ..storage.files import INTERRUPTING
 
 AGAIN = 10.0  # seconds for which further signals are ignored: cleaning up takes less, and torchrun repeats them
+
+
+def program() -> str:
+    """What this command line was called by: its name, or where it is not installed `python -m others`."""
+    package = Path(__file__).resolve().parents[1]
+    as_module = Path(sys.argv[0]).resolve() == package / "__main__.py"
+    return f"python -m {package.name}" if as_module else "noise2noise"
 
 
 def complain(command: str, problem: BaseException | str) -> None:

@@ -25,8 +25,9 @@ of it. Nobody has clean ones, but the error against another noisy picture is the
 variance of the noise, and that variance is half the mean squared difference of two noisy ones. Of ten scenes or more
 every tenth is held out, of fewer the lowest tenth of each, a patch at least; of fewer than three patches nothing is.
 
-Of a burst of one scene, N shots: denoise their average. From 16 shots with the noise of a camera in good light on, the
-average alone is better. Training on the burst first gains little where it is short.
+Of a burst of one scene, N shots: denoise their average, which other programs make, for instance ImageMagick with
+"magick shots/*.png -evaluate-sequence mean -depth 16 average.png". From 16 shots with the noise of a camera in good
+light on, the average alone is better. Training on the burst first gains little where it is short.
 
 Under torchrun every minibatch is shared out among the processes, and so are Muon's matrices; the weights are those that
 one process would get, up to the rounding of sums. When a process dies torchrun ends the others, names its rank, and
@@ -45,7 +46,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import hashlib
 import io
 import json
@@ -83,9 +83,10 @@ from .common import (
     say,
     say_left_out,
     seed,
+    write_table,
 )
 from .evaluate import UNREAD, checked, listed, matched, pages, readable
-from .streams import words
+from .streams import program, words
 
 Scenes: TypeAlias = dict[str, list[torch.Tensor]]  # pictures (3, H, W) in 0-255 of each
 
@@ -176,7 +177,7 @@ def run_in(group: Workers, args: argparse.Namespace) -> None:
             about = {"data": described, "recipe": recipe._asdict(), "precision": model.training_precision,
                      "processes": group.size, "threads": torch.get_num_threads()}  # fmt: skip
             train(args, model, fit, heading, about, this, material)
-    print(f"{args.out}: use it with noise2noise denoise PICTURE --weights {args.out}")
+    print(f"{args.out}: use it with {program()} denoise PICTURE --weights {args.out}")
 
 
 def check_options(args: argparse.Namespace, group: Workers) -> None:
@@ -323,7 +324,8 @@ def train(
             model.network.eval()
             save(measured=False)
             how = "Stopped" if isinstance(error, OSError) else "Interrupted"
-            print(f"\n{how}: {args.out} holds what was learnt so far.", flush=True)
+            again = "the same command" if args.resume else f"train --weights {args.out} -o ANOTHER"
+            print(f"\n{how}: {args.out} holds what was learnt so far. {again} goes on.", flush=True)
         raise
     except Diverged as lost:
         if lost.learnt:
@@ -361,12 +363,9 @@ def start_of(args: argparse.Namespace, model: Model) -> dict[str, Any]:
 def report(args: argparse.Namespace, records: Sequence[training.Record]) -> None:
     """Write the log and the curve so far."""
     if args.csv:
-        text = io.StringIO()
-        rows = csv.writer(text)
-        rows.writerow(["epoch", "loss_against_noisy", "psnr_a_db", "seconds", "images_per_second"])
-        rows.writerows([r.epoch, r.loss, r.psnr, f"{r.seconds:.1f}", f"{r.images_per_second:.1f}"] for r in records)
-        with replacing(args.csv, force=True) as file:
-            file.write(text.getvalue().encode())
+        header = "epoch", "loss_against_noisy", "psnr_a_db", "seconds", "images_per_second"
+        rows = ([r.epoch, r.loss, r.psnr, f"{r.seconds:.1f}", f"{r.images_per_second:.1f}"] for r in records)
+        write_table(args.csv, header, rows, force=True)
     if args.curve:
         with replacing(args.curve, force=True) as file:
             figures.curve(file, records, figures.kind(args.curve))

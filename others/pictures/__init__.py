@@ -25,7 +25,7 @@ import torch
 from ..storage.files import replacing
 from . import bmp, jpeg, pillow, png, tiff, webp
 from .formats import EIGHT_BITS, FORMATS, format_of, is_tiff, left_out, picture_files, unread
-from .levels import Declared, Range, Ranges, Sample, filled_by, lacking, scaled
+from .levels import Declared, Range, Ranges, Sample, lacking, scaled, seen_in
 from .picture import (
     LARGEST,
     ORIENTATION,
@@ -57,6 +57,7 @@ __all__ = [
     "format_of",
     "in_eight_bits",
     "left_out",
+    "lost",
     "page_range",
     "pages",
     "picture_files",
@@ -64,6 +65,7 @@ __all__ = [
     "range_of",
     "read",
     "to_pixels",
+    "try_out",
     "unread",
     "with_colours",
     "write",
@@ -71,6 +73,10 @@ __all__ = [
 
 KEPT_BY_PILLOW = ("icc_profile", "exif", "dpi", "xmp", "comment")
 ABOUT: dict[str, Callable[[Any], dict[str, Any]]] = {"PNG": png.about, "JPEG": jpeg.about, "WEBP": webp.about}
+#: What a picture says about itself, in words, and which of it a format keeps.
+ABOUT_IT = {"icc_profile": "colour profile", "exif": "EXIF data", "xmp": "XMP", "comment": "comment", "chunks": "texts"}
+KEPT = {"PNG": ("icc_profile", "exif", "xmp", "chunks"), "JPEG": ("icc_profile", "exif", "xmp", "comment"),
+        "WEBP": ("icc_profile", "exif", "xmp"), "TIFF": ("icc_profile", "xmp"), "BMP": ()}  # fmt: skip
 WRITERS = {"PNG": png.write, "JPEG": jpeg.write, "WEBP": webp.write, "BMP": bmp.write, "TIFF": tiff.write}
 
 
@@ -119,6 +125,25 @@ def write(path: Path | str, picture: Picture, force: bool = False) -> None:
             raise unwritable(path, error) from error
 
 
+def try_out(path: Path | str, format: str, ranges: Ranges, target: Path | str) -> None:
+    """Raise PictureError, as `write` would, if another format cannot hold the picture in a file."""
+    picture = read(path)
+    eight = format in EIGHT_BITS
+    held = (in_eight_bits(page, ranges[page.dtype]) if eight else page for page in picture.pages)
+    if format != "TIFF":  # which holds everything
+        WRITERS[format](io.BytesIO(), picture._replace(format=format, pages=held), target)
+
+
+def lost(picture: Picture, format: str) -> str:
+    """What a picture says about itself and another format does not keep, in words."""
+    if picture.format == format:
+        return ""
+    names = [name for key, name in ABOUT_IT.items() if picture.about.get(key) and key not in KEPT[format]]
+    if "tiff" in picture.about and "EXIF data" in names:  # no more than which way is up
+        names.remove("EXIF data")
+    return f"{format} keeps no {' and no '.join(names)}" if names else ""
+
+
 def range_of(*paths: Path | str, given: tuple[float, float] | None = None) -> Ranges:
     """The Ranges that all pages of all these files have in common. given: (black, white) instead.
 
@@ -135,8 +160,10 @@ def range_of(*paths: Path | str, given: tuple[float, float] | None = None) -> Ra
                 samples.setdefault(page.dtype, Sample()).add(colours_of(page), picture.declared.nodata)
     said = Declared(*(declared.pop() if len(declared) == 1 else (None, None)), ranges.nodata)
     ranges.update({dtype: sample.range(dtype, said) for dtype, sample in samples.items()})
-    seen = (filled_by(colours_of(page), ranges[page.dtype]) for path in paths for page in read(path).pages)
-    if given and not any(seen):
+    if given:
+        seen = [seen_in(colours_of(page), ranges[page.dtype]) for path in paths for page in read(path).pages]
+        ranges.beyond = sum(each.beyond for each in seen) / max(1, sum(each.total for each in seen))
+    if given and not any(each.filled for each in seen):
         names, low, high = " and ".join(map(str, paths)), *given
         wrong = f"expected values that fill the range {low:g} to {high:g}, got none in it or hardly different ones"
         raise PictureError(f"{names}: {wrong}; choose another --range LOW HIGH")

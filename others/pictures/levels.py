@@ -60,15 +60,26 @@ def has_value(values: torch.Tensor, range: Range) -> torch.Tensor:
     return inside
 
 
-def filled_by(colours: torch.Tensor, range: Range) -> bool:
-    """Whether (H, W, C) is seen in the range: its values inside differ by more than 1 of 255, or are all the same."""
-    least, greatest = math.inf, -math.inf
+class Seen(NamedTuple):
+    """`filled`: whether values inside a range differ by more than 1 of 255, or are all the same; `beyond`: how many of
+    `total` are outside."""
+
+    filled: bool
+    beyond: int
+    total: int
+
+
+def seen_in(colours: torch.Tensor, range: Range) -> Seen:
+    """What is seen of (H, W, C) in a range."""
+    least, greatest, beyond = math.inf, -math.inf, 0
     for band in colours.split(BAND):
-        values = band.to(torch.float64)
-        values = values[has_value(values, range)]
+        every = band.to(torch.float64)
+        values = every[has_value(every, range)]
+        beyond += every.numel() - len(values)
         if len(values):
             least, greatest = min(least, float(values.min())), max(greatest, float(values.max()))
-    return least == greatest or greatest - least > (range.high - range.low) / 255
+    filled = least == greatest or greatest - least > (range.high - range.low) / 255
+    return Seen(filled, beyond, colours.numel())
 
 
 # ------------------------------------------------------------------------------------------------ finding a range
@@ -145,6 +156,7 @@ class Ranges(dict[torch.dtype, Range]):
     """{type: Range}; a type that no page has been seen of has its own, or that which was `given`."""
 
     given: tuple[float, float] | None = None
+    beyond: float = 0.0  # share of the values that is outside of what was given
     nodata: tuple[float, ...] = ()
 
     def __missing__(self, dtype: torch.dtype) -> Range:
@@ -152,7 +164,9 @@ class Ranges(dict[torch.dtype, Range]):
         return Range(black, white, self.nodata, "given" if self.given else "type")
 
     def note(self) -> str:
-        """The ranges that are not the types' own, in words."""
+        """The ranges that are not the types' own, in words, and how much of the picture is not in one that is given."""
+        if self.beyond:
+            return f"{max(self.beyond, 0.001):.1%} of its values are outside of --range"
         said = {str(each) for each in self.values() if each.source not in ("type", "given")}
         return "; ".join(sorted(said)) + "; --range LOW HIGH sets it" if said else ""
 

@@ -492,9 +492,10 @@ def test_range_is_given(tmp_path, here, save, picture, weights):
         status, _, stderr = here("denoise", "x.tif", "--force", "--weights", weights, "--range", *given)
         wanted = Range(*given)
         pixels = model.predict(pictures.to_pixels(source, wanted))
-        assert (status, stderr) == (0, "")
+        beyond = (source.int() < given[0]) | (source.int() > given[1])
+        share = f"note: x.tif: {float(beyond.float().mean()):.1%} of its values are outside of --range\n"
+        assert status == 0 and stderr == share
         assert torch.equal(page(tmp_path / "x-denoised.tif").int(), pictures.with_colours(source, pixels, wanted).int())
-    beyond = source.int() > 5000
     assert beyond.any() and torch.equal(page(tmp_path / "x-denoised.tif").int()[beyond], source.int()[beyond])
 
 
@@ -609,3 +610,65 @@ def test_results_of_before_are_left_out_of_a_folder(tmp_path, here, save, pictur
     assert status == 0 and "left out: in/a-denoised-compare.png, in/a-denoised.png: denoised before" in stderr
     names = ["a-compare.png", "a.png", "b-denoised-compare.png", "b-denoised.png"]
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == names
+
+
+def test_results_of_before_are_left_out_of_lists_and_patterns(tmp_path, here, save, picture, weights):
+    for name in ("a.png", "b-denoised.png"):
+        save(tmp_path / name, picture(40, 40))
+    assert here("denoise", "a.png", "--compare", "--weights", weights)[0] == 0
+    for given in (["*.png"], sorted(path.name for path in tmp_path.glob("*.png"))):
+        status, _, stderr = here("denoise", *given, "-o", "out", "--force", "--weights", weights)
+        assert (
+            status == 0 and stderr == "note: left out: a-denoised-compare.png, a-denoised.png: denoised before, by their names\n"
+        )
+        assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "b-denoised.png"]
+    assert here("denoise", "a-denoised.png", "-o", "again.png", "--weights", weights)[0] == 0
+
+
+@pytest.mark.parametrize("pages, target, said", [
+    ([{"channels": 4}], "y.jpg", "JPEG keeps no alpha channel"),
+    ([{}, {}], "y.bmp", "2 pages fit into TIFF, PNG or WebP"),
+    ([{"dtype": torch.uint16}] * 2, "y.png", "several pages of 16 bits"),
+    ([{"dtype": torch.uint16}, {}], "y.jpg", "2 pages fit into TIFF, PNG or WebP"),
+])  # fmt: skip
+def test_what_a_format_cannot_hold_is_said_before_the_work(
+    tmp_path, here, save, picture, monkeypatch, pages, target, said
+):
+    save(tmp_path / "x.tif", *(picture(**kind) for kind in pages))
+    monkeypatch.setattr(denoise.Denoiser, "run", lambda *_: pytest.fail("denoised in vain"))
+    status, _, stderr = here("denoise", "x.tif", "-o", target)
+    assert status == 1 and said in stderr and len(stderr.splitlines()) == 1 and os.listdir(tmp_path) == ["x.tif"]
+
+
+def test_what_a_format_does_not_keep_is_said(tmp_path, here, save, picture, weights):
+    from PIL import Image, ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[271] = "A camera"
+    save(tmp_path / "x.jpg", picture(), icc_profile=profile, exif=exif.tobytes(), comment=b"holiday")
+    for target, said in (
+        ("y.bmp", "note: x.jpg: BMP keeps no colour profile and no EXIF data and no comment\n"),
+        ("y.webp", "note: x.jpg: WEBP keeps no comment\n"),
+        ("y.tif", "note: x.jpg: TIFF keeps no EXIF data and no comment\n"),
+        ("y.jpg", ""),
+    ):
+        assert here("denoise", "x.jpg", "-o", target, "--weights", weights)[::2] == (0, said)
+        about = pictures.read(tmp_path / target).about
+        assert ("icc_profile" in about) == ("colour" not in said) and ("exif" in about) == ("EXIF" not in said)
+        assert ("comment" in about) == ("comment" not in said)
+
+
+def test_pages_that_become_an_animation_are_said(tmp_path, here, save, picture, weights):
+    save(tmp_path / "x.tif", picture(), picture(seed=1))
+    status, _, stderr = here("denoise", "x.tif", "-o", "y.png", "--weights", weights)
+    assert status == 0 and "note: x.tif: its 2 pages became an animation; a name in .tif keeps them" in stderr
+    assert len(list(pictures.read(tmp_path / "y.png").pages)) == 2
+
+
+def test_a_table_that_is_there_may_go_on(tmp_path, here, save, picture):
+    save(tmp_path / "x.png", picture())
+    (tmp_path / "t.csv").write_text("something\n")
+    status, _, stderr = here("denoise", "x.png", "--csv", "t.csv")
+    assert status == 1 and stderr.endswith("t.csv exists; choose another name, or --force to replace it, or "
+                                           "--skip-existing to go on with it\n")  # fmt: skip

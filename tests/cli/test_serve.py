@@ -609,6 +609,13 @@ def test_the_slider_and_a_command_that_has_ended(tmp_path, monkeypatch, opened, 
     page.wait(f"Math.abs(parseFloat(after.style.clipPath.split(' ')[3]) - pane.scrollLeft - {cut}) < 1")
     assert page.complaints() == []
 
+    lit = "return document.querySelector('.again').classList.contains('main')"
+    assert not page.run(lit)
+    page.type("#strength", "\ue012")  # the left arrow: what is seen is not what is chosen any more
+    assert page.run(lit)
+    page.type("#strength", "\ue014")
+    assert not page.run(lit)
+
     site.server.shutdown()
     site.server.server_close()
     monkeypatch.setattr(Handler, "do_POST", lambda handler: setattr(handler, "close_connection", True))

@@ -88,6 +88,17 @@ with streams.surroundings(print):
     assert done.returncode == 0 and (tmp_path / "kept").read_bytes() == b""
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks GNU's OpenMP")
+@pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "ACTIVE"}])
+def test_threads_that_wait_let_others_work(environment, given):
+    """Unless the user wants it otherwise: on a busy machine threads that spin take minutes for seconds."""
+    kept = {key: value for key, value in environment.items() if key != "OMP_WAIT_POLICY"}
+    command = [sys.executable, "-m", "others", "info"]
+    done = subprocess.run(command, env={**kept, "OMP_DISPLAY_ENV": "TRUE", **given}, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert f"OMP_WAIT_POLICY = '{given.get('OMP_WAIT_POLICY', 'PASSIVE')}'" in done.stderr
+
+
 @pytest.mark.parametrize("error, said", [
     (OSError(28, "No space left on device"), "No space left on device"),
     (OSError(28, "No space left on device", "a/b"), "a/b: No space left on device"),

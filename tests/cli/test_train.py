@@ -286,7 +286,8 @@ def test_interrupted_training_keeps_what_was_learnt(folders, interrupted, weight
     """SIGINT after the first epoch: status 130, whole weights."""
     options = ["--pairs", "a", "b", "--weights", weights, "--epochs", 1000, "--count", 8, "--patch", 32]
     status, stdout = interrupted(*options)
-    assert status == 130 and "Interrupted: own.pth" in stdout
+    said = "Interrupted: own.pth holds what was learnt so far. train --weights own.pth -o ANOTHER goes on."
+    assert status == 130 and said in stdout
     epochs = networks.load(folders / "own.pth", "prescribed")["info"]["epochs"]
     assert 2 <= int(epochs.split()[0]) < 1000
 

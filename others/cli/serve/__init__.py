@@ -26,6 +26,7 @@ from ... import pictures
 from ...progress import Advance
 from ..common import add_model_arguments, complain, number
 from ..denoise import NOISES, STRONGEST, Denoiser, Job, denoise_picture, strength
+from ..streams import program
 from .desk import LARGEST, Desk, Held
 from .server import Refused, Server
 
@@ -116,5 +117,5 @@ def denoise(denoiser: Denoiser, desk: Desk, held: Held) -> None:
     args = argparse.Namespace(**{**vars(denoiser.args), **held.options})
     work = denoise_picture(Denoiser(args, denoiser.models), Job(held.source, held.target), [held.target], args, page)
     held.said = f"{work}; {time.perf_counter() - started:.1f} s"
-    held.notes = [note.replace("--range", "noise2noise denoise --range") for note in work.notes]
+    held.notes = [note.replace("--range", f"{program()} denoise --range") for note in work.notes]
     print(f"{held.name} ({held.said})", flush=True)

@@ -35,7 +35,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from ... import pictures
-from ..streams import one_line, words
+from ..streams import one_line, program, words
 from .desk import LARGEST, Desk, Held, Refused
 
 PAGE = Path(__file__).with_name("page.html")
@@ -206,7 +206,7 @@ class Handler(BaseHTTPRequestHandler):
         if len(given) != 1 or "Transfer-Encoding" in self.headers or not re.fullmatch("[0-9]{1,18}", given[0]):
             raise Refused(411, "expected the length of the file, in Content-Length")
         if int(given[0]) > LARGEST:
-            raise Refused(413, f"the file has more than {LARGEST // 2**20} MiB; use noise2noise denoise")
+            raise Refused(413, f"the file has more than {LARGEST // 2**20} MiB; use {program()} denoise")
         return int(given[0])
 
     def copy(self, size: int, write: Callable[[bytes], object]) -> None:
