@@ -314,7 +314,8 @@ def train(
                 save()
                 report(args, records)
             except OSError as error:
-                warnings.warn(f"{words(error)}; training goes on and tries again, make room", stacklevel=2)
+                if record.epoch < args.epochs:  # after the last one they are written once more
+                    warnings.warn(f"{words(error)}; training goes on and tries again, make room", stacklevel=2)
             yield record
 
     try:
