@@ -36,8 +36,8 @@ class Model:
     device has bf16 products, elsewhere in fp32.
 
     Building and using a Model leaves torch's global state (random numbers, gradient mode, default dtype) as it was.
-    Where other programs compute too, start Python with OMP_WAIT_POLICY=PASSIVE in the environment, as the command line
-    does: torch's threads spin while they wait for each other, and block a busy machine for minutes instead of seconds.
+    Where other programs compute too, start Python with GOMP_SPINCOUNT=1000 in the environment, as the command line
+    does: torch's threads spin while they wait for each other, and on a busy machine take minutes instead of seconds.
     """
 
     def __init__(

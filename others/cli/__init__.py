@@ -16,6 +16,7 @@ from .. import __version__
 from .streams import complain, one_line, program, surroundings
 
 COMMANDS = ("denoise", "serve", "train", "evaluate", "simulate", "info", "export")
+SPINS = "1000"  # of a thread before it sleeps while it waits: more of them block a busy machine, fewer cost time
 PRINTING = ("evaluate", "info")  # whose result is what they print
 
 
@@ -24,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     that interrupted; wrong usage exits with 2 (SystemExit)."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text, as stderr knows
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin block a busy machine; torch reads it
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # which torch reads when it is imported
     args = argparse.Namespace(command="")
     with surroundings(lambda problem: complain(args.command, problem)) as stdout:
         try:

@@ -89,14 +89,15 @@ with streams.surroundings(print):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks GNU's OpenMP")
-@pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "ACTIVE"}])
-def test_threads_that_wait_let_others_work(environment, given):
+@pytest.mark.parametrize("given, spins", [
+    ({}, 1000), ({"GOMP_SPINCOUNT": "7"}, 7), ({"OMP_WAIT_POLICY": "PASSIVE"}, 0),
+])  # fmt: skip
+def test_threads_that_wait_sleep_soon(environment, given, spins):
     """Unless the user wants it otherwise: on a busy machine threads that spin take minutes for seconds."""
-    kept = {key: value for key, value in environment.items() if key != "OMP_WAIT_POLICY"}
+    kept = {key: value for key, value in environment.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     command = [sys.executable, "-m", "others", "info"]
-    done = subprocess.run(command, env={**kept, "OMP_DISPLAY_ENV": "TRUE", **given}, capture_output=True, text=True)
-    assert done.returncode == 0
-    assert f"OMP_WAIT_POLICY = '{given.get('OMP_WAIT_POLICY', 'PASSIVE')}'" in done.stderr
+    done = subprocess.run(command, env={**kept, "OMP_DISPLAY_ENV": "VERBOSE", **given}, capture_output=True, text=True)
+    assert done.returncode == 0 and f"GOMP_SPINCOUNT = '{spins}'" in done.stderr
 
 
 @pytest.mark.parametrize("error, said", [
