@@ -33,10 +33,16 @@ def main():
     text = card()
     for name, entry in entries.items():
         entry["state"] = {key: rounded(value, CUT if name == CAMERA else 0) for key, value in entry["state"].items()}
-        entry["info"]["card"] = text
+        entry["info"] = {**without_card(entry["info"]), "card": text}
     figure = facts.row(facts.tables("camera.md")[0], "Gaussian, sigma 25")["camera"]
     entries[CAMERA]["info"] |= {"psnr_a": float(figure), "measured": MEASURED}
     checkpoint.save(args.out, {"denoisers": entries})
+
+
+def without_card(info):
+    """The record of a training, and of those that it started from, without the text of a file that was shipped."""
+    kept = {key: value for key, value in info.items() if key != "card"}
+    return kept | {"start": without_card(kept["start"])} if "start" in kept else kept
 
 
 def rounded(weights, cut):
