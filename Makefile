@@ -14,7 +14,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 demo: .venv/installed  ## install, train for a minute, evaluate the shipped weights, write a picture (2 minutes)
-	$(BIN)/python examples/demo.py
+	GOMP_SPINCOUNT=1000 $(BIN)/python examples/demo.py
 
 test: .venv/installed lint  ## install, check style and types, run all tests and test.py (10 minutes on two cores)
 	$(BIN)/python -m pytest -n auto

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The checks of the graders' script with its tolerances (class Original), and more beside them. Exit status 0 only if
-everything passed.
+"""The checks of the graders' script (class Original; blocks with its tolerances), and more beside them. Exit status 0
+only if everything passed.
 
     python test.py [-p PROJECT_FOLDER] [-d DATA_FOLDER] [-v]
 
@@ -11,6 +11,7 @@ metric A: the mean over images of each image's PSNR.
 
 import argparse
 import copy
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # threads that spin for longer take minutes on a busy machine
 import torch
 from torch import nn
 
@@ -131,7 +133,7 @@ class Original(Case):
         seconds = time.perf_counter() - start
         after = psnr(predict(model, noisy), clean)
         print(f"  after one epoch of {len(pairs[0]):,} pairs: {after:.2f} dB, {seconds:.0f} s", flush=True)
-        self.assertGreaterEqual(after, before - LOSS_ALLOWED, f"expected >= {before:.2f} dB, got {after:.2f} dB")
+        self.assertGreaterEqual(after, before - LOSS_ALLOWED, f"expected >= {before - LOSS_ALLOWED:.2f} dB, got {after:.2f} dB")
         limit = 300 * max(1, len(pairs[0]) / 50_000)
         if seconds > limit:  # of a machine that nobody knows
             warnings.warn(f"the epoch took {seconds:.0f} s, the course allows {limit:.0f} s", stacklevel=1)

@@ -10,6 +10,7 @@ PSNR A is that against clean images at the end of the training, if it had some. 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..nn import Module, summary
 from ..nn.summary import calls, count, describe_field
 from ..storage import networks
 
+LINK = r"\[([^\]]+)\]\([^)]+\)"  # of Markdown, to pages that are not in the file of weights
 SIDE = 64  # of the image that multiplications are counted on
 
 
@@ -32,6 +34,7 @@ def run(args: argparse.Namespace) -> None:
     path = args.weights or SHIPPED
     print(f"weights: {path} ({path.stat().st_size / 2**20:.1f} MiB)" if path.is_file() else f"weights: {path}")
     every = networks.held(path)
+    cards: dict[str, None] = {}
     for name in every:
         print(f"\n{name}")
         if name not in denoisers():
@@ -41,10 +44,13 @@ def run(args: argparse.Namespace) -> None:
         record = model.load_held(path, every)
         lines = [*summarised(model, record), *(costs(model.network) if args.history or args.layers else ())]
         if args.history:
+            cards[record.pop("card", "")] = None  # mostly the same of all
             lines += ["weights:", *(entries(record, "  ") if record else ["  no record of where they come from"])]
         if args.layers:
             lines += summary(model.network, (1, 3, SIDE, SIDE)).splitlines()
         print("\n".join(f"  {line}" for line in lines))
+    for card in filter(None, cards):
+        print("\n" + re.sub(LINK, r"\1", card))
 
 
 def summarised(model: Model, record: dict[str, Any]) -> Iterator[str]:

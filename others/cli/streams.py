@@ -87,6 +87,7 @@ def surroundings(complain: Callable[[BaseException | str], None]) -> Iterator[St
     stdout, stderr = Stream(sys.stdout), Stream(sys.stderr)
     with redirect_stdout(stdout), redirect_stderr(stderr), warnings.catch_warnings(), signals_raise():
         warnings.showwarning = lambda message, *_, **__: complain(message)
+        warnings.filterwarnings("ignore", "Failed to initialize NumPy")  # torch's, where there is none
         try:
             yield stdout
         finally:

@@ -72,7 +72,9 @@ def bias_gradient(y: Tensor, groups: int = 1, by_image: bool = False) -> Tensor:
     """(N, H', W', C_out) -> (C_out,): the sum over places and images, in torch's order: group by group, each together
     or image by image."""
     parts = [part.contiguous() for part in y.permute(0, 3, 1, 2).chunk(groups, 1)]
-    return cat([sum(image.sum((1, 2)) for image in part) if by_image else part.sum((0, 2, 3)) for part in parts])
+    if by_image:
+        return cat([sum((image.sum((1, 2)) for image in part), part.new_zeros(part.shape[1])) for part in parts])
+    return cat([part.sum((0, 2, 3)) for part in parts])
 
 
 def extent(size: Sequence[int], geometry: Geometry) -> Pair:

@@ -206,6 +206,9 @@ def expectation(first: torch.Tensor, second: torch.Tensor, count: int = 2000) ->
     et al. 2018)
     """
     variance = noise_variance(first, second, count)
+    if len(first) and not variance:
+        return ("Input and target are the same images: from such pairs a network learns to change nothing. "
+                "Expected two noisy versions of each image.")  # fmt: skip
     return (f"The loss is measured against noisy targets, whose noise has a variance of {variance:.5f}: it falls to "
             f"{variance:.5f} plus the error against clean images, not to zero.")  # fmt: skip
 

@@ -88,6 +88,30 @@ with streams.surroundings(print):
     assert done.returncode == 0 and (tmp_path / "kept").read_bytes() == b""
 
 
+def test_without_numpy_nothing_is_said_of_it(tmp_path, environment):
+    """By torch, which warns when it is imported; the commands that need it say so themselves."""
+    (tmp_path / "numpy.py").write_text("raise ModuleNotFoundError(\"No module named 'numpy'\")\n")
+    environment["PYTHONPATH"] = os.pathsep.join((str(tmp_path), environment["PYTHONPATH"]))
+    imported = [sys.executable, "-c", "import torch; torch.ones(1)"]
+    assert (
+        "Failed to initialize NumPy" in subprocess.run(imported, env=environment, capture_output=True, text=True).stderr
+    )
+    for command in ("-m", "others", "info"), ("-c", CHECK):
+        done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+CHECK = """
+import warnings
+warnings.simplefilter("ignore")
+from Miniproject_2.model import Model
+from others import check_denoiser
+check_denoiser.CHECKS[:] = [check_denoiser.importing_has_no_side_effects]
+((_, problem),) = check_denoiser.failures(Model)
+assert problem is None, problem
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asks GNU's OpenMP")
 @pytest.mark.parametrize("given, spins", [
     ({}, 1000), ({"GOMP_SPINCOUNT": "7"}, 7), ({"OMP_WAIT_POLICY": "PASSIVE"}, 0),

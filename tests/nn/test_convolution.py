@@ -374,8 +374,19 @@ def test_gradient_of_the_wrong_shape(make):
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
-def test_an_empty_batch_goes_both_ways(mode):
-    layer = nn.Conv2d(2, 3, 3, padding=1, padding_mode=mode)
-    output = layer.forward(torch.ones(0, 2, 4, 5))
-    assert output.shape == (0, 3, 4, 5) and layer.backward(output).shape == (0, 2, 4, 5)
-    assert layer.weight_grad.abs().max() == 0
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_empty_batch_goes_both_ways(mode, dilation, dtype):
+    layer = nn.Conv2d(2, 4, 3, padding=dilation, dilation=dilation, groups=2, padding_mode=mode, dtype=dtype)
+    output = layer.forward(torch.ones(0, 2, 4, 5, dtype=dtype))
+    assert output.shape == (0, 4, 4, 5) and layer.backward(output).shape == (0, 2, 4, 5)
+    assert layer.weight_grad.abs().max() == 0 == layer.bias_grad.abs().max()
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_empty_batch_goes_both_ways_transposed(dilation, dtype):
+    layer = nn.TransposeConv2d(2, 4, 3, 2, 1, output_padding=1, groups=2, dilation=dilation, dtype=dtype)
+    output = layer.forward(torch.ones(0, 2, 4, 5, dtype=dtype))
+    assert output.shape[:2] == (0, 4) and layer.backward(output).shape == (0, 2, 4, 5)
+    assert layer.weight_grad.abs().max() == 0 == layer.bias_grad.abs().max()

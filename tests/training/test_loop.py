@@ -427,3 +427,4 @@ def test_expectation_names_the_variance_of_the_noise():
     found = float(loop.expectation(first, second).split("variance of ")[1].split(":")[0])
     assert found == pytest.approx((20 / 255) ** 2, rel=0.02)
     assert "variance of 0.00000" in loop.expectation(first[:0], second[:0])
+    assert loop.expectation(first, first).startswith("Input and target are the same images")
