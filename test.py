@@ -133,7 +133,9 @@ class Original(Case):
         seconds = time.perf_counter() - start
         after = psnr(predict(model, noisy), clean)
         print(f"  after one epoch of {len(pairs[0]):,} pairs: {after:.2f} dB, {seconds:.0f} s", flush=True)
-        self.assertGreaterEqual(after, before - LOSS_ALLOWED, f"expected >= {before - LOSS_ALLOWED:.2f} dB, got {after:.2f} dB")
+        self.assertGreaterEqual(
+            after, before - LOSS_ALLOWED, f"expected >= {before - LOSS_ALLOWED:.2f} dB, got {after:.2f} dB"
+        )
         limit = 300 * max(1, len(pairs[0]) / 50_000)
         if seconds > limit:  # of a machine that nobody knows
             warnings.warn(f"the epoch took {seconds:.0f} s, the course allows {limit:.0f} s", stacklevel=1)

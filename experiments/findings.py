@@ -190,8 +190,8 @@ def floor(runs):
             off, parts = [*off, loss / (error + variance) - 1], (error, variance, loss)
     return Finding(
         "The loss against noisy targets falls to the error against clean images plus the variance of the noise, "
-        f"within {max(map(abs, off)):.1%}, and not to zero: with the most pairs it ends at {parts[2]:.4f}, the "
-        f"error at {parts[0]:.4f} and the variance at {parts[1]:.4f}.",
+        f"within {max(map(abs, off)):.1%}, and not to zero: with the most pairs it ends at {parts[2]:.5f}, the "
+        f"error at {parts[0]:.5f} and the variance at {parts[1]:.5f}.",
         max(map(abs, off)) < 0.01,
     )
 
@@ -199,8 +199,8 @@ def floor(runs):
 def budget(runs):
     mean_of_all, another, fresh = ends(runs).values()
     return Finding(
-        f"From 2,000 noisy images, many scenes seen twice are worth {fresh - mean_of_all:.2f} dB more than few seen "
-        f"often; of few, the mean of all others is the better target, by {mean_of_all - another:.2f} dB.",
+        f"Of 2,000 noisy images, two of each of many scenes give {fresh - mean_of_all:.2f} dB more than many of few. "
+        f"Of few scenes, the mean of all others is the better target, by {mean_of_all - another:.2f} dB.",
         fresh - mean_of_all > LEVEL < mean_of_all - another,
     )
 

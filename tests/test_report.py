@@ -147,7 +147,7 @@ JUDGING = re.compile(
 #: Sentences with such a word that judge nothing: what they say instead.
 NO_JUDGEMENT = {
     "which are long sums": "how they are computed",
-    "To a few channels, as of an image": "when a way is taken",
+    "Where the result has few channels": "when a way is taken",
     "kernels, channels, a level": "what was added",
     "differ from torch's by at most": "the largest of a list",
     "makes the singular values of the momentum nearly equal": "what Muon is",

@@ -37,7 +37,7 @@ def ahead(values):
 
 CLAIMS = [
     Claim(
-        "where the best of #published.solutions other solutions reaches #published.evaluated.prescribed dB",
+        "where the best weights published for it reach #published.evaluated.prescribed dB",
         "the prescribed network's PSNR A above the best published",
         lambda n: floats(n["quality"]["prescribed"]["once"][0], n["published"]["evaluated"]["prescribed"]),
         ahead,

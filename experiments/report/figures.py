@@ -45,7 +45,7 @@ def draw(root, folder):
     write(pictures(root), folder / "pictures.svg")
     write(ratios(root), folder / "speed.svg")
     write(phases_of_scatter(), folder / "phases.svg")
-    drawn, axes = figure(WIDTH, 3.85, 2, 3)
+    drawn, axes = figure(WIDTH, 3.7, 2, 3)
     panels = (curves, rates, channels, pairs, optimisers, spectrum)
     for letter, panel, axis in zip("abcdef", panels, axes.flat):
         axis.set_title(f"({letter}) {panel(root, axis)}", loc="left")

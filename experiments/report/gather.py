@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from experiments.declarations import declared
-from experiments.findings import FINDINGS
+from experiments.findings import FINDINGS, LEVEL
 from experiments.measures import average, plural, spread
 from experiments.show import SECTIONS, choose
 from others import denoiser, denoiser_bonus, nn
@@ -26,6 +26,7 @@ MADE_BY = {
     "docs/results/reliability.md": "make reliability",
     "docs/results/epochs.md": "python benchmarks/epoch.py DATA_FOLDER",
     "docs/results/speed.md": "make bench",
+    "docs/results/trainings.md": "git checkout docs/results/trainings.md",
     "Miniproject_2/bestmodel.pth": "make weights PHOTOS=folder VAL=val_data.pkl",
     "experiments/report/published.json": "git checkout experiments/report/published.json",
 }
@@ -59,6 +60,8 @@ def numbers(root=ROOT, scipers=()):
         "experiments": experiments(root),
         "findings": findings(root),
         "beside": beside(root),
+        "pairs": pairs(root),
+        "level": f"{LEVEL:g}",
     }
 
 
@@ -163,14 +166,19 @@ def speed(root):
     shipped = {name: of_network(file, steps, title) for name, title in TITLES.items()}
     return {
         "machine": machine, "threads": threads, "product": product, "convolution": convolution, "rows": rows,
-        "least": [f"{ratios[0][0]:.2f}", ratios[0][1]], "most": [f"{ratios[-1][0]:.2f}", ratios[-1][1]],
         "steps": str(len(ratios)), "level": takes(sum(ratio <= 1 for ratio, _ in ratios)), "shipped": shipped,
         "batches": list(dict.fromkeys(cells["images"] for cells in steps if cells["network"].startswith("shipped"))),
-        "busy": [f"{busy[0]:.2f}", f"{busy[-1]:.2f}"],
+        "range": bounds([float(ratio) for ratios in shipped.values() for ratio in ratios]),
+        "busy": bounds(busy),
         "bf16": {name: of_network(file, bf16, title)[0] for name, title in TITLES.items()},
         "one": {name: of_network(file, one, title)[0] for name, title in TITLES.items()},
         "unfold": [f"{gains[0]:.1f}", f"{gains[-1]:.1f}"],
     }  # fmt: skip
+
+
+def bounds(values):
+    """The least and the greatest, as text."""
+    return [f"{min(values):.2f}", f"{max(values):.2f}"]
 
 
 def takes(count):
@@ -195,6 +203,20 @@ def epochs(root):
         if "one thread" not in name:
             found.append([name, before, after, time if time.endswith("s") else f"{time} s"])
     return found
+
+
+def pairs(root):
+    """PSNR A of the last weights of each network whose targets were one noisy version, by SGD; and how many pairs an
+    epoch of `epochs` has."""
+    file = "docs/results/trainings.md"
+    rows = table(root, file, "what changed", "PSNR A")
+    found = {name: [row[-1] for row in rows if row[1:3] == [title, "in stages"] and row[3].startswith("SGD")]
+             for name, title in TITLES.items()}  # fmt: skip
+    if not all(found.values()):
+        raise Missing(file, "a row of SGD for each network")
+    return {name: values[-1] for name, values in found.items()} | {
+        "count": search(root, "docs/results/epochs.md", r"on ([\d,]+) pairs")
+    }
 
 
 def conformance(root):
