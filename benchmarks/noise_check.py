@@ -3,7 +3,7 @@
     python benchmarks/noise_check.py --photos PHOTOS [--count 125] [--out docs/results/noise.md]
 
 PHOTOS is a folder of photographs that the judge was not trained on. Of each the centre of 256 x 256 is corrupted, or,
-for drawn pixels and pictures made smaller, the whole.
+for drawn pixels and pictures made smaller, the whole. Screens and stars are made by a program.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.camera import as_bytes
+from benchmarks.train_judge import few_colours, screen, stars
 from others import data
 from others.data import cameras, noises
 from others.data.camera_pairs import compressed
@@ -41,6 +42,9 @@ def versions(photo, generator, choice):
         "camera": (camera, None),
         "camera, then JPEG": (compressed(as_bytes(camera), choice.randint(70, 98)), None),
         "JPEG, quality 70 to 98": (compressed(as_bytes(clean), choice.randint(70, 98)), None),
+        "a screen with text of hard pixels": (screen(clean, generator, choice), None),
+        "stars on a dark sky": (stars(clean, generator, choice), None),
+        "few colours, some dithered": (few_colours(clean, generator, choice), None),
     }
     for cell in (2, 4, 9):
         whole = photo[:, : photo.shape[1] // cell * cell, : photo.shape[2] // cell * cell]
@@ -66,8 +70,9 @@ def main():
     for file in files:
         for kind, (pixels, sigma) in versions(data.load_photo(file, 288), generator, choice).items():
             seen = noise.look(as_bytes(pixels).float().unsqueeze(0))
-            right.setdefault(kind, []).append(seen.drawn == kind.startswith("drawn"))
-            if sigma:
+            drawn = seen is not None and seen.drawn
+            right.setdefault(kind, []).append(drawn == kind.startswith("drawn"))
+            if sigma and seen:
                 errors.append(seen.sigma / sigma - 1)
     rows = [f"| {kind} | {sum(found)} of {len(found)} |" for kind, found in right.items()]
     low, middle, high = torch.tensor(errors).quantile(torch.tensor([0.05, 0.5, 0.95])).mul(100).tolist()

@@ -17,6 +17,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import ctypes
+import gc
 import inspect
 import io
 import math
@@ -906,6 +908,9 @@ def one_thread() -> Iterator[None]:
 def memory_of(call: Callable[[], Any]) -> int:
     """Bytes that `call` adds at most to what the process holds. Where the system does not let the process forget its
     peak, less by what an earlier peak was higher; 0 on Windows, which tells none."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)  # what it kept would be taken again, and not seen
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:  # not Linux

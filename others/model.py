@@ -121,8 +121,8 @@ class Model:
         After `load_pretrained_model` the rate is low: the weights adapt to the given pairs and get no worse.
         validation: (noisy, clean) pixels to measure PSNR A on after each epoch. recipe: a `training.Recipe`.
         progress: a function called with each epoch's `training.Record`; None or True prints what to expect of the loss
-        and a line per epoch, and shows tqdm's bar if it is installed; False shows nothing. checkpoint: a file for the
-        state of the training; if it is there, the training goes on from it to the weights of one never interrupted.
+        and a line per epoch, and shows tqdm's bar on a terminal or in a notebook; False shows nothing. checkpoint: a
+        file for the state of the training; if it is there, the training goes on from it, as if never interrupted.
         workers: the processes that train together (`training.joined`).
 
         Returns the list of records. Raises TypeError or ValueError for anything but two equal image tensors,

@@ -1,4 +1,4 @@
-"""How far something is: tqdm's bar where tqdm is installed."""
+"""How far something is: tqdm's bar on a terminal or in a notebook, where tqdm is installed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def progress(**options: Any) -> Iterator[tuple[Advance | None, Callable[[str], o
         from tqdm import tqdm
     except ImportError:
         tqdm = None
-    if tqdm is None or not (sys.stderr.isatty() or "ipykernel" in sys.modules):
+    if tqdm is None or not (getattr(sys.stderr, "isatty", bool)() or "ipykernel" in sys.modules):
         yield None, partial(print, flush=True)
         return
     with tqdm(**options) as bar:

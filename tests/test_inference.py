@@ -191,17 +191,14 @@ def test_a_region_of_a_view_is_found_in_the_image(pixels, turns, mirror):
 
 
 MEMORY = """
-import resource, sys, torch
+import sys, torch
 from Miniproject_2.model import Model
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+from others.check_denoiser import memory_of
 model = Model(sys.argv[2], device="cpu")
 model.predict(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
 side = int(sys.argv[1])
 picture = torch.zeros(1, 3, side, side, dtype=torch.uint8).random_()
-before = peak()
-model.predict(picture)
-print(peak() - before - picture.numel() * 4 / 2**20)
+print((memory_of(lambda: model.predict(picture)) - picture.numel() * 4) / 2**20)
 """
 
 

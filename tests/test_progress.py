@@ -45,6 +45,16 @@ def test_with_tqdm_the_bar_counts_tiles(monkeypatch):
     assert "x.png" in terminal.getvalue() and "\r" in terminal.getvalue()
 
 
+def test_a_stream_that_only_writes_is_enough(monkeypatch):
+    class Log:
+        write = flush = lambda *_: None
+
+    for stream in (Log(), None):
+        monkeypatch.setattr("sys.stderr", stream)
+        with progress.progress() as (advance, _):
+            assert advance is None
+
+
 def test_a_log_gets_lines_instead_of_a_bar(monkeypatch, clock, capsys):
     for now in (1, 3, 5):
         with progress.tiles("x.png") as advance:

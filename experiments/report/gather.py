@@ -246,7 +246,7 @@ def weights(root, name):
         stages.insert(0, info)
         info = info.get("start")
     epochs = [str(int(str(stage["epochs"]).split()[0])) for stage in stages]
-    photographs = [re.search(r"from (\d+) photographs", stage["data"])[1] for stage in (stages[0], stages[-1])]
+    photographs = [int(re.search(r"from (\d+) photographs", stage["data"])[1]) for stage in stages]
     side = 64  # of the image that multiplications are counted on
     products = sum(each.multiplications for each in calls(network, (1, 3, side, side))) / side**2
     return {
@@ -256,7 +256,7 @@ def weights(root, name):
         "fp32": str(sum(int(e) for e, s in zip(epochs, stages) if s["precision"] == "fp32")),
         "muon": str(sum(int(e) for e, s in zip(epochs, stages) if s["recipe"].get("optimizer") == "Muon")),
         "targets": re.search(r"mean of (\d+) noisy", stages[-1]["data"])[1],
-        "photographs": list(map(thousands, photographs)),
+        "photographs": [thousands(photographs[0]), thousands(max(photographs))],
         "arguments": {key: [str(v) for v in value] for key, value in saved["arguments"].items()},
     }  # fmt: skip
 

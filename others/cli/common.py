@@ -53,7 +53,7 @@ class LowHigh(argparse.Action):
         args.range = tuple(values)
 
 
-def say_range(source: Path, ranges: pictures.Ranges) -> None:
+def say_range(source: Path | str, ranges: pictures.Ranges) -> None:
     """A line on stderr about black and white that are not the type's own."""
     if ranges.note():
         say(f"{source}: {ranges.note()}")

@@ -82,7 +82,8 @@ class Job(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     out = "file for one picture, folder for several (default: NAME-denoised, beside what is read)"
     quality = "of a JPEG or WebP that is written (default: that of the input where it is one, else 95)"
-    parser.add_argument("input", nargs="+", metavar="INPUT", help="picture, folder of pictures, or pattern")
+    several = "picture, folder of pictures (and the folders in it), or pattern"
+    parser.add_argument("input", nargs="+", metavar="INPUT", help=several)
     parser.add_argument("-o", "--out", type=Path, metavar="OUT", help=out)
     there = parser.add_mutually_exclusive_group()
     there.add_argument("--force", action="store_true", help="replace results that are there already")
@@ -103,26 +104,37 @@ def run(args: argparse.Namespace) -> int:
     jobs = [job for job in planned if job.missing(args)]
     if len(jobs) < len(planned):
         print(f"{len(planned) - len(jobs)} of {len(planned)} pictures have their results already.", flush=True)
+    there = [job for job in jobs if not args.force and any(map(os.path.lexists, job.missing(args)))]
+    if there:
+        names = ", ".join(str(path) for path in there[0].missing(args) if os.path.lexists(path))
+        said = f"{names} exists" if len(jobs) == 1 else f"{len(there)} of {len(jobs)} results exist, first {names}"
+        complain("denoise", f"{said}; choose another name, --force to replace or --skip-existing to keep what exists")
+        jobs = [job for job in jobs if job not in there]
     if not jobs:
-        return 0
+        return 1 if there else 0
     denoiser, started = Denoiser(args), time.perf_counter()
     failed: list[Path] = []
+    done = 0
+    if len(jobs) > 1:
+        print(f"{len(jobs):,} pictures", flush=True)
     try:
         for job in jobs:
             try:
                 rows.append(denoise_file(denoiser, job, args))
-            except FileExistsError as error:
-                failed.append(job.source)
-                complain("denoise", f"{error}, or --skip-existing to keep it")
+                done += 1
             except (OSError, ValueError, RuntimeError, ImportError, MemoryError) as error:
                 failed.append(job.source)
                 complain("denoise", error)
+    except KeyboardInterrupt:
+        print(f"{done} of {len(jobs)} done; the same command with --skip-existing goes on.", flush=True)
+        raise
     finally:  # also of what was done before an interruption
         if args.csv:
             write_table(args.csv, COLUMNS, rows, args.force or args.skip_existing)
     if len(jobs) > 1:
         print(f"Denoised {len(jobs) - len(failed)} of {len(jobs)} pictures in {time.perf_counter() - started:.0f} s.")
-    return status("denoise", failed) if len(jobs) > 1 else len(failed)
+    wrong = status("denoise", failed) if len(jobs) > 1 else len(failed)
+    return 1 if there else wrong
 
 
 def earlier_rows(args: argparse.Namespace) -> list[Sequence[object]]:
@@ -196,17 +208,19 @@ class Denoiser:
 
 def plan(args: argparse.Namespace) -> list[Job]:
     """The jobs; what cannot work is said before anything is computed."""
-    found = [job for given in args.input for job in sources(given, args)]
+    named = [job for given in args.input for job in sources(given, args)]
+    found = [*{job[0].resolve(): job for job in reversed(named)}.values()][::-1]  # named twice is named once
     if not found:
         raise FileNotFoundError(f"no pictures in {', '.join(args.input)}; choose others")
-    results = names_of_results([source for source, *_ in found])
-    if made := [str(source) for source, *_ in found if source.with_suffix("") in results]:
-        say(f"left out: {', '.join(made)}: denoised before, by their names")
-        found = [job for job in found if job[0].with_suffix("") not in results]
+    before = set(denoised_before([Path(os.path.abspath(source)) for source, *_ in found]))
+    if made := [str(source) for source, *_ in found if Path(os.path.abspath(source)) in before]:
+        say(f"left out: {', '.join(made)}: denoised before, by their names; to denoise one, name it alone")
+        found = [job for job in found if Path(os.path.abspath(job[0])) not in before]
     several = len(found) > 1 or Path(args.input[0]).is_dir()
     if args.out and several and args.out.suffix.lower() in pictures.FORMATS:
         args.parser.error(f"-o {args.out}: expected a folder for several pictures, got the name of a picture")
-    if args.out and not args.out.is_dir() and pictures.unread(args.out.suffix):
+    unknown = args.out and args.out.suffix and args.out.suffix.lower() not in pictures.FORMATS
+    if unknown and not args.out.is_dir() and (not several or pictures.unread(args.out.suffix)):
         known = ", ".join(pictures.FORMATS)
         args.parser.error(f"-o {args.out}: expected a folder, or a picture in {known}; choose one of these suffixes")
     jobs = [Job(source, target(source, inside, folder, args.out, several)) for source, inside, folder in found]
@@ -226,6 +240,14 @@ def names_of_results(files: Sequence[Path]) -> set[Path]:
     """The names, without suffix, that results of these files have beside them."""
     alone = [Job(file, target(file, file, None, None, several=False)) for file in files]
     return {path.with_suffix("") for job in alone for path in (job.target, job.comparison)}
+
+
+def denoised_before(files: Sequence[Path]) -> list[Path]:
+    """Those that are results of others, or in a folder that is one, by their names."""
+    results = names_of_results(files)
+    folders = {parent for file in files for parent in file.parents}
+    made = {beside_it(folder) for folder in folders if folder.name}
+    return [file for file in files if file.with_suffix("") in results or made.intersection(file.parents)]
 
 
 def sources(given: str, args: argparse.Namespace) -> list[tuple[Path, Path, Path | None]]:
@@ -260,6 +282,10 @@ def beside(folder: Path, args: argparse.Namespace) -> Path:
         if not whole.name:
             args.parser.error(f"{folder}: expected -o OUT for a folder without a name")
         folder = Path(os.path.relpath(whole.parent), whole.name)
+    return beside_it(folder)
+
+
+def beside_it(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}-denoised")
 
 
@@ -284,7 +310,8 @@ def check_targets(jobs: Sequence[Job], args: argparse.Namespace) -> None:
             if path.resolve() in inputs:
                 args.parser.error(f"{path}: the result would overwrite an input; choose another -o")
             if path in seen:
-                args.parser.error(f"{job.source} and {seen[path]} would both be written to {path}")
+                said = f"{job.source} and {seen[path]} would both be written to {path}"
+                args.parser.error(f"{said}; denoise them one after the other, or leave -o out")
             seen[path] = job.source
     remove_left(seen)
 
@@ -313,8 +340,7 @@ def denoise_picture(
     format = pictures.format_of(job.target, picture.format)
     written = pictures.at_quality(picture, args.quality) if args.quality else picture
     work = Work(denoiser, picture, pictures.range_of(job.source, given=args.range), format)
-    if format != picture.format:  # what it cannot hold is said before the work
-        pictures.try_out(job.source, format, work.ranges, job.target)
+    pictures.try_out(job.source, format, job.target)  # what it cannot hold is said before the work
     compared = []
 
     def pages():
@@ -327,13 +353,22 @@ def denoise_picture(
     for path, content in ((job.target, made), (job.comparison, compared)):
         if path in outputs:
             pictures.write(path, written._replace(format=format, pages=content), args.force)
-    named = pictures.FORMATS.get(job.source.suffix.lower())
-    renamed = f"a {picture.format} by its content, written as {format}" if named not in (None, picture.format) else ""
-    lost = pictures.lost(picture, format)
-    animated = work.count > 1 and picture.format == "TIFF" != format
-    became = f"its {work.count} pages became an animation; a name in .tif keeps them" if animated else ""
-    work.notes = [text for text in (renamed, picture.note, lost, became, work.ranges.note()) if text]
+    work.notes = [*filter(None, notes(work, job.source))]
     return work
+
+
+def notes(work: Work, source: Path) -> Iterator[str]:
+    """What else there is to know of a picture that was denoised, in words; "" for nothing."""
+    picture, format = work.picture, work.format
+    if pictures.FORMATS.get(source.suffix.lower()) not in (None, picture.format):
+        yield f"a {picture.format} by its content, written as {format}"
+    yield picture.note
+    if pictures.coarse(picture.about):
+        yield "a JPEG of low quality: its noise is hardly told from the picture"
+    yield pictures.lost(picture, format)
+    if work.count > 1 and picture.format == "TIFF" != format:
+        yield f"its {work.count} pages became an animation; a name in .tif keeps them"
+    yield work.ranges.note()
 
 
 class Work:
@@ -361,6 +396,8 @@ class Work:
                 model = self.denoiser.pick(seen)
                 self.found = "too small or too even to tell its noise" if seen is None else str(seen)
                 self.weights = self.denoiser.describe(model)
+                if seen and seen.drawn and not self.denoiser.fixed:
+                    self.weights += "; if it is not, --noise camera"
             with progress() as advance:
                 denoised = self.denoiser.run(model, pixels, advance)
             if first and self.denoiser.args.csv:

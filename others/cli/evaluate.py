@@ -6,7 +6,8 @@ examples:
   noise2noise evaluate val_data.pkl --denoiser rednet --json result.json
   noise2noise evaluate photo.jpg --figure taken.png
 
-Pictures of two folders belong together by their names, suffixes aside; of files of several pages page by page. A pair
+Pictures of two folders belong together by their names, suffixes aside (those without a partner are left out by name);
+of files of several pages page by page. A pair
 that shows two scenes, or is shifted, mirrored or a negative, is refused (--unchecked measures it all the same). PSNR A
 is the mean over images of each image's PSNR, PSNR B that of the mean squared error over everything; identical images,
 which have none, are counted. With scikit-image (the extra `eval`) SSIM is measured too, and non-local means, wavelet
@@ -199,7 +200,7 @@ def load_pairs(args: argparse.Namespace, unknown: list[str], failed: list[str]) 
 def pages(name: str, first: Path, second: Path, given: tuple[float, float] | None = None) -> Iterator[Named]:
     """Yield (name, first, second) of each page of two files, upright pixels (1, 3, H, W) in 0-255."""
     ranges = pictures.range_of(first, second, given=given)  # one scale for what is compared
-    say_range(first, ranges)
+    say_range(f"{first} and {second}", ranges)
     images = [list(pictures.pages(file, ranges)) for file in (first, second)]
     if len(images[0]) != len(images[1]):
         said = f"expected as many pages in both, got {len(images[0])} and {len(images[1])}"
@@ -270,12 +271,15 @@ def matched(first: Path, second: Path) -> list[Match]:
         if not files:
             raise FileNotFoundError(f"no pictures ({', '.join(pictures.FORMATS)}) in {folder}")
         by_name.append(files)
-    alone = sorted(by_name[0].keys() ^ by_name[1].keys())
-    if alone:
-        lonely = ", ".join(alone[:5]) + (" ..." if len(alone) > 5 else "")
-        said = f"expected the same names in both, found {lonely} in one only; rename or move them"
-        raise ValueError(f"{first} and {second}: {said}")
-    return [(name, file, by_name[1][name]) for name, file in sorted(by_name[0].items())]
+    both = sorted(by_name[0].keys() & by_name[1].keys())
+    if not both:
+        raise ValueError(
+            f"{first} and {second}: expected the same names in both, found none; rename pictures of a pair"
+        )
+    for folder, files in zip((first, second), by_name):
+        if alone := sorted(files.keys() - set(both)):
+            say(f"left out of {folder}, without a partner of the same name: {listed(alone)}")
+    return [(name, by_name[0][name], by_name[1][name]) for name in both]
 
 
 def measure(found: Iterable[Named], methods: Methods, library: bool) -> tuple[list[Score], Shown]:

@@ -59,7 +59,7 @@ def summarised(model: Model, record: dict[str, Any]) -> Iterator[str]:
     psnr = record.get("psnr_a")
     told = (model.module.__doc__ or "no description").splitlines()[0].rstrip(".")
     yield told
-    measured = record.get("measured", "150 pairs like the course's")
+    measured = record.get("measured", "on its validation images")
     yield f"PSNR A: {psnr:.2f} dB ({measured})" if isinstance(psnr, (int, float)) else "PSNR A: not measured"
     yield f"date: {record.get('date', 'unknown')}"
     yield f"parameters: {count(model.network):,} ({size / 2**20:.1f} MiB)"

@@ -51,6 +51,7 @@ import io
 import json
 import os
 import re
+import shlex
 import sys
 import time
 import warnings
@@ -325,8 +326,9 @@ def train(
             model.network.eval()
             save(measured=False)
             how = "Stopped" if isinstance(error, OSError) else "Interrupted"
-            again = "the same command" if args.resume else f"train --weights {args.out} -o ANOTHER"
-            print(f"\n{how}: {args.out} holds what was learnt so far. {again} goes on.", flush=True)
+            weights = f"The same options with --weights {shlex.quote(str(args.out))} and another -o go on"
+            again = "The same command goes on" if args.resume else weights
+            print(f"\n{how}: {args.out} holds what was learnt so far. {again}.", flush=True)
         raise
     except Diverged as lost:
         if lost.learnt:

@@ -25,6 +25,8 @@ class Taken(NamedTuple):
     def __str__(self) -> str:
         if self.amount < noise.CLEAN:
             return "hardly anything was taken"
+        if self.after > self.before + noise.CLEAN:
+            return "flat parts are rougher than before: other weights may suit it, --noise camera or pixels"
         if self.flat >= NOISE:
             return "looks like noise: as much in flat parts as elsewhere"
         return "more at edges and in texture: detail may be lost, or the noise sits there"

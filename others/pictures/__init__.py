@@ -9,7 +9,7 @@ Needs Pillow, and tifffile for TIFF: the extra `images`. Each file imports from 
     pillow            pixels through Pillow, for all formats but TIFF
     png jpeg webp bmp tiff (tiff_tags)    what a format keeps about a picture (`about`), and how it is written (`write`)
 
-A new format is a file beside `webp`, its suffixes in `formats`, its functions in `ABOUT` and `WRITERS` here.
+A new format is a file beside `webp`, its suffixes in `formats`, an entry in `ABOUT`, `KEPT` and `WRITERS` here.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import io
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from ..storage.files import replacing
 from . import bmp, jpeg, pillow, png, tiff, webp
 from .formats import EIGHT_BITS, FORMATS, format_of, is_tiff, left_out, picture_files, unread
+from .jpeg import coarse
 from .levels import Declared, Range, Ranges, Sample, lacking, scaled, seen_in
 from .picture import (
     LARGEST,
@@ -54,6 +55,7 @@ __all__ = [
     "as_pillow_reads",
     "at_quality",
     "beside",
+    "coarse",
     "format_of",
     "in_eight_bits",
     "left_out",
@@ -74,9 +76,10 @@ __all__ = [
 KEPT_BY_PILLOW = ("icc_profile", "exif", "dpi", "xmp", "comment")
 ABOUT: dict[str, Callable[[Any], dict[str, Any]]] = {"PNG": png.about, "JPEG": jpeg.about, "WEBP": webp.about}
 #: What a picture says about itself, in words, and which of it a format keeps.
-ABOUT_IT = {"icc_profile": "colour profile", "exif": "EXIF data", "xmp": "XMP", "comment": "comment", "chunks": "texts"}
-KEPT = {"PNG": ("icc_profile", "exif", "xmp", "chunks"), "JPEG": ("icc_profile", "exif", "xmp", "comment"),
-        "WEBP": ("icc_profile", "exif", "xmp"), "TIFF": ("icc_profile", "xmp"), "BMP": ()}  # fmt: skip
+ABOUT_IT = {"icc_profile": "colour profile", "exif": "EXIF data", "xmp": "XMP", "comment": "comment", "texts": "texts",
+            "duration": "times of its frames"}  # fmt: skip
+KEPT = {"PNG": ("icc_profile", "exif", "xmp", "duration", "chunks"), "WEBP": ("icc_profile", "exif", "xmp", "duration"),
+        "JPEG": ("icc_profile", "exif", "xmp", "comment"), "TIFF": ("icc_profile", "xmp"), "BMP": ()}  # fmt: skip
 WRITERS = {"PNG": png.write, "JPEG": jpeg.write, "WEBP": webp.write, "BMP": bmp.write, "TIFF": tiff.write}
 
 
@@ -103,7 +106,10 @@ def read_other(path: Path) -> Picture:
         if format not in FORMATS.values():
             raise PictureError(f"{path}: expected PNG, JPEG, TIFF, BMP or WebP, got {format}; convert it first")
         deep = "16" in pillow.raw_mode(image)  # before the texts of a PNG are asked for, which loads it
-        about = {key: image.info[key] for key in KEPT_BY_PILLOW if image.info.get(key)}
+        found = {key: image.info.get(key) for key in KEPT_BY_PILLOW}
+        about = {
+            key: value for key, value in found.items() if value and not isinstance(value, str)
+        }  # as of a PNG's text
         about |= ABOUT[format](image) if format in ABOUT else {}
         frames = 1 if phone else getattr(image, "n_frames", 1)
         mode = image.mode
@@ -119,28 +125,38 @@ def write(path: Path | str, picture: Picture, force: bool = False) -> None:
     Raises FileExistsError if `path` exists, unless `force`; PictureError if the format cannot hold the picture.
     """
     with replacing(path, force) as file:
-        try:
-            WRITERS[picture.format](file, picture, path)
-        except struct.error as error:
-            raise unwritable(path, error) from error
+        put(file, picture, path)
 
 
-def try_out(path: Path | str, format: str, ranges: Ranges, target: Path | str) -> None:
-    """Raise PictureError, as `write` would, if another format cannot hold the picture in a file."""
+def put(file: IO[bytes], picture: Picture, path: Path | str) -> None:
+    """Write a picture into a file that is to be `path`."""
+    try:
+        WRITERS[picture.format](file, picture, path)
+    except (struct.error, OverflowError) as error:
+        raise unwritable(path, error) from error
+
+
+def try_out(path: Path | str, format: str, target: Path | str) -> None:
+    """Raise PictureError, as `write` would, if another format cannot hold such pages as those of the picture in a file:
+    one pixel of each is written."""
     picture = read(path)
-    eight = format in EIGHT_BITS
-    held = (in_eight_bits(page, ranges[page.dtype]) if eight else page for page in picture.pages)
-    if format != "TIFF":  # which holds everything
-        WRITERS[format](io.BytesIO(), picture._replace(format=format, pages=held), target)
+    if picture.format == format or format == "TIFF":  # which holds everything
+        return
+    corners = (page[:1, :1] for page in picture.pages)
+    held = (in_eight_bits(page, Ranges()[page.dtype]) for page in corners) if format in EIGHT_BITS else corners
+    put(io.BytesIO(), picture._replace(format=format, pages=held), target)
 
 
 def lost(picture: Picture, format: str) -> str:
     """What a picture says about itself and another format does not keep, in words."""
     if picture.format == format:
         return ""
-    names = [name for key, name in ABOUT_IT.items() if picture.about.get(key) and key not in KEPT[format]]
-    if "tiff" in picture.about and "EXIF data" in names:  # no more than which way is up
-        names.remove("EXIF data")
+    said = {key: value for key, value in picture.about.items() if value and key not in KEPT[format]}
+    if any(name in (b"tEXt", b"zTXt", b"iTXt") for name, *_ in said.get("chunks", ())):
+        said["texts"] = True
+    if "exif" in said and ("tiff" in picture.about or pillow.turns_only(said["exif"])):  # which is kept otherwise
+        del said["exif"]
+    names = [name for key, name in ABOUT_IT.items() if key in said]
     return f"{format} keeps no {' and no '.join(names)}" if names else ""
 
 

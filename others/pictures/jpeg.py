@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from PIL.JpegImagePlugin import JpegImageFile
 
 
+COARSE = 2212  # the sum of the table
+
+
 def about(image: JpegImageFile) -> dict[str, Any]:
     """How finely a JPEG keeps brightness and colour, as Pillow's writer is told: its tables of quantisation (of each
     component the one it uses), 4:4:4, 4:2:2 or 4:2:0, and whether it is progressive or holds R, G, B. (ITU T.81, B.2)
@@ -28,6 +31,12 @@ def about(image: JpegImageFile) -> dict[str, Any]:
     about["progressive"] = bool(image.info.get("progressive"))
     about["keep_rgb"] = image.mode == "RGB" and image.info.get("adobe_transform") == 0
     return about
+
+
+def coarse(about: dict[str, Any]) -> bool:
+    """Whether the table of brightness is coarser than that of quality 70 (libjpeg): of weak noise little is left."""
+    tables = about.get("qtables") or [[]]
+    return sum(tables[0]) > COARSE
 
 
 def write(file: IO[bytes], picture: Picture, path: Path | str) -> None:

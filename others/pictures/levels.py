@@ -73,9 +73,9 @@ def seen_in(colours: torch.Tensor, range: Range) -> Seen:
     """What is seen of (H, W, C) in a range."""
     least, greatest, beyond = math.inf, -math.inf, 0
     for band in colours.split(BAND):
-        every = band.to(torch.float64)
-        values = every[has_value(every, range)]
-        beyond += every.numel() - len(values)
+        values = band.to(torch.float64)
+        beyond += int(((values < range.low) | (values > range.high)).sum())
+        values = values[has_value(values, range)]
         if len(values):
             least, greatest = min(least, float(values.min())), max(greatest, float(values.max()))
     filled = least == greatest or greatest - least > (range.high - range.low) / 255
@@ -166,7 +166,8 @@ class Ranges(dict[torch.dtype, Range]):
     def note(self) -> str:
         """The ranges that are not the types' own, in words, and how much of the picture is not in one that is given."""
         if self.beyond:
-            return f"{max(self.beyond, 0.001):.1%} of its values are outside of --range"
+            share = f"{self.beyond:.1%}" if self.beyond >= 0.001 else "less than 0.1%"
+            return f"{share} of the values are outside of --range"
         said = {str(each) for each in self.values() if each.source not in ("type", "given")}
         return "; ".join(sorted(said)) + "; --range LOW HIGH sets it" if said else ""
 

@@ -16,7 +16,7 @@ import torch
 
 from .formats import unread
 from .levels import BAND, own
-from .picture import INSTALL, Picture, PictureError, has_alpha, rounded, to_bytes, too_large, unwritable
+from .picture import INSTALL, ORIENTATION, Picture, PictureError, has_alpha, rounded, to_bytes, too_large, unwritable
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -141,6 +141,15 @@ def from_cmyk(image: PillowImage) -> PillowImage:
     return made or image.convert("RGB")
 
 
+def turns_only(exif: bytes) -> bool:
+    """Whether EXIF data say no more than which way is up."""
+    from PIL import Image
+
+    found = Image.Exif()
+    found.load(exif)
+    return not set(found) - {ORIENTATION}
+
+
 def durations(path: Path, frames: int) -> list[float]:
     """Milliseconds that each frame of an animation is shown."""
     with opened(path) as image:
@@ -162,6 +171,8 @@ def write(file: IO[bytes], picture: Picture, path: Path | str, **defaults: Any) 
     if len(images) > 1:
         if picture.format not in ("PNG", "WEBP"):
             raise PictureError(f"{path}: {len(images)} pages fit into TIFF, PNG or WebP, not into {picture.format}")
+        if len({image.size for image in images}) > 1:
+            raise PictureError(f"{path}: pages of different sizes fit into TIFF alone; choose a name in .tif")
         about |= {"save_all": True, "append_images": images[1:]}
     else:
         about = {key: value for key, value in about.items() if key not in ("duration", "loop")}

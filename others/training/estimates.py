@@ -16,6 +16,7 @@ from .loop import noise_variance, train_step
 from .recipe import Recipe
 from .run import OPTIMIZERS
 
+LITTLE = 0.05  # dB: less is no gain
 UNEQUAL = 0.1  # of the noise's variance, by which the errors against the two versions may differ
 
 
@@ -95,9 +96,11 @@ def gained(before: Errors, after: Errors, even: bool = True) -> str:
     if before.denoised is None or after.denoised is None:
         return "held-out patches: too little noise, or too few pixels, to tell what PSNR was gained"
     about = "" if even and before.alike and after.alike else "about "
-    noisy, was, now = (f"{about}{decibels(error):.1f} dB" for error in (before.noisy, before.denoised, after.denoised))
+    noisy, was, now = (f"{about}{decibels(error):.2f} dB" for error in (before.noisy, before.denoised, after.denoised))
+    gain = decibels(after.denoised) - decibels(before.denoised)
+    advice = "" if gain >= LITTLE else "; the weights it started from are as good: more pairs or epochs may help"
     return (f"held-out patches: noisy {noisy}, denoised {was} before this training, {now} after "
-            "(estimated from noisy pictures alone)")  # fmt: skip
+            f"(estimated from noisy pictures alone){advice}")  # fmt: skip
 
 
 def figures(before: Errors, after: Errors) -> dict[str, float]:

@@ -214,8 +214,8 @@ def expectation(first: torch.Tensor, second: torch.Tensor, count: int = 2000) ->
 
 
 def show(run: Callable[..., Generator[Record, None, None]], heading: str = "") -> list[Record]:
-    """Call `run`, a `fit` that lacks only on_step: the heading, a line per epoch, and tqdm's bar with the time left if
-    tqdm is installed. -> list of records"""
+    """Call `run`, a `fit` that lacks only on_step: the heading, a line per epoch, and tqdm's bar with the time left
+    on a terminal or in a notebook. -> list of records"""
     if heading:
         print(heading, flush=True)
     with progress(unit="batch", desc="training", mininterval=0.5) as (advance, write):

@@ -24,6 +24,7 @@ def environment():
 def here(tmp_path, monkeypatch, capsys):
     """here(*arguments) -> (status, stdout, stderr) of the command line in this process, in tmp_path."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")  # which main() leaves, too
 
     def run(*arguments):
         try:

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -96,7 +97,8 @@ def test_a_folder_with_bad_files(tmp_path, here, picture, save):
     assert made == ["a.png", "b.jpg", "c.tif", "d.bmp", "deep/f.png", "e.webp"]
     assert {path: path.read_bytes() for path in before} == before
     status, stdout, stderr = here("denoise", "in", "-o", "out")
-    assert status == 1 and "Denoised 0 of 9" in stdout and "--force" in stderr
+    assert status == 1 and "Denoised 0 of 3" in stdout
+    assert "6 of 9 results exist, first out/a.png; choose another name, --force to replace" in stderr
 
 
 def test_exif_data_that_cannot_be_read_stop_no_folder(tmp_path, here, picture, save, weights):
@@ -242,7 +244,10 @@ def test_a_folder_that_was_begun(tmp_path, here, picture, save, weights):
     (tmp_path / "out" / "1.png").unlink()
     kept = (tmp_path / "out" / "0.png").stat().st_mtime_ns
     status, _, stderr = here(*command)
-    assert status == 1 and stderr.count("or --skip-existing to keep it") == 2
+    assert status == 1 and stderr == (
+        "noise2noise denoise: 2 of 3 results exist, first out/0.png; choose another name, --force to replace or "
+        "--skip-existing to keep what exists\n"
+    )
     (tmp_path / "out" / "1.png").unlink()
     status, stdout, stderr = here(*command, "--skip-existing")
     assert (status, stderr) == (0, "") and "2 of 3 pictures have their results already" in stdout
@@ -365,9 +370,10 @@ def test_interrupted(tmp_path, environment, picture, save):
     running = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert "00.png" in running.stdout.readline()
+    assert running.stdout.readline() == "60 pictures\n" and "00.png" in running.stdout.readline()
     running.send_signal(signal.SIGINT)
-    _, stderr = running.communicate(timeout=60)
+    stdout, stderr = running.communicate(timeout=60)
+    assert re.search(r"^\d+ of 60 done; the same command with --skip-existing goes on\.$", stdout, re.M)
     assert running.returncode == 130 and stderr.splitlines()[-1].startswith("noise2noise denoise: interrupted")
     assert "Traceback" not in stderr
     made = sorted((tmp_path / "out").iterdir())
@@ -493,7 +499,7 @@ def test_range_is_given(tmp_path, here, save, picture, weights):
         wanted = Range(*given)
         pixels = model.predict(pictures.to_pixels(source, wanted))
         beyond = (source.int() < given[0]) | (source.int() > given[1])
-        share = f"note: x.tif: {float(beyond.float().mean()):.1%} of its values are outside of --range\n"
+        share = f"note: x.tif: {float(beyond.float().mean()):.1%} of the values are outside of --range\n"
         assert status == 0 and stderr == share
         assert torch.equal(page(tmp_path / "x-denoised.tif").int(), pictures.with_colours(source, pixels, wanted).int())
     assert beyond.any() and torch.equal(page(tmp_path / "x-denoised.tif").int()[beyond], source.int()[beyond])
@@ -618,7 +624,7 @@ def test_results_of_before_are_left_out_of_lists_and_patterns(tmp_path, here, sa
     assert here("denoise", "a.png", "--compare", "--weights", weights)[0] == 0
     for given in (["*.png"], sorted(path.name for path in tmp_path.glob("*.png"))):
         status, _, stderr = here("denoise", *given, "-o", "out", "--force", "--weights", weights)
-        left = "a-denoised-compare.png, a-denoised.png: denoised before, by their names"
+        left = "a-denoised-compare.png, a-denoised.png: denoised before, by their names; to denoise one, name it alone"
         assert status == 0 and stderr == f"note: left out: {left}\n"
         assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "b-denoised.png"]
     assert here("denoise", "a-denoised.png", "-o", "again.png", "--weights", weights)[0] == 0
@@ -671,3 +677,99 @@ def test_a_table_that_is_there_may_go_on(tmp_path, here, save, picture):
     status, _, stderr = here("denoise", "x.png", "--csv", "t.csv")
     assert status == 1 and stderr.endswith("t.csv exists; choose another name, or --force to replace it, or "
                                            "--skip-existing to go on with it\n")  # fmt: skip
+
+
+def test_errors_of_the_writer_name_the_file_and_stop_no_folder(tmp_path, here, save, picture, weights):
+    """Resolutions that no PNG has, in one line, before the work; the other picture is denoised."""
+    tifffile = pytest.importorskip("tifffile")
+    for name, kind in (("a.png", torch.uint16), ("b.png", torch.uint8)):
+        tifffile.imwrite(tmp_path / "x.tif", picture(dtype=kind).numpy(), resolution=(4e9, 4e9), resolutionunit=2)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "x.tif").rename(tmp_path / "in" / name)
+    save(tmp_path / "in" / "c.png", picture())
+    status, stdout, stderr = here("denoise", "in", "--weights", weights)
+    assert status == 1 and "Denoised 1 of 3" in stdout and "Traceback" not in stderr
+    for name in ("a.png", "b.png"):
+        assert f"in-denoised/{name}: what the picture says about itself cannot be written" in stderr
+
+
+def test_a_text_called_like_a_property_is_a_text(tmp_path, here, picture, weights):
+    from PIL import Image, PngImagePlugin
+
+    told = PngImagePlugin.PngInfo()
+    for name in ("dpi", "comment", "exif", "xmp", "icc_profile"):
+        told.add_text(name, "300")
+    Image.fromarray(picture().numpy()).save(tmp_path / "x.png", pnginfo=told)
+    assert here("denoise", "x.png", "-o", "y.png", "--weights", weights)[::2] == (0, "")
+    with Image.open(tmp_path / "y.png") as image:
+        assert image.text["dpi"] == image.text["exif"] == "300"
+    said = here("denoise", "x.png", "-o", "y.jpg", "--weights", weights)
+    assert said[::2] == (0, "note: x.png: JPEG keeps no texts\n")
+
+
+def test_what_is_kept_otherwise_is_not_called_lost(tmp_path, here, save, picture, weights):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[274] = 6
+    save(tmp_path / "x.jpg", picture(), exif=exif.tobytes())
+    for target in ("y.tif", "y.bmp"):
+        assert here("denoise", "x.jpg", "-o", target, "--weights", weights)[::2] == (0, "")
+
+
+def test_pages_of_different_sizes_are_no_animation(tmp_path, here, save, picture, weights):
+    save(tmp_path / "x.tif", picture(), picture(20, 30))
+    for target in ("y.png", "y.webp"):
+        status, _, stderr = here("denoise", "x.tif", "-o", target, "--weights", weights)
+        assert status == 1 and f"{target}: pages of different sizes fit into TIFF alone" in stderr
+        assert not (tmp_path / target).exists()
+
+
+def test_what_is_no_value_is_not_outside_of_the_range(tmp_path, here, weights):
+    tifffile = pytest.importorskip("tifffile")
+    numbers = smooth(100, torch.float32)[0].numpy()
+    numbers[3], numbers[7] = float("nan"), -9999
+    tifffile.imwrite(tmp_path / "x.tif", numbers, extratags=[(42113, "s", 6, "-9999", True)])
+    status, _, stderr = here("denoise", "x.tif", "--range", -10000, 101, "--weights", weights)
+    assert (status, stderr) == (0, "")
+    numbers[20, 20] = 500
+    tifffile.imwrite(tmp_path / "x.tif", numbers, extratags=[(42113, "s", 6, "-9999", True)])
+    stderr = here("denoise", "x.tif", "--range", -10000, 101, "--force", "--weights", weights)[2]
+    assert stderr == "note: x.tif: less than 0.1% of the values are outside of --range\n"
+
+
+def test_results_of_a_folder_are_left_out(tmp_path, here, save, picture, weights):
+    save(tmp_path / "scans" / "in" / "a.png", picture())
+    assert here("denoise", "scans/in", "--weights", weights)[0] == 0
+    status, _, stderr = here("denoise", "scans", "-o", "out", "--weights", weights)
+    assert status == 0 and "left out: scans/in-denoised/a.png: denoised before" in stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["in"]
+
+
+def test_a_picture_named_twice_is_denoised_once(tmp_path, here, save, picture, weights):
+    save(tmp_path / "in" / "a.png", picture())
+    status, stdout, _ = here("denoise", "in", "in/a.png", "-o", "out", "--weights", weights)
+    assert status == 0 and stdout.count(" -> ") == 1
+
+
+def test_a_suffix_that_is_none_is_no_folder(tmp_path, here, save, picture, weights):
+    save(tmp_path / "x.png", picture())
+    status, _, stderr = here("denoise", "x.png", "-o", "y.jgp", "--weights", weights)
+    assert status == 2 and "-o y.jgp: expected a folder, or a picture in .png" in stderr
+    (tmp_path / "y.v2").mkdir()
+    assert here("denoise", "x.png", "-o", "y.v2", "--weights", weights)[0] == 0 and (tmp_path / "y.v2/x.png").is_file()
+
+
+def test_what_is_chosen_for_drawn_pixels_says_how_to_choose_otherwise(tmp_path, here, save):
+    save(tmp_path / "x.png", drawn())
+    assert "prescribed weights; if it is not, --noise camera" in here("denoise", "x.png")[1]
+    assert "if it is not" not in here("denoise", "x.png", "--force", "--noise", "pixels")[1]
+
+
+@pytest.mark.parametrize("quality, said", [(60, True), (69, True), (71, False), (95, False)])
+def test_a_jpeg_of_low_quality_is_said(tmp_path, here, save, picture, weights, quality, said):
+    from PIL import Image
+
+    Image.fromarray(picture().numpy()).save(tmp_path / "x.jpg", quality=quality)
+    stderr = here("denoise", "x.jpg", "--weights", weights)[2]
+    assert stderr == "note: x.jpg: a JPEG of low quality: its noise is hardly told from the picture\n" * said

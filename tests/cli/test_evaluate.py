@@ -75,6 +75,14 @@ def test_folders_tables_and_figures(tmp_path, here, folders):
     assert status == 1 and "t.csv exists" in stderr
 
 
+def test_pictures_without_a_partner_are_left_out_by_name(tmp_path, here, course, folders):
+    (tmp_path / "noisy" / "0.png").rename(tmp_path / "noisy" / "alone.png")
+    status, table, stderr = here("evaluate", "noisy", "clean", "--plain")
+    assert status == 0 and "PSNR A" in table and "alone" not in table
+    for folder, name in (("noisy", "alone"), ("clean", "0")):
+        assert f"note: left out of {folder}, without a partner of the same name: 1 ({name})" in stderr
+
+
 def test_the_courses_file_and_a_pair_of_pictures(tmp_path, here, course, folders):
     status, table, stderr = here("evaluate", "val_data.pkl", "--plain")
     (tmp_path / "train_data.pkl").write_bytes((tmp_path / "val_data.pkl").read_bytes())
@@ -128,8 +136,7 @@ def test_two_pictures_of_one_name_are_named(here, tmp_path, folders, save):
     "arguments, status, message",
     [
         (["val_data.pkl", "clean"], 2, "holds the clean images too"),
-        (["noisy", "other"], 1, "expected the same names in both, found 0, 1, 2, 3, 4"),
-        (["noisy", "other"], 1, "in one only; rename or move them"),
+        (["noisy", "other"], 1, "noisy and other: expected the same names in both, found none; rename"),
         (["nothing", "clean"], 1, "no pictures (.png"),
         (["nois", "clean"], 1, "nois: expected a folder, as clean is one, got nothing"),
         (["noisy", "clean/0.png"], 1, "expected a folder"),

@@ -37,7 +37,7 @@ def test_without_history_info_is_a_few_lines_for_each_network(here):
     for name, said in zip(("prescribed", "rednet", "camera"), found):
         title, purpose, psnr, date, size = said.splitlines()
         record = networks.load(SHIPPED, name)["info"]
-        on = record.get("measured", "150 pairs like the course's")
+        on = record["measured"]
         assert (title, psnr) == (name, f"  PSNR A: {record['psnr_a']:.2f} dB ({on})") and len(purpose) > 20
         assert date == f"  date: {record['date']}" and re.fullmatch(r"  parameters: [\d,]+ \(\d+\.\d MiB\)", size)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from others import __version__ as version
 from others import data
 from others.cli import streams
 
@@ -110,6 +111,14 @@ check_denoiser.CHECKS[:] = [check_denoiser.importing_has_no_side_effects]
 ((_, problem),) = check_denoiser.failures(Model)
 assert problem is None, problem
 """
+
+
+def test_help_says_what_was_called(environment, here):
+    command = [sys.executable, "-m", "others", "denoise", "--help"]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True).stdout
+    assert "python -m others denoise photo.jpg" in told and "noise2noise" not in told
+    assert "  noise2noise denoise photo.jpg" in here("denoise", "--help")[1]
+    assert here("--version")[1] == f"noise2noise {version}\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks GNU's OpenMP")

@@ -110,9 +110,11 @@ def test_what_was_gained_in_words(alike, even):
     said = estimates.gained(Errors(10**-2.41, 1e-3, True), Errors(10**-2.41, 10**-3.09, alike), even)
     about = "" if alike and even else "about "
     assert said == (
-        f"held-out patches: noisy {about}24.1 dB, denoised {about}30.0 dB before this training, {about}30.9 dB after "
-        "(estimated from noisy pictures alone)"
+        f"held-out patches: noisy {about}24.10 dB, denoised {about}30.00 dB before this training, "
+        f"{about}30.90 dB after (estimated from noisy pictures alone)"
     )
+    same = estimates.gained(Errors(10**-2.41, 1e-3, True), Errors(10**-2.41, 0.999e-3, True))
+    assert same.endswith("; the weights it started from are as good: more pairs or epochs may help")
     assert re.search(r"[\d.]+ dB after", said)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import shutil
+import signal
 import tempfile
 import time
 import webbrowser
@@ -60,7 +61,12 @@ def run(args: argparse.Namespace) -> int:
         print(f"Open {server.url} in a browser; Ctrl-C ends it.", flush=True)
         if args.open:
             webbrowser.open(server.url)
-        desk.work()
+        try:
+            desk.work()
+        except KeyboardInterrupt as ended:
+            if getattr(ended, "number", signal.SIGINT) != signal.SIGINT:
+                raise
+            print("The page has ended.", flush=True)
     return 0
 
 
@@ -88,6 +94,7 @@ def about(denoiser: Denoiser) -> dict[str, object]:
     return {
         "formats": list(pictures.FORMATS),
         "largest": LARGEST,
+        "program": program(),
         "noises": [] if own else NOISES,
         "own": own or "",
         "strongest": STRONGEST,
