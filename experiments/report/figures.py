@@ -214,7 +214,7 @@ def spectrum(root, axis):
         axis.plot(frequencies, decibels, marker, linestyle=line, color=colour, label=pretty(name), markevery=4)
     axis.axhline(0, color="black", linewidth=0.5)
     low, high = axis.get_ylim()
-    axis.set_ylim(low, high + 0.6 * (high - low))
+    axis.set_ylim(low, high + 0.8 * (high - low))
     axis.set_xlabel("cycles per pixel")
     axis.set_ylabel("error's power, dB")
     axis.legend(loc="upper left")

@@ -362,6 +362,8 @@ def notes(work: Work, source: Path) -> Iterator[str]:
     picture, format = work.picture, work.format
     if pictures.FORMATS.get(source.suffix.lower()) not in (None, picture.format):
         yield f"a {picture.format} by its content, written as {format}"
+    if work.guessed:
+        yield "taken for pixels drawn from a finer picture; if it is not, --noise camera"
     yield picture.note
     if pictures.coarse(picture.about):
         yield "a JPEG of low quality: its noise is hardly told from the picture"
@@ -373,13 +375,14 @@ def notes(work: Work, source: Path) -> Iterator[str]:
 
 class Work:
     """One picture being denoised. After `pages` is exhausted: `count`, of them; `found`, what noise the first had, in
-    words; `weights`, whose were taken; `sigmas`, with --csv, its noise before and after, "" where that cannot be told.
-    `notes` say what else there is to know once it is written."""
+    words; `weights`, whose were taken; `guessed`, whether the picture was taken for drawn pixels; `sigmas`, with --csv,
+    its noise before and after, "" where that cannot be told. `notes` say what else there is to know once it is written.
+    """
 
     def __init__(self, denoiser: Denoiser, picture: pictures.Picture, ranges: pictures.Ranges, format: str) -> None:
         self.denoiser, self.picture, self.ranges, self.format = denoiser, picture, ranges, format
         self.found = self.weights = ""
-        self.count = 0
+        self.count, self.guessed = 0, False
         self.sigmas: list[str] = []
         self.notes: list[str] = []
 
@@ -396,8 +399,7 @@ class Work:
                 model = self.denoiser.pick(seen)
                 self.found = "too small or too even to tell its noise" if seen is None else str(seen)
                 self.weights = self.denoiser.describe(model)
-                if seen and seen.drawn and not self.denoiser.fixed:
-                    self.weights += "; if it is not, --noise camera"
+                self.guessed = bool(seen and seen.drawn and not self.denoiser.fixed)
             with progress() as advance:
                 denoised = self.denoiser.run(model, pixels, advance)
             if first and self.denoiser.args.csv:

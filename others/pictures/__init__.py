@@ -106,10 +106,8 @@ def read_other(path: Path) -> Picture:
         if format not in FORMATS.values():
             raise PictureError(f"{path}: expected PNG, JPEG, TIFF, BMP or WebP, got {format}; convert it first")
         deep = "16" in pillow.raw_mode(image)  # before the texts of a PNG are asked for, which loads it
-        found = {key: image.info.get(key) for key in KEPT_BY_PILLOW}
-        about = {
-            key: value for key, value in found.items() if value and not isinstance(value, str)
-        }  # as of a PNG's text
+        found = {key: image.info.get(key) for key in KEPT_BY_PILLOW}  # or a PNG's text of that name
+        about = {key: value for key, value in found.items() if value and not isinstance(value, str)}
         about |= ABOUT[format](image) if format in ABOUT else {}
         frames = 1 if phone else getattr(image, "n_frames", 1)
         mode = image.mode

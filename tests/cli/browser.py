@@ -1,6 +1,6 @@
 """A headless Chromium, driven by chromedriver over HTTP, with nothing but the standard library.
 
-python tests/cli/browser.py PICTURE... docs/serve.png       the page in use, as docs/command-line.md shows it
+python tests/cli/browser.py docs/serve.png       the page in use, as docs/command-line.md shows it
 """
 
 import base64

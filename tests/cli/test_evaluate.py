@@ -37,10 +37,12 @@ def folders(tmp_path, course, save):
 
 
 def picked(pixels):
-    """Denoised by the weights that `denoise` takes for a picture."""
-    model = Model(suited(noise.look(pixels).drawn), device="cpu")
+    """Denoised by the weights that `denoise` takes for a picture, with the limit of those of camera."""
+    name = suited(noise.look(pixels).drawn)
+    model = Model(name, device="cpu")
     model.load_pretrained_model()
-    return model.predict(pixels)
+    denoised = model.predict(pixels)
+    return noise.limited(pixels, denoised) if name == "camera" else denoised
 
 
 def psnr(images, clean):
