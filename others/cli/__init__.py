@@ -48,7 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """What was asked for. A word that begins with - and is a picture that is there, as shells expand * to, is one."""
     words = [f"./{word}" if word.startswith("-") and is_picture(word) else word for word in arguments]
-    args, unknown = parser().parse_known_args(words)
+    top = parser()
+    if words and words[0] not in COMMANDS and not words[0].startswith("-"):
+        near = get_close_matches(words[0], COMMANDS, 1)
+        meant = f"denoise {words[0]}" if os.path.exists(words[0]) else "".join(near)
+        asked = f"did you mean {top.prog} {meant}?" if meant else f"expected one of {', '.join(COMMANDS)}"
+        top.error(f"no command {words[0]}; {asked}")
+    args, unknown = top.parse_known_args(words)
     if unknown:
         options = [name for action in args.parser._actions for name in action.option_strings]
         near = get_close_matches(unknown[0].partition("=")[0], options, 1)
@@ -64,14 +70,15 @@ def is_picture(word: str) -> bool:
 
 
 class Parser(argparse.ArgumentParser):
-    """Where an option asks for a Path, an empty name, which Path takes for the current folder, is wrong use."""
+    """Where an option asks for a Path, an empty name, which Path takes for the current folder, is wrong use. What is
+    wrong is said in one line."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.register("type", Path, name_of_file)
 
     def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
 
 
 class Help(argparse.RawDescriptionHelpFormatter):

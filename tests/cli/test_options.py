@@ -60,8 +60,17 @@ WRONG = {
 def test_what_an_option_cannot_be(tmp_path, here, no_work, arguments, status, said):
     pytest.importorskip("matplotlib")
     found, stdout, stderr = here(*arguments)
-    assert (found, stdout) == (status, "") and said in stderr.splitlines()[-1] and os.listdir(tmp_path) == []
+    assert (found, stdout) == (status, "") and said in stderr and stderr.count("\n") == 1 and os.listdir(tmp_path) == []
     assert stderr.count("noise2noise " + arguments[0] + ": ") == 1
+
+
+@pytest.mark.parametrize("given, said", [
+    ("x.pong", "expected one of denoise, serve, train, evaluate, simulate, info, export"),
+    (".", "did you mean noise2noise denoise .?"),
+    ("denoize", "did you mean noise2noise denoise?"),
+])  # fmt: skip
+def test_a_word_that_is_no_command(here, given, said):
+    assert here(given, "x.png") == (2, "", f"noise2noise: error: no command {given}; {said}\n")
 
 
 @pytest.mark.parametrize("command", ["denoise", "evaluate", "serve", "train"])
