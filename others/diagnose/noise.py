@@ -23,6 +23,7 @@ BLOCK = 8
 FLATTEST = 0.1  # the share of the blocks that are taken for flat ...
 DEVIATION = 1.36  # ... and what white noise has, over what is measured in that share of its blocks
 INSIDE = 2, 253  # pixels beyond may have been clipped: their noise does not count
+PALETTE = 32  # colours that are no more than a palette: not drawn from a photograph, though dithered
 CLEAN = 1.5  # sigma of what is called clean
 LITTLE = 0.25  # the power of what is taken away: as good as nothing
 MOST = 2.0  # times the usual power may be taken away
@@ -91,8 +92,10 @@ def look(pixels: torch.Tensor) -> Noise | None:
     powers, brightness = flat_blocks(part[0])
     order = brightness.argsort().tensor_split(3)
     shadows, highlights = (strength(powers[:, order[third]]) for third in (0, 2))
+    judged = centre(part, JUDGED).cpu()
+    codes = (judged[0].round() * torch.tensor([65536.0, 256.0, 1.0]).view(3, 1, 1)).sum(0)
     with torch.no_grad():
-        drawn = bool(judge().drawn(centre(part, JUDGED).cpu()) > 0)
+        drawn = len(codes.unique()) > PALETTE and bool(judge().drawn(judged) > 0)
     return Noise(strength(powers), shadows, highlights, drawn)
 
 

@@ -49,6 +49,21 @@ def test_drawn_pixels_are_recognised_and_nothing_else(clean):
         assert not seen(image).drawn
 
 
+def test_screens_stars_and_palettes_are_not_taken_for_drawn_pixels(clean):
+    """Which the course's weights would smear."""
+    generator = torch.Generator().manual_seed(0)
+    letters = (torch.rand(32, 48, 5, 4, generator=generator) < 0.5).float()
+    letters[..., 3] = letters[:, :, 4] = 0
+    screen = 255 * (1 - letters.permute(0, 2, 1, 3).reshape(1, 1, 160, 192).expand(1, 3, -1, -1))
+    sky = torch.full((1, 3, 160, 192), 12.0) + 3 * torch.randn(1, 3, 160, 192, generator=generator)
+    shown = torch.rand(1, 1, 160, 192, generator=generator) < 0.01
+    stars = torch.where(shown, 60 + 190 * torch.rand(1, 1, 160, 192, generator=generator), sky).clamp(0, 255).round()
+    drawn = noises.subsample_photo(scene(), 1, 96, 9, torch.Generator().manual_seed(0))[0].float()
+    palette = (drawn / 128).round() * 127.5  # three values of each channel: 27 colours
+    for image in (screen, stars, palette):
+        assert not seen(image).drawn
+
+
 @pytest.mark.parametrize(("index", "kind"), [(0, "grey"), (6, "grey"), (7, "grey"), (0, "JPEG"), (6, "JPEG")])
 def test_weak_noise_of_grey_pictures_and_under_jpeg_is_not_taken_for_drawn_pixels(index, kind):
     place = (torch.arange(640) + 0.5) / 640
