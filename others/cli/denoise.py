@@ -126,7 +126,8 @@ def run(args: argparse.Namespace) -> int:
                 failed.append(job.source)
                 complain("denoise", error)
     except KeyboardInterrupt:
-        print(f"{done} of {len(jobs)} done; the same command with --skip-existing goes on.", flush=True)
+        if len(jobs) > 1:
+            print(f"{done} of {len(jobs)} done; the same command with --skip-existing goes on.", flush=True)
         raise
     finally:  # also of what was done before an interruption
         if args.csv:
@@ -209,7 +210,7 @@ class Denoiser:
 def plan(args: argparse.Namespace) -> list[Job]:
     """The jobs; what cannot work is said before anything is computed."""
     named = [job for given in args.input for job in sources(given, args)]
-    found = [*{job[0].resolve(): job for job in reversed(named)}.values()][::-1]  # named twice is named once
+    found = [*{os.path.abspath(job[0]): job for job in reversed(named)}.values()][::-1]  # named twice is named once
     if not found:
         raise FileNotFoundError(f"no pictures in {', '.join(args.input)}; choose others")
     before = set(denoised_before([Path(os.path.abspath(source)) for source, *_ in found]))

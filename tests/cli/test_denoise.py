@@ -751,6 +751,9 @@ def test_a_picture_named_twice_is_denoised_once(tmp_path, here, save, picture, w
     save(tmp_path / "in" / "a.png", picture())
     status, stdout, _ = here("denoise", "in", "in/a.png", "-o", "out", "--weights", weights)
     assert status == 0 and stdout.count(" -> ") == 1
+    (tmp_path / "in" / "b.png").symlink_to("a.png")  # another name is another picture
+    assert here("denoise", "in", "-o", "two", "--weights", weights)[0] == 0
+    assert sorted(os.listdir(tmp_path / "two")) == ["a.png", "b.png"]
 
 
 def test_a_suffix_that_is_none_is_no_folder(tmp_path, here, save, picture, weights):
