@@ -213,10 +213,9 @@ def plan(args: argparse.Namespace) -> list[Job]:
     found = [*{os.path.abspath(job[0]): job for job in reversed(named)}.values()][::-1]  # named twice is named once
     if not found:
         raise FileNotFoundError(f"no pictures in {', '.join(args.input)}; choose others")
-    before = set(denoised_before([Path(os.path.abspath(source)) for source, *_ in found]))
-    if made := [str(source) for source, *_ in found if Path(os.path.abspath(source)) in before]:
-        say(f"left out: {', '.join(made)}: denoised before, by their names; to denoise one, name it alone")
-        found = [job for job in found if Path(os.path.abspath(job[0])) not in before]
+    if before := denoised_before([source for source, *_ in found]):
+        say(f"left out: {', '.join(map(str, before))}: denoised before, by their names; to denoise one, name it alone")
+        found = [job for job in found if job[0] not in before]
     several = len(found) > 1 or Path(args.input[0]).is_dir()
     if args.out and several and args.out.suffix.lower() in pictures.FORMATS:
         args.parser.error(f"-o {args.out}: expected a folder for several pictures, got the name of a picture")
@@ -237,18 +236,16 @@ def plan(args: argparse.Namespace) -> list[Job]:
     return jobs
 
 
-def names_of_results(files: Sequence[Path]) -> set[Path]:
-    """The names, without suffix, that results of these files have beside them."""
-    alone = [Job(file, target(file, file, None, None, several=False)) for file in files]
-    return {path.with_suffix("") for job in alone for path in (job.target, job.comparison)}
-
-
-def denoised_before(files: Sequence[Path]) -> list[Path]:
-    """Those that are results of others, or in a folder that is one, by their names."""
-    results = names_of_results(files)
-    folders = {parent for file in files for parent in file.parents}
+def denoised_before(files: Sequence[Path]) -> dict[Path, Path]:
+    """{file: its whole path} of those that are results of others, or in a folder that is one, by their names."""
+    whole = {file: Path(os.path.abspath(file)) for file in files}
+    alone = [Job(path, target(path, path, None, None, several=False)) for path in whole.values()]
+    results = {path.with_suffix("") for job in alone for path in (job.target, job.comparison)}
+    folders = {parent for path in whole.values() for parent in path.parents}
     made = {beside_it(folder) for folder in folders if folder.name}
-    return [file for file in files if file.with_suffix("") in results or made.intersection(file.parents)]
+    return {
+        file: path for file, path in whole.items() if path.with_suffix("") in results or made.intersection(path.parents)
+    }
 
 
 def sources(given: str, args: argparse.Namespace) -> list[tuple[Path, Path, Path | None]]:
