@@ -66,8 +66,6 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--resume", action="store_true", help="keep the state in OUT.state; go on if it is there")
     args = parser.parse_args()
-    if args.start and args.arguments and args.denoiser == CAMERA:
-        parser.error("--start with --arguments: camera does not grow; leave out one of them")
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     with joined() as workers, contextlib.redirect_stdout(io.StringIO() if workers.rank else sys.stdout):
@@ -134,16 +132,18 @@ def save(args, model, info, workers):
 
 def grow(model, start, arguments):
     """Build the network of `start`, or that with other `arguments` which has more layers inside, more channels or
-    larger kernels, such that it computes what the one of `start` does: new transposed convolutions are zero, and so
-    are the weights with which the old channels read the new ones, and those around the old kernels. (After Net2Net:
-    Chen, Goodfellow & Shlens 2016, arXiv:1511.05641)"""
+    larger kernels, such that it computes what the one of `start` does: the second half of new layers is zero (of
+    camera, that of each new block), and so are the weights with which the old channels read the new ones, and those
+    around the old kernels. (After Net2Net: Chen, Goodfellow & Shlens 2016, arXiv:1511.05641)"""
     model._build(**{**start["arguments"], **arguments})
     old, new = list(start["state"].values()), model.network.parameters()
-    half = len(old) // 2
-    for parameter in new[len(new) // 2 : len(new) - half]:
+    camera = model.denoiser == CAMERA
+    kept, more = len(old) - 2 if camera else len(old) // 2, len(new) - len(old)  # before what is new; of that
+    added = new[kept : kept + more]
+    for parameter in [*added[2::4], *added[3::4]] if camera else added[more // 2 :]:
         parameter.zero_()
-    for number, (parameter, value) in enumerate(zip([*new[:half], *new[len(new) - half :]], old, strict=True)):
-        if number >= half and value.dim() == 4:  # of a transposed convolution: (inputs, outputs, height, width)
+    for number, (parameter, value) in enumerate(zip([*new[:kept], *new[kept + more :]], old, strict=True)):
+        if number >= kept and value.dim() == 4 and not camera:  # of a transposed one: (inputs, outputs, height, width)
             parameter, value = parameter.transpose(0, 1), value.transpose(0, 1)
         parameter = parameter[: len(value)].zero_()
         if value.dim() == 4:
