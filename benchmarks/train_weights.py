@@ -5,10 +5,10 @@
 
 An epoch is --count pairs: from --photos each is cut and corrupted freshly, with the course's noise or, for the camera
 weights, with that of cameras; from --data (a folder with train_data.pkl) they are the same every epoch. --start goes on
-from weights that this script made; with --arguments, prescribed or rednet has more layers inside, more channels or
-larger kernels, which change nothing at first. The same arguments give the same weights on the same machine and thread
-count; with --resume also if a training was interrupted and the command is given again. The validation images, if given,
-are looked at once, at the end.
+from weights that this script made; with --arguments, the network has more layers inside, more channels or larger
+kernels, which change nothing at first. The same arguments give the same weights on the same machine and thread count;
+with --resume also if a training was interrupted and the command is given again. The validation images, if given, are
+looked at once, at the end.
 
     torchrun --nproc-per-node 2 -- benchmarks/train_weights.py rednet --threads 1 ...
 
