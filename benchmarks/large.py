@@ -27,18 +27,17 @@ from others.model import denoisers  # noqa: E402
 
 PREDICT = """
 import sys, time, torch
+from others.check_denoiser import memory_of
 from others.model import Model
-from benchmarks.speed import memory
 
 name, side = sys.argv[1], int(sys.argv[2])
 model = Model(name, device="cpu")
 model.load_pretrained_model()
 model.predict(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
 image = torch.empty(1, 3, side, side).random_(256)
-open("/proc/self/clear_refs", "w").write("5")
-before, start = memory("VmRSS"), time.perf_counter()
-result = model.predict(image)
-print(time.perf_counter() - start, memory("VmHWM") - before - result.numel() * 4 / 2**20)
+start = time.perf_counter()
+most = memory_of(lambda: model.predict(image))
+print(time.perf_counter() - start, (most - image.numel() * 4) / 2**20)
 """
 
 DENOISE = """

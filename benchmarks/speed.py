@@ -26,6 +26,7 @@ from torch.nn.functional import fold, unfold
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from others import denoiser, denoiser_bonus, nn
+from others.check_denoiser import memory_of
 from others.evaluation import figures
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -284,17 +285,11 @@ def timed(function, seconds):
     return median(times)
 
 
-def memory(entry):
-    """A line of Linux's account of this process, MiB: VmRSS is held now, VmHWM the most since the last reset."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(entry))
-
-
 def one_process(case, variant, precision, seconds):
     """Print the seconds of a call, and the most memory that making and calling it took, MiB."""
-    Path("/proc/self/clear_refs").write_text("5")
-    before = memory("VmRSS")
-    print(timed(made(case, variant, PRECISIONS[precision]), seconds), memory("VmHWM") - before)
+    found = []
+    most = memory_of(lambda: found.append(timed(made(case, variant, PRECISIONS[precision]), seconds)))
+    print(*found, most / 2**20)
 
 
 class Measurement(NamedTuple):
