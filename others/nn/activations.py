@@ -25,15 +25,17 @@ def bits(tensor: Tensor) -> Tensor:
 
 
 class Activation(Module):
-    """Base class: forward keeps one tensor of the input's shape."""
+    """Base class: forward keeps one tensor of the input's shape. Integers and complex numbers have no backward."""
 
     def keep(self, saved: Tensor, input: Tensor) -> None:
         self.save(saved, input.dtype)
 
     def recall_for(self, grad_output: Tensor) -> tuple[Tensor, Tensor]:
         """What forward kept, and grad_output without autograd in the input's dtype, as torch converts it. Raises
-        RuntimeError where their shapes differ."""
+        RuntimeError where their shapes differ, or for an input without a gradient."""
         saved, dtype = self.recall()
+        if not dtype.is_floating_point:
+            raise RuntimeError(f"{self.name()}: expected floating-point input to go backward, got {dtype}")
         self.check_gradient(grad_output, saved.shape)
         return saved, grad_output.detach().to(dtype)
 

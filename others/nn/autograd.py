@@ -14,9 +14,10 @@ its inputs (the chain rule for one call, which every module brings along), and w
 these add up (the chain rule for sums over paths). That is all of reverse-mode differentiation; the rest is care:
 
 * A tensor is known by its identity. The tape keeps it alive, so no other can get the same one.
-* No gradient is lost without a word. Arithmetic on what a call returned (`y * 2`, `a + b`; `Recorded` notices it) and
-  calls of modules in eval mode are lines too, which can only complain: backward raises an error where a gradient would
-  have to pass through one, before anything is changed. Use modules (Add, Concat), or `detach()` to end it on purpose.
+* No gradient is lost without a word. Arithmetic on what a call returned (`y * 2`, `a + b`, `buffer += y`; `Recorded`
+  notices it) and calls of modules in eval mode are lines too, which can only complain: backward raises an error where
+  a gradient would have to pass through one, before anything is changed. Use modules (Add, Concat), or `detach()` to end
+  it on purpose.
 * Identity says nothing about values: what is written in place into a tensor that a call made or read is no call, and
   no line. So the tape notes how often each was written to, and a later use of one that has changed is an error. (The
   result of an in-place layer is a line like any other: use that.)
@@ -62,18 +63,25 @@ class Call(NamedTuple):
 
 class Recorded(Tensor):
     """What a call returned. Arithmetic on it while the tape is active becomes a line, and the result is Recorded; but
-    what torch makes without a gradient (detach(), y > 0, zeros_like) is a plain tensor, as is all made later."""
+    what torch makes without a gradient (detach(), y > 0, zeros_like) is a plain tensor, as is all made later. What it
+    is written into (`buffer += y`) gets a line, too."""
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        result = Tensor.__torch_function__(function, (), args, kwargs)
+        tape = RECORDER.get()
+        if tape is None:
+            return Tensor.__torch_function__(function, (), args, kwargs)
+        inputs = tuple(leaves((args, kwargs)))
+        with using(RECORDER, None):
+            before = versions(inputs)
+            result = Tensor.__torch_function__(function, (), args, kwargs)
+            written = [tensor for tensor, *n in zip(inputs, before, versions(inputs)) if n[0] != n[1]]
+            written += [tensor._base for tensor in written if tensor._base is not None]  # what it is a view of
         name = getattr(function.__self__, "__name__", "") if function.__name__ == "__get__" else function.__name__
         constant = name in ("detach", "data") or name.startswith("new_") or name.endswith("_like")
-        tape = RECORDER.get()
-        if constant or tape is None:
-            return result
         what = f"{name.strip('_')}(), which is no call of a module; use Add, Concat, or detach() what it is applied to"
-        return tape.barrier(what, tuple(leaves((args, kwargs))), result)
+        tape.calls += [Call(None, inputs, tensor, [], what) for tensor in written]
+        return result if constant else tape.barrier(what, inputs, result)
 
     def __repr__(self, *, tensor_contents=None):
         return repr(self.detach())

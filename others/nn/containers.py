@@ -157,18 +157,21 @@ class Concatenate(Module):
         if output.shape[-2:] != input.shape[-2:]:
             raise RuntimeError(f"Concatenate: expected the body to keep {tuple(input.shape[-2:])}, "
                                f"got {tuple(output.shape[-2:])}")  # fmt: skip
-        self.save(states(self.body), output.shape[-3])
-        return cat((output, input), -3)
+        both = cat((output, input), -3)
+        self.save(states(self.body), output.shape[-3], both.shape)
+        return both
 
     def backward(self, grad_output: Tensor) -> Tensor:
-        below, channels = self.recall()
+        below, channels, shape = self.recall()
+        self.check_gradient(grad_output, shape)
         grad_output = grad_output.detach()
         own, passed = grad_output[..., :channels, :, :], grad_output[..., channels:, :, :]
         with restored(below):
             return self.body.backward(own) + passed
 
     def accumulate(self, grad_output: Tensor) -> None:
-        below, channels = self.recall()
+        below, channels, shape = self.recall()
+        self.check_gradient(grad_output, shape)
         with restored(below):
             self.body.accumulate(grad_output[..., :channels, :, :])
 
@@ -180,11 +183,12 @@ class Identity(Module):
         pass
 
     def forward(self, input: Tensor) -> Tensor:
-        self.save()
+        self.save(input.shape)
         return input.detach()
 
     def backward(self, grad_output: Tensor) -> Tensor:
-        self.recall()
+        (shape,) = self.recall()
+        self.check_gradient(grad_output, shape)
         return grad_output.detach()
 
 
@@ -195,11 +199,13 @@ class Flatten(Module):
         self.start_dim, self.end_dim = start_dim, end_dim
 
     def forward(self, input: Tensor) -> Tensor:
-        self.save(input.shape)
-        return input.detach().flatten(self.start_dim, self.end_dim)
+        output = input.detach().flatten(self.start_dim, self.end_dim)
+        self.save(input.shape, output.shape)
+        return output
 
     def backward(self, grad_output: Tensor) -> Tensor:
-        (shape,) = self.recall()
+        shape, joined = self.recall()
+        self.check_gradient(grad_output, joined)
         return grad_output.detach().reshape(shape)
 
 
@@ -209,13 +215,14 @@ class Add(Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         if len({input.shape for input in inputs}) != 1:
             raise RuntimeError(f"Add: expected inputs of one shape, got {[tuple(input.shape) for input in inputs]}")
-        self.save(len(inputs))
+        self.save(len(inputs), inputs[0].shape)
         first, *others = (input.detach() for input in inputs)
         return sum(others, first)
 
     def backward(self, grad_output: Tensor) -> tuple[Tensor, ...]:
         """A tuple, one gradient for each input."""
-        (count,) = self.recall()
+        count, shape = self.recall()
+        self.check_gradient(grad_output, shape)
         return (grad_output.detach(),) * count
 
 
@@ -226,10 +233,12 @@ class Concat(Module):
         self.dim = dim
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        self.save([input.shape[self.dim] for input in inputs])
-        return cat([input.detach() for input in inputs], self.dim)
+        output = cat([input.detach() for input in inputs], self.dim)
+        self.save([input.shape[self.dim] for input in inputs], output.shape)
+        return output
 
     def backward(self, grad_output: Tensor) -> tuple[Tensor, ...]:
         """A tuple, one gradient for each input."""
-        (lengths,) = self.recall()
+        lengths, shape = self.recall()
+        self.check_gradient(grad_output, shape)
         return tuple(grad_output.detach().split(lengths, self.dim))

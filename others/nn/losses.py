@@ -17,7 +17,8 @@ class Loss(Module):
 
     Shape: input and target of one shape -> () for reduction 'mean' and 'sum', the input's shape for 'none'.
     size_average and reduce are torch's old names of the reductions. Raises ValueError for an unknown reduction and
-    RuntimeError when the shapes differ: broadcasting a target is nearly always a mistake.
+    RuntimeError when the shapes differ, as broadcasting a target is nearly always a mistake, and for an input of
+    integers or complex numbers.
     """
 
     def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> None:
@@ -31,6 +32,9 @@ class Loss(Module):
         if input.shape != target.shape:
             raise RuntimeError(f"{self.name()}: expected input and target of one shape, got {tuple(input.shape)} "
                                f"and {tuple(target.shape)}")  # fmt: skip
+        if not input.is_floating_point() or target.is_complex():
+            raise RuntimeError(f"{self.name()}: expected floating-point input and real target, got {input.dtype} and "
+                               f"{target.dtype}; convert them with .float()")  # fmt: skip
         difference = input.detach() - target.detach()
         self.save(difference, input.dtype)
         loss = self.distance(difference)

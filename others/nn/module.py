@@ -163,7 +163,10 @@ class Module:
     # ----------------------------------------------------------------------------------------------- parameters
 
     def register(self, name: str, tensor: Tensor | None) -> None:
-        """Make `tensor` (or None) the parameter `name`, with a gradient of zeros beside it."""
+        """Make `tensor` (or None) the parameter `name`, with a gradient of zeros beside it. Raises TypeError unless it
+        is floating-point."""
+        if tensor is not None:
+            self.check_floating(name, tensor)
         self.__dict__[name] = tensor
         gradient = None
         if tensor is not None:
@@ -205,6 +208,11 @@ class Module:
                 parameter.grad = gradient
         return gradient
 
+    def check_floating(self, name: str, tensor: Tensor) -> None:
+        """Raises TypeError for integers and complex numbers, which have no gradient here."""
+        if not tensor.is_floating_point():
+            raise TypeError(f"{type(self).__name__}.{name}: expected a floating-point tensor, got {tensor.dtype}")
+
     def check_shape(self, name: str) -> None:
         """Raises RuntimeError for a parameter that `.data` gave another shape than it was made with."""
         parameter, gradient = self.__dict__[name], self._gradients[name]
@@ -231,13 +239,14 @@ class Module:
             gradient.zero_() if value is None else gradient.copy_(value.detach())
 
     def assign(self, name: str, value: Tensor | None) -> None:
-        """Copy `value` into a parameter; None takes a bias away. Raises TypeError for what is no tensor, ValueError for
-        another shape."""
+        """Copy `value` into a parameter; None takes a bias away. Raises TypeError for what is no floating-point tensor,
+        ValueError for another shape."""
         if not hasattr(value, "detach") and (value is not None or name == "weight"):
             raise TypeError(f"{self.name()}.{name}: expected a tensor, got {type(value).__name__}")
         if self.__dict__[name] is None or value is None:  # a bias is added or taken away
             self.register(name, None if value is None else value.detach().clone())
             return
+        self.check_floating(name, value)
         parameter, shape, value = self.__dict__[name], self._gradients[name].shape, value.detach()
         if value.shape != shape:
             raise ValueError(f"{self.name()}.{name}: expected shape {tuple(shape)}, got {tuple(value.shape)}")

@@ -7,6 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from others import nn
+from others.nn.gradcheck.__main__ import blocks
 
 MANY = settings(max_examples=max(200, settings().max_examples))
 SIZES = st.integers(1, 9)
@@ -136,3 +137,56 @@ def test_optimisers(name, lr, momentum, weight_decay, steps, seed, scale):
         for optimiser in pair:
             optimiser.step()
     torch.testing.assert_close(ours, theirs.detach(), rtol=1e-6, atol=1e-9)
+
+
+ONE_CALL = [block for block in blocks() if type(block[0]).backward is not nn.Module.backward]
+
+
+@pytest.mark.parametrize("block", ONE_CALL, ids=lambda block: type(block[0]).__name__)
+def test_a_gradient_of_another_shape_is_an_error(block):
+    module, *inputs = block
+    module.to(torch.float64)
+    output = module.forward(*inputs)
+    for shape in {(), (1,), (*output.shape, 1), (*output.shape[:-1], output.shape[-1] + 1)} if output.dim() else {(1,)}:
+        for backward in (module.backward, module.accumulate):
+            with pytest.raises(RuntimeError, match=r"expected grad_output \("):
+                backward(torch.ones(shape, dtype=output.dtype))
+    module.backward(torch.ones_like(output))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64])
+@pytest.mark.parametrize("module", [nn.ReLU(), nn.LeakyReLU(), nn.ELU(), nn.Sigmoid(), nn.Tanh()], ids=str)
+def test_what_has_no_gradient_does_not_go_backward(module, dtype):
+    """Forward is torch's, if it has one."""
+    x = torch.tensor([[-1, 0], [2, 3]], dtype=dtype)
+    try:
+        expected = getattr(torch.nn, type(module).__name__)()(x)
+    except RuntimeError:
+        return
+    torch.testing.assert_close(module.forward(x), expected)
+    with pytest.raises(RuntimeError, match=rf"{module.name()[:4]}.*: expected floating-point input to go backward"):
+        module.backward(torch.ones(2, 2))
+
+
+LAYERS = [(nn.Conv2d, 2, 3, 3), (nn.TransposeConv2d, 2, 3, 3), (nn.Linear, 2, 3)]
+
+
+@pytest.mark.parametrize("make, sizes", [(make, sizes) for make, *sizes in LAYERS])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64])
+def test_parameters_are_floating_point(make, sizes, dtype):
+    with pytest.raises((TypeError, RuntimeError), match=r"weight: expected a floating-point tensor|not implemented"):
+        make(*sizes, dtype=dtype)
+    layer = make(*sizes)
+    before = layer.weight.clone()
+    with pytest.raises(TypeError, match=r"weight: expected a floating-point tensor, got torch"):
+        layer.weight = before.to(dtype)
+    assert torch.equal(layer.weight, before)
+
+
+@pytest.mark.parametrize("loss", [nn.MSE(), nn.L1Loss(reduction="sum")], ids=str)
+@pytest.mark.parametrize("dtypes", [(torch.uint8, torch.uint8), (torch.int64, torch.float32),
+                                    (torch.complex64, torch.complex64), (torch.float32, torch.complex64)])  # fmt: skip
+def test_losses_are_of_floating_point_numbers(loss, dtypes):
+    with pytest.raises(RuntimeError, match="expected floating-point input and real target"):
+        loss.forward(*(torch.tensor([0, 200]).to(dtype) for dtype in dtypes))
+    assert loss.forward(torch.tensor([0.0, 200.0]), torch.tensor([3, 200], dtype=torch.uint8)) > 0

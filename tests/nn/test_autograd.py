@@ -1,6 +1,7 @@
 """Tape against torch's autograd, on fixed and on random graphs."""
 
 import copy
+import operator
 import pickle
 import random
 import re
@@ -592,7 +593,23 @@ LOST = {
     "one of several": ("chunk()", lambda y, add: add(y.chunk(2)[0], y.chunk(2)[1])),
     "inside a forward": ("div()", lambda y, add: Half()(y)),
     "the output itself": ("mul()", lambda y, add: y * 2),
+    "added in place": ("add()", lambda y, add: add(y, written(lambda buffer: operator.iadd(buffer, y)))),
+    "copied": ("copy()", lambda y, add: add(y, written(lambda buffer: buffer.copy_(y)))),
+    "written": ("setitem()", lambda y, add: add(y, written(lambda buffer: operator.setitem(buffer, slice(None), y)))),
+    "written to a part": (
+        "copy()",
+        lambda y, add: add(y, written(lambda buffer: buffer[1].copy_(y[1].detach() + y[0]))),
+    ),
+    "given as out": ("mul()", lambda y, add: add(y, written(lambda buffer: torch.mul(y, 2, out=buffer)))),
+    "in place with a constant": ("mul()", lambda y, add: add(y, torch.ones(2, 3).mul_(y))),
 }
+
+
+def written(write):
+    """A plain tensor after write(tensor)."""
+    buffer = torch.zeros(2, 3)
+    write(buffer)
+    return buffer
 
 
 @pytest.mark.parametrize("name", LOST)
@@ -625,6 +642,7 @@ CONSTANTS = {
     "data": lambda y: y.data * 2,
     "zeros_like": lambda y: torch.zeros_like(y) + 1,
     "new_ones": lambda y: y.new_ones(y.shape),
+    "a buffer": lambda y: written(lambda buffer: buffer.copy_(y.detach())),
     "a comparison": lambda y: (y.detach() > 0).float(),
     "a frozen module": lambda y: nn.Linear(3, 3).eval()(torch.ones(2, 3)),
     "a module in eval mode": lambda y: nn.Tanh().eval()(y).detach(),
