@@ -118,7 +118,7 @@ class Model:
     ) -> list[training.Record]:
         """Train on pairs of noisy versions of the same images, pixels (N, 3, H, W), uint8 or float in 0-255.
 
-        After `load_pretrained_model` the rate is low: the weights adapt to the given pairs and get no worse.
+        After `load_pretrained_model` the rate is low: the weights adapt to the given pairs and forget little.
         validation: (noisy, clean) pixels to measure PSNR A on after each epoch. recipe: a `training.Recipe`.
         progress: a function called with each epoch's `training.Record`; None or True prints what to expect of the loss
         and a line per epoch, and shows tqdm's bar on a terminal or in a notebook; False shows nothing. checkpoint: a
@@ -176,7 +176,8 @@ class Model:
         on_tile(done, total) is called after every piece that was denoised; None or True shows progress on stderr when
         it takes longer than 2 seconds, False shows nothing.
         Raises TypeError or ValueError for anything but image tensors in 0-255 (floats may be beyond by what noise
-        adds), and RuntimeError when the weights are so large that the result is not finite. Warns of floats in 0-1.
+        adds), and RuntimeError when the weights are so large that the result is not finite. Warns of floats that seem
+        to be in 0-1 or normalised.
         """
         data.check_images(test_input, "Model.predict")
         on_tile = None if on_tile is True else on_tile

@@ -202,6 +202,7 @@ def test_pixels_are_taken_without_a_word(small, make):
 
 MAYBE = {
     "float 0-1": (lambda: torch.rand(2, 3, 8, 8), "multiply by 255 if they are images in 0-1"),
+    "normalised": (lambda: torch.randn(2, 3, 8, 8), "if they were normalised, undo it"),
     "twice white": (lambda: torch.rand(2, 3, 8, 8) * 900, "scale them if it is not noise"),
 }
 

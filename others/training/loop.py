@@ -205,8 +205,10 @@ def expectation(first: torch.Tensor, second: torch.Tensor, count: int = 2000) ->
     A mean squared error against noisy targets is the error against clean images plus the targets' variance. (Lehtinen
     et al. 2018)
     """
+    if not len(first):
+        return "There are no pairs: nothing is learnt."
     variance = noise_variance(first, second, count)
-    if len(first) and not variance:
+    if not variance:
         return ("Input and target are the same images: from such pairs a network learns to change nothing. "
                 "Expected two noisy versions of each image.")  # fmt: skip
     return (f"The loss is measured against noisy targets, whose noise has a variance of {variance:.5f}: it falls to "

@@ -426,5 +426,5 @@ def test_expectation_names_the_variance_of_the_noise():
     first, second = (clean + 20 * torch.randn_like(clean) for _ in range(2))
     found = float(loop.expectation(first, second).split("variance of ")[1].split(":")[0])
     assert found == pytest.approx((20 / 255) ** 2, rel=0.02)
-    assert "variance of 0.00000" in loop.expectation(first[:0], second[:0])
+    assert loop.expectation(first[:0], second[:0]) == "There are no pairs: nothing is learnt."
     assert loop.expectation(first, first).startswith("Input and target are the same images")
