@@ -82,7 +82,7 @@ def test_the_index_lists_every_page_in_order():
     listed = [link for link in LINK.findall((DOCS / "README.md").read_text(encoding="utf-8")) if link.endswith(".md")]
     assert [link for link in listed if link[0].isdigit()] == [page.name for page in CHAPTERS]
     assert {page.name for page in PAGES} - {"README.md"} <= set(listed)
-    assert len(CHAPTERS) == 9
+    assert len(CHAPTERS) == 10
 
 
 def test_chapters_end_with_links_to_their_neighbours():

@@ -25,9 +25,9 @@ class Convolution(Module):
     """What both share: arguments, parameters, checks, layout. Subclasses say which map is forward.
 
     Computation is NHWC: images with channels-last strides pass from layer to layer without a copy, and the output
-    has the memory format of the input, as in torch (an output of a few channels may be planar). The arithmetic runs in
-    the input's dtype; 16-bit floating-point inputs work with 32-bit parameters (mixed precision), any other difference
-    is an error.
+    has the memory format of the input, as in torch (an output of a few channels, or of the reference, may be
+    planar). The arithmetic runs in the input's dtype; 16-bit floating-point inputs work with 32-bit parameters
+    (mixed precision), any other difference is an error.
     """
 
     enlarges = "more padding or a smaller kernel"  # what makes the output larger

@@ -6,7 +6,9 @@ A convolution is bilinear in its input x and its weight w, so there are exactly 
     scatter(y, w)           its adjoint in x: the input gradient, and what a transposed convolution computes
     weight_gradient(x, y)   its adjoint in w
 
-and one identity that tests all of them: <correlate(x, w), y> = <x, scatter(y, w)> = <w, weight_gradient(x, y)>.
+and one identity that tests all of them, for any y:
+
+    <correlate(x, w), y> = <x, scatter(y, w)> = <w, weight_gradient(x, y)>
 
 Images are NHWC here, (N, H, W, C) with any strides; weights keep torch's layout (C_out, C_in / groups, kh, kw). The
 size of what a map makes is always passed in: with a stride, several inputs have outputs of the same size. Operands do
