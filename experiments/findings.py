@@ -118,8 +118,8 @@ def shapes(runs):
     dense = [one[k, 1, p, 1] - one[k, 1, p, 2] for k in kernels for p in pads]
     return Finding(
         f"Of {len(runs)} shapes {len(runs) - len(found)} do not bring an image back in its size. So short a training "
-        "tells how fast the others start, not where they would end: with stride one, the smaller of two kernels, "
-        f"padding, and no dilation are each faster, whatever the rest. The fastest, with {found[best]:.2f} dB, has "
+        "tells how fast the others start, not where they would end: with stride one, a smaller kernel, padding "
+        f"and no dilation each learn faster, whatever the rest. The fastest, with {found[best]:.2f} dB, has "
         f"kernel {best[0]}, stride {best[1]}, padding {best[2]}, dilation {best[3]}.",
         min(*smaller, *padded, *dense) > LEVEL,
     )
@@ -151,7 +151,7 @@ def grid(runs):
         f"{max(usual.values()):.1f} dB at most in a training as short as these, and one of {rate} to "
         f"{max(large.values()):.1f}. From as many images, larger batches take fewer steps and learn less: "
         f"{batches[0]:.1f}, {batches[1]:.1f} and {batches[2]:.1f} dB with 32, 128 and 512. Twice as many channels "
-        f"change that by {width:.1f} dB.",
+        f"change so short a training by {width:.1f} dB.",
         min(gains) > 0 and max(large.values()) - max(usual.values()) > 1 and min(usual.values()) > min(small.values())
         and batches[0] - batches[1] > LEVEL < batches[1] - batches[2] and width < batches[0] - batches[1],
     )  # fmt: skip
@@ -242,7 +242,8 @@ def levels(runs):
     outer, inner = [three, *wider[:2]], wider[2:4]
     return Finding(
         f"At full resolution a second layer of 64 channels is worth {usual - one:.2f} dB; a third, or more channels "
-        f"there, at most {max(outer) - usual:.2f} more. More layers or channels inside gain nothing.",
+        f"there, at most {max(outer) - usual:.2f} more. More layers or channels inside gain nothing "
+        "at this length.",
         usual - one > 0.1 > max(outer) - usual and max(inner) < usual + LEVEL,
     )
 

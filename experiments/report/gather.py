@@ -62,6 +62,8 @@ def numbers(root=ROOT, scipers=()):
         "beside": beside(root),
         "pairs": pairs(root),
         "level": f"{LEVEL:g}",
+        "uncertain": search(root, "docs/peers.md", r"is uncertain by ([\d.]+) dB"),
+        "slow": slow(root),
     }
 
 
@@ -200,6 +202,15 @@ def epochs(root):
     for *what, before, after, time in table(root, "docs/results/epochs.md", "before", "after"):
         name = ", ".join(filter(None, what)).replace(", 1 epoch", "").replace("prescribed network", "prescribed")
         found.append([name, before, after, time if time.endswith("s") else f"{time} s"])
+    return found
+
+
+def slow(root):
+    """The times of the epochs without AVX-512, of any table of that page."""
+    file = "docs/results/epochs.md"
+    found = [cells[-1] for _, *rows in tables(read(root, file)) for cells in rows if "AVX2 only" in " ".join(cells)]
+    if not found:
+        raise Missing(file, "a row with AVX2 only")
     return found
 
 
