@@ -163,8 +163,8 @@ class Module:
     # ----------------------------------------------------------------------------------------------- parameters
 
     def register(self, name: str, tensor: Tensor | None) -> None:
-        """Make `tensor` (or None) the parameter `name`, with a gradient of zeros beside it. Raises TypeError unless it
-        is floating-point."""
+        """Make `tensor` (or None) the parameter `name`, with a gradient of zeros beside it. Raises RuntimeError, as
+        torch, unless it is floating-point."""
         if tensor is not None:
             self.check_floating(name, tensor)
         self.__dict__[name] = tensor
@@ -209,9 +209,9 @@ class Module:
         return gradient
 
     def check_floating(self, name: str, tensor: Tensor) -> None:
-        """Raises TypeError for integers and complex numbers, which have no gradient here."""
+        """Raises RuntimeError for integers and complex numbers, which have no gradient here."""
         if not tensor.is_floating_point():
-            raise TypeError(f"{type(self).__name__}.{name}: expected a floating-point tensor, got {tensor.dtype}")
+            raise RuntimeError(f"{type(self).__name__}.{name}: expected a floating-point tensor, got {tensor.dtype}")
 
     def check_shape(self, name: str) -> None:
         """Raises RuntimeError for a parameter that `.data` gave another shape than it was made with."""
@@ -239,8 +239,8 @@ class Module:
             gradient.zero_() if value is None else gradient.copy_(value.detach())
 
     def assign(self, name: str, value: Tensor | None) -> None:
-        """Copy `value` into a parameter; None takes a bias away. Raises TypeError for what is no floating-point tensor,
-        ValueError for another shape."""
+        """Copy `value` into a parameter; None takes a bias away. Raises TypeError for what is no tensor, RuntimeError
+        for one that is not floating-point, ValueError for another shape."""
         if not hasattr(value, "detach") and (value is not None or name == "weight"):
             raise TypeError(f"{self.name()}.{name}: expected a tensor, got {type(value).__name__}")
         if self.__dict__[name] is None or value is None:  # a bias is added or taken away
