@@ -75,7 +75,7 @@ class Recorded(Tensor):
         with using(RECORDER, None):
             before = versions(inputs)
             result = Tensor.__torch_function__(function, (), args, kwargs)
-            written = [tensor for tensor, *n in zip(inputs, before, versions(inputs)) if n[0] != n[1]]
+            written = [tensor for tensor, old, new in zip(inputs, before, versions(inputs)) if old != new]
             written += [tensor._base for tensor in written if tensor._base is not None]  # what it is a view of
         name = getattr(function.__self__, "__name__", "") if function.__name__ == "__get__" else function.__name__
         constant = name in ("detach", "data") or name.startswith("new_") or name.endswith("_like")
