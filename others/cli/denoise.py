@@ -15,8 +15,9 @@ PNG, JPEG, TIFF, BMP and WebP, grey, RGB and RGBA, 8 and 16 bit; TIFF of 32 bits
 are the type's own in 8 bits, else what the file declares or its pixels show, or --range; a note says which. Pixels
 beyond, NaN and no data are kept as they came. What is written has the format, the depth, the pages, the alpha channel,
 the colour profile, EXIF data, XMP and texts of what was read; CMYK becomes RGB. An -o FILE with another suffix
-converts; the suffix decides what is written. A JPEG keeps its subsampling and its tables of quantisation, a lossless
-WebP is lossless again; other JPEG and WebP are of quality 95, or of --quality. No input is ever overwritten. A bad file
+converts; the suffix decides what is written. A JPEG keeps its subsampling, and its tables of quantisation unless
+they are coarser than those of quality 95; a lossless WebP is lossless again; other JPEG and WebP are of quality 95, or
+of --quality. No input is ever overwritten. A bad file
 does not stop the others: it is named at the end, and the exit status is 1. Without -o a file's result is beside it, and
 those of a folder go to FOLDER-denoised; what is no picture in it, or was denoised before, is named and left out.
 --skip-existing goes on with a folder and a --csv that were begun: status 0 when everything is there.
@@ -81,7 +82,7 @@ class Job(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     out = "file for one picture, folder for several (default: NAME-denoised, beside what is read)"
-    quality = "of a JPEG or WebP that is written (default: that of the input where it is one, else 95)"
+    quality = "of a JPEG or WebP that is written (default: a JPEG's own, at least 95; of other WebP 95)"
     several = "picture, folder of pictures (and the folders in it), or pattern"
     parser.add_argument("input", nargs="+", metavar="INPUT", help=several)
     parser.add_argument("-o", "--out", type=Path, metavar="OUT", help=out)
@@ -217,6 +218,8 @@ def plan(args: argparse.Namespace) -> list[Job]:
         say(f"left out: {', '.join(map(str, before))}: denoised before, by their names; to denoise one, name it alone")
         found = [job for job in found if job[0] not in before]
     several = len(found) > 1 or Path(args.input[0]).is_dir()
+    if str(args.out) == "-":
+        args.parser.error("-o -: expected a file or a folder; pictures are not written to standard output")
     if args.out and several and args.out.suffix.lower() in pictures.FORMATS:
         args.parser.error(f"-o {args.out}: expected a folder for several pictures, got the name of a picture")
     unknown = args.out and args.out.suffix and args.out.suffix.lower() not in pictures.FORMATS
@@ -336,7 +339,7 @@ def denoise_picture(
     """Read a picture and write those of its outputs. progress() gives `with progress() as advance` for a page."""
     picture = pictures.read(job.source)
     format = pictures.format_of(job.target, picture.format)
-    written = pictures.at_quality(picture, args.quality) if args.quality else picture
+    written = pictures.at_quality(picture, args.quality) if args.quality else pictures.finely(picture)
     work = Work(denoiser, picture, pictures.range_of(job.source, given=args.range), format)
     pictures.try_out(job.source, format, job.target)  # what it cannot hold is said before the work
     compared = []

@@ -23,6 +23,7 @@ SIGMA = 55  # the strongest noise, in pixel values
 SHOT = 3e-6, 2e-2  # of the cameras: weakest and strongest
 JPEG, QUALITY = (0.4, 0.1), (70, 98)  # shares that are compressed, of what a camera took and of the rest; how well
 CLEAN, GREY = 0.05, 0.25  # shares of pictures without noise, and without colour
+TONED, TINT = 0.4, 0.5  # share of those without colour that are toned, as sepia; how much of a channel is lost at most
 CAMERA = 0.4  # share of those in colour that a camera takes
 NEAREST, BOX = 0, 4  # of Pillow's Image.Resampling
 AT_ONCE = 100  # patches that are corrupted together
@@ -35,8 +36,8 @@ class CameraPairs:
     noisy_1 is a picture as files hold it, uint8. noisy_2 is float32, with independent noise of the same kind, averaged
     over `targets` exposures (a target with less noise, Lehtinen et al. 2018, section 3), neither rounded, clipped nor
     compressed, which would move its mean. Most have noise of `sensor_like` on the finished picture, the others went
-    through a camera; some are grey, some compressed as JPEG, some without noise. Some have detail as fine as noise, or
-    a pattern as of cloth: both are to stay.
+    through a camera; some are grey or toned, some compressed as JPEG, some without noise. Some have detail as fine as
+    noise, or a pattern as of cloth: both are to stay.
     """
 
     def __init__(
@@ -82,7 +83,8 @@ def corrupted(clean: torch.Tensor, targets: int, generator: torch.Generator) -> 
     count = len(clean)
     sigma = uniform(count, 0, 1, generator) ** 1.5 * SIGMA / 255
     sigma = sigma * (uniform(count, 0, 1, generator) >= CLEAN)
-    first, second = noises.sensor_like(clean, sigma, (1, targets), generator)
+    tints = toned(clean, generator)
+    first, second = (tints * noisy for noisy in noises.sensor_like(clean, sigma, (1, targets), generator))
     low, high = torch.tensor(SHOT).log().tolist()
     taken = cameras.draw_cameras(uniform(count, low, high, generator).exp(), generator)
     photographed = (cameras.photographed(clean, taken, generator, frames) for frames in (1, targets))
@@ -94,6 +96,14 @@ def corrupted(clean: torch.Tensor, targets: int, generator: torch.Generator) -> 
         quality = QUALITY[0] + draw(QUALITY[1] - QUALITY[0] + 1, generator)
         pixels[number] = compressed(pixels[number], quality)
     return pixels, second * 255
+
+
+def toned(clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """What the channels of each image are multiplied by, noise and all, (N, 3, 1, 1): 1 but for some of the grey."""
+    share = TINT * uniform(len(clean), 0, 1, generator) ** 2
+    tints = 1 - share * torch.rand(len(clean), 3, 1, 1, generator=generator)
+    chosen = grey(clean) & (uniform(len(clean), 0, 1, generator) < TONED)
+    return torch.where(chosen, tints, torch.ones(1))
 
 
 def chance(share: float, generator: torch.Generator) -> bool:

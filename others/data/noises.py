@@ -36,8 +36,8 @@ def sensor_like(
     number in `frames`, float images with the mean noise of so many versions, not clamped.
 
     The variance of a value x is sigma^2 * (1 - f + 2 f x): f is 0, Gaussian, for half of the images, else drawn from 0
-    to 1, Poisson-like. (Foi et al. 2008) For a tenth the channels have noise of different strengths, for another
-    tenth a share of the noise is common to them, and for a grey image all of it.
+    to 1, Poisson-like. (Foi et al. 2008) For a tenth the channels have noise of different strengths. For another tenth
+    a share of the noise is common to them, for the next and for a grey image all of it: film's grain.
     """
 
     def draw(*shape: int) -> torch.Tensor:
@@ -46,7 +46,7 @@ def sensor_like(
     signal = draw() * (draw() < 0.5)
     kind = draw()
     strengths = torch.where(kind < 0.1, 0.5 + draw(len(clean), 3, 1, 1), torch.ones(1))
-    common = draw() * ((kind >= 0.1) & (kind < 0.2))
+    common = (2 * draw()).clamp(max=1) * ((kind >= 0.1) & (kind < 0.3))
     common, strengths = (torch.where(grey(clean), torch.ones(1), drawn) for drawn in (common, strengths))
     deviation = sigma * strengths * (1 - signal + 2 * signal * clean).sqrt()
     versions = []

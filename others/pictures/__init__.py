@@ -25,7 +25,7 @@ import torch
 from ..storage.files import replacing
 from . import bmp, jpeg, pillow, png, tiff, webp
 from .formats import EIGHT_BITS, FORMATS, format_of, is_tiff, left_out, picture_files, unread
-from .jpeg import coarse
+from .jpeg import coarse, finely
 from .levels import Declared, Range, Ranges, Sample, lacking, scaled, seen_in
 from .picture import (
     LARGEST,
@@ -56,6 +56,7 @@ __all__ = [
     "at_quality",
     "beside",
     "coarse",
+    "finely",
     "format_of",
     "in_eight_bits",
     "left_out",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL.JpegImagePlugin import JpegImageFile
 
 
-COARSE = 2212  # the sum of the table
+COARSE, FINE = 2212, 369  # the sum of the table of brightness at the qualities 70 and pillow.QUALITY (libjpeg)
 
 
 def about(image: JpegImageFile) -> dict[str, Any]:
@@ -34,9 +34,18 @@ def about(image: JpegImageFile) -> dict[str, Any]:
 
 
 def coarse(about: dict[str, Any]) -> bool:
-    """Whether the table of brightness is coarser than that of quality 70 (libjpeg): of weak noise little is left."""
-    tables = about.get("qtables") or [[]]
-    return sum(tables[0]) > COARSE
+    """Whether the table of brightness is coarser than that of quality 70: of weak noise little is left."""
+    return coarseness(about) > COARSE
+
+
+def coarseness(about: dict[str, Any]) -> int:
+    """The sum of the table of brightness, 0 without one."""
+    return sum((about.get("qtables") or [[]])[0])
+
+
+def finely(picture: Picture) -> Picture:
+    """The picture, to be written as JPEG of quality 95 at least, for what the tables it came with would take away."""
+    return pillow.at_quality(picture, pillow.QUALITY) if coarseness(picture.about) > FINE else picture
 
 
 def write(file: IO[bytes], picture: Picture, path: Path | str) -> None:

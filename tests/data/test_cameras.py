@@ -84,6 +84,28 @@ def test_noise_of_finished_pictures_has_its_strength_and_is_independent():
     assert torch.equal(grey[:, 0], grey[:, 1]) and float(grey.std()) > 0.05
 
 
+def test_noise_of_some_pictures_in_colour_is_common_to_the_channels():
+    """As film's grain: of a tenth all of it, of another tenth a part."""
+    clean = torch.full((400, 3, 32, 32), 0.5)
+    clean[:, 0] = 0.4
+    (noise,) = (one - clean for one in noises.sensor_like(clean, torch.full((400, 1, 1, 1), 0.1), (1,), generator()))
+    noise = noise / noise.std((2, 3), keepdim=True)
+    shared = (noise[:, 0] * noise[:, 1]).mean((1, 2))
+    assert 20 < int((shared > 0.99).sum()) < 60 and 20 < int(((shared > 0.15) & (shared < 0.95)).sum()) < 60
+    assert int((shared.abs() < 0.15).sum()) > 280
+
+
+def test_some_grey_pictures_are_toned_with_their_noise():
+    clean = torch.full((400, 3, 16, 16), 0.5)
+    clean[:100, 0] = 0.4
+    tints = camera_pairs.toned(clean, generator())
+    assert torch.equal(tints[:100], torch.ones(100, 3, 1, 1)) and 0.5 <= float(tints.min()) < 0.7 and tints.max() <= 1
+    assert 80 < int((tints[100:] < 1).any(1).sum()) < 160
+    _, second = camera_pairs.corrupted(clean[100:], 16, generator())
+    shapes = second / second.mean((2, 3), keepdim=True)
+    torch.testing.assert_close(shapes, shapes[:, :1].expand_as(shapes), rtol=1e-4, atol=1e-4)
+
+
 @pytest.fixture
 def photos(tmp_path):
     image = pytest.importorskip("PIL.Image")

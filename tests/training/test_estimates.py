@@ -115,6 +115,8 @@ def test_what_was_gained_in_words(alike, even):
     )
     same = estimates.gained(Errors(10**-2.41, 1e-3, True), Errors(10**-2.41, 0.999e-3, True))
     assert same.endswith("; the weights it started from are as good: more pairs or epochs may help")
+    worse = estimates.gained(Errors(10**-2.41, 1e-3, True), Errors(10**-2.41, 1.1e-3, True))
+    assert worse.endswith("; the weights it started from are better: train again, with a lower --lr or more pairs")
     assert re.search(r"[\d.]+ dB after", said)
 
 
