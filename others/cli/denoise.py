@@ -119,9 +119,10 @@ def run(args: argparse.Namespace) -> int:
     if len(jobs) > 1:
         print(f"{len(jobs):,} pictures", flush=True)
     try:
-        for job in jobs:
+        for position, job in enumerate(jobs, 1):
+            place = f"{position} of {len(jobs)}: " if len(jobs) > 1 else ""
             try:
-                rows.append(denoise_file(denoiser, job, args))
+                rows.append(denoise_file(denoiser, job, args, place))
                 done += 1
             except (OSError, ValueError, RuntimeError, ImportError, MemoryError) as error:
                 failed.append(job.source)
@@ -320,8 +321,8 @@ def check_targets(jobs: Sequence[Job], args: argparse.Namespace) -> None:
 # ---------------------------------------------------------------------------------------------------- one picture
 
 
-def denoise_file(denoiser: Denoiser, job: Job, args: argparse.Namespace) -> Sequence[object]:
-    """-> the picture's line for --csv"""
+def denoise_file(denoiser: Denoiser, job: Job, args: argparse.Namespace, place: str = "") -> Sequence[object]:
+    """-> the picture's line for --csv. place: begins the line that says what was done."""
     started, outputs = time.perf_counter(), job.missing(args)
     for path in outputs:
         check_output(path, args.force)
@@ -329,7 +330,7 @@ def denoise_file(denoiser: Denoiser, job: Job, args: argparse.Namespace) -> Sequ
     for text in work.notes:
         say(f"{job.source}: {text}")
     seconds = f"{time.perf_counter() - started:.1f}"
-    print(f"{job.source} -> {', '.join(map(str, outputs))} ({work}; {seconds} s)", flush=True)
+    print(f"{place}{job.source} -> {', '.join(map(str, outputs))} ({work}; {seconds} s)", flush=True)
     return [job.source, job.target, *work.sigmas, work.weights, seconds]
 
 
