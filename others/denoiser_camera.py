@@ -22,7 +22,7 @@ class Denoiser(Sequential):
     multiple = 4
     shift = multiple // 2
 
-    def __init__(self, channels: int = 192, blocks: int = 3) -> None:
+    def __init__(self, channels: int = 192, blocks: int = 4) -> None:
         if not 0 <= blocks <= 64:  # files of weights say how many
             raise ValueError(f"Denoiser: expected blocks from 0 to 64, got {blocks}")
         self.arguments = {"channels": channels, "blocks": blocks}

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     targets = [args.out / name for name in NAMES]
     check_outputs(targets, [], args.force)
     if not args.photos.is_dir():
-        raise FileNotFoundError(f"no folder {args.photos}")
+        raise FileNotFoundError(f"no folder {args.photos}{'; it is a file' * args.photos.exists()}")
     files = data.photo_files(args.photos)
     left = [file for file in args.photos.iterdir() if file not in files and not file.name.startswith(".")]
     if left:

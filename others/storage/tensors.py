@@ -63,10 +63,10 @@ def read_whole(path: Path, mmap: bool, old: bool) -> Any:
     except PermissionError:
         raise
     except Exception as error:
-        damaged = " is damaged," if isinstance(error, zipfile.BadZipFile) and "CRC" in str(error) else ""
-        raise CheckpointError(
-            f"{path}:{damaged} not a readable checkpoint ({type(error).__name__}); restore the file"
-        ) from error
+        broken, kind = isinstance(error, zipfile.BadZipFile), type(error).__name__
+        damaged = " is damaged," if broken and "CRC" in str(error) else ""
+        advice = "choose a file of weights, or restore this one" if broken and not damaged else "restore the file"
+        raise CheckpointError(f"{path}:{damaged} not a readable checkpoint ({kind}); {advice}") from error
 
 
 def check_size(path: Path, size: int, mmap: bool) -> None:
