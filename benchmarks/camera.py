@@ -47,6 +47,8 @@ def conditions(clean):
         taken = cameras.counting(cameras.PHOTONS[name], len(clean), generator)
         noisy, still = (cameras.photographed(clean / 255, taken, generator, n) * 255 for n in (1, None))
         yield f"camera, {name}", as_files(noisy), as_files(still), sigmas
+    shared = 15 * torch.randn(clean[:, :1].shape, generator=generator)
+    yield "common to the channels, sigma 15", as_files(clean + shared), clean, (15,)
     yield "JPEG, quality 90", torch.stack([compressed(image, 90) for image in as_bytes(clean)]).float(), clean, ()
     yield "clean", clean, clean, ()
 
