@@ -588,11 +588,11 @@ def test_the_table_is_kept_when_it_is_interrupted_and_goes_on(tmp_path, here, sa
         save(tmp_path / "in" / f"{name}.png", picture(40, 40))
     original, done = denoise.denoise_file, []
 
-    def interrupted(denoiser, job, args):
+    def interrupted(*args):
         if done:
             raise KeyboardInterrupt
-        done.append(job)
-        return original(denoiser, job, args)
+        done.append(args[1])
+        return original(*args)
 
     def sources():
         with open(tmp_path / "log.csv", newline="") as file:
