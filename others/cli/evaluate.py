@@ -7,11 +7,10 @@ examples:
   noise2noise evaluate photo.jpg --figure taken.png
 
 Pictures of two folders belong together by their names, suffixes aside (those without a partner are left out by name);
-of files of several pages page by page. A pair
-that shows two scenes, or is shifted, mirrored or a negative, is refused (--unchecked measures it all the same). PSNR A
-is the mean over images of each image's PSNR, PSNR B that of the mean squared error over everything; identical images,
-which have none, are counted. With scikit-image (the extra `eval`) SSIM is measured too, and non-local means, wavelet
-and total-variation denoising are compared (--plain leaves them out).
+of files of several pages page by page. A pair that shows two scenes, or is shifted, mirrored or a negative, is refused
+(--unchecked measures it all the same). PSNR A is the mean over images of each image's PSNR, PSNR B that of the mean
+squared error over everything; identical images, which have none, are counted. With scikit-image (the extra `eval`) SSIM
+is measured too, and non-local means, wavelet and total-variation denoising are compared (--plain leaves them out).
 
 Without clean pictures it says of each picture how much noise it has before and after, how much was taken away, and
 whether that looks like noise, which is as strong in flat parts as elsewhere; the figure shows noisy, denoised, and what

@@ -162,18 +162,21 @@ class Concatenate(Module):
         return both
 
     def backward(self, grad_output: Tensor) -> Tensor:
-        below, channels, shape = self.recall()
-        self.check_gradient(grad_output, shape)
-        grad_output = grad_output.detach()
-        own, passed = grad_output[..., :channels, :, :], grad_output[..., channels:, :, :]
+        below, own, passed = self.parts(grad_output)
         with restored(below):
             return self.body.backward(own) + passed
 
     def accumulate(self, grad_output: Tensor) -> None:
+        below, own, _ = self.parts(grad_output)
+        with restored(below):
+            self.body.accumulate(own)
+
+    def parts(self, grad_output: Tensor) -> tuple[list[tuple[Module, Any]], Tensor, Tensor]:
+        """What the body saved, and the gradients of its output and of what goes past it."""
         below, channels, shape = self.recall()
         self.check_gradient(grad_output, shape)
-        with restored(below):
-            self.body.accumulate(grad_output[..., :channels, :, :])
+        grad_output = grad_output.detach()
+        return below, grad_output[..., :channels, :, :], grad_output[..., channels:, :, :]
 
 
 class Identity(Module):

@@ -98,9 +98,11 @@ def gained(before: Errors, after: Errors, even: bool = True) -> str:
     about = "" if even and before.alike and after.alike else "about "
     noisy, was, now = (f"{about}{decibels(error):.2f} dB" for error in (before.noisy, before.denoised, after.denoised))
     gain = decibels(after.denoised) - decibels(before.denoised)
-    advice = "" if gain >= LITTLE else "; the weights it started from are as good: more pairs or epochs may help"
+    advice = ""
     if gain <= -LITTLE:
         advice = "; the weights it started from are better: train again, with a lower --lr or more pairs"
+    elif gain < LITTLE:
+        advice = "; the weights it started from are as good: more pairs or epochs may help"
     return (f"held-out patches: noisy {noisy}, denoised {was} before this training, {now} after "
             f"(estimated from noisy pictures alone){advice}")  # fmt: skip
 
