@@ -75,12 +75,19 @@ def camera():
 
 
 def speed():
-    steps = [each for each in tables("speed.md")[0] if each[""] == "step" and each["network"].startswith("shipped")]
-    ratios = sorted(float(each["ours / torch"]) for each in steps)
+    fp32, bf16 = (span(each) for each in tables("speed.md")[:2])
     return (
-        f"A training step of the shipped networks takes {ratios[0]:.2f} to {ratios[-1]:.2f} times as long as with "
-        "`torch.nn`,\non two idle cores ([how it was measured](docs/results/speed.md))."
+        f"A training step of the shipped networks takes {bf16} times as long as with `torch.nn` in bf16, as "
+        f"`Model.train`\ncomputes where it can, and {fp32} times in fp32, limited by the matrix product "
+        "([how measured](docs/results/speed.md))."
     )
+
+
+def span(table):
+    """The least and the greatest ratio of the shipped networks' steps."""
+    steps = [each for each in table if each[""] == "step" and each["network"].startswith("shipped")]
+    ratios = sorted(float(each["ours / torch"]) for each in steps)
+    return f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
 
 
 def card():

@@ -154,7 +154,6 @@ NO_JUDGEMENT = {
     "so nothing learnt was lost": "zeros change no output",
     "best published": "names of rows, and the choice of these weights",
     "the least gains are": "the smallest of a list",
-    "#speed.level no longer than torch's": "a count of a list",
     "times as long": "a ratio, as it was measured",
     "the better of its memory formats": "the smaller of two times",
 }

@@ -71,7 +71,7 @@ CLAIMS = [
         lambda values: values[0] < values[1],
     ),
     Claim(
-        "What is won back is fewer multiplications", "torch's convolution above its matrix product, in GFLOP/s",
+        "Fewer multiplications win a part of that", "torch's convolution above its matrix product, in GFLOP/s",
         lambda n: floats(n["speed"]["product"], n["speed"]["convolution"]), lambda values: values[0] < values[1],
     ),
     Claim(

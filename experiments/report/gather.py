@@ -163,12 +163,11 @@ def speed(root):
         raise Missing(file, "one of its three tables")
     rows, bf16, one = found
     steps = [cells for cells in rows if cells[""] == "step"]
-    ratios = sorted((float(cells["ours / torch"]), cells["network"]) for cells in steps)
     gains, busy = (sorted(float(cells[column]) for cells in steps) for column in ("unfold / ours", "busy"))
     shipped = {name: of_network(file, steps, title) for name, title in TITLES.items()}
     return {
         "machine": machine, "threads": threads, "product": product, "convolution": convolution, "rows": rows,
-        "steps": str(len(ratios)), "level": takes(sum(ratio <= 1 for ratio, _ in ratios)), "shipped": shipped,
+        "shipped": shipped,
         "batches": list(dict.fromkeys(cells["images"] for cells in steps if cells["network"].startswith("shipped"))),
         "range": bounds([float(ratio) for ratios in shipped.values() for ratio in ratios]),
         "busy": bounds(busy),
@@ -181,11 +180,6 @@ def speed(root):
 def bounds(values):
     """The least and the greatest, as text."""
     return [f"{min(values):.2f}", f"{max(values):.2f}"]
-
-
-def takes(count):
-    """(1) -> "1 takes", (3) -> "3 take"."""
-    return f"{count or 'none'} {'take' if count > 1 else 'takes'}"
 
 
 def of_network(file, rows, title):

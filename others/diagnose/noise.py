@@ -45,7 +45,7 @@ class Noise(NamedTuple):
         if self.drawn:
             return "pixels as if drawn from a finer picture"
         if self.sigma < CLEAN:
-            return "hardly any noise"
+            return "hardly any fine noise"
         where = ""
         if self.shadows > UNEVEN * self.highlights:
             where = ", stronger in the shadows"

@@ -38,7 +38,7 @@ def test_shadows_and_highlights_are_told_apart(clean):
 
 
 def test_a_clean_picture_has_hardly_any_noise(clean):
-    assert str(seen(clean)) == "hardly any noise"
+    assert str(seen(clean)) == "hardly any fine noise"
 
 
 def test_drawn_pixels_are_recognised_and_nothing_else(clean):
