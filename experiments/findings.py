@@ -148,8 +148,8 @@ def grid(runs):
     width = abs(large[32, 48] - large[32, 24])
     return Finding(
         "The rate and the number of steps decide. A rate of 0.1, the largest of S4's search, gets to "
-        f"{max(usual.values()):.1f} dB at most in a training as short as these, and one of {rate} to "
-        f"{max(large.values()):.1f}. From as many images, larger batches take fewer steps and learn less: "
+        f"{max(usual.values()):.1f} dB at most in these short trainings of the prescribed network, and one of {rate} "
+        f"to {max(large.values()):.1f}. From as many images, larger batches take fewer steps and learn less: "
         f"{batches[0]:.1f}, {batches[1]:.1f} and {batches[2]:.1f} dB with 32, 128 and 512. Twice as many channels "
         f"change so short a training by {width:.1f} dB.",
         min(gains) > 0 and max(large.values()) - max(usual.values()) > 1 and min(usual.values()) > min(small.values())
@@ -161,9 +161,9 @@ def long(runs):
     plain, cycle = ends(runs).values()
     (claim,) = stated("s4-long").values()
     return Finding(
-        f"With momentum, bounded gradients and one cycle of the rate, S4's network ends {cycle - plain:.2f} dB "
-        "above its end at S4's constant rate, after as many epochs; with fewer images it gets further than S4 states "
-        f"({cycle:.2f} dB against {claim}).",
+        f"At a constant rate, as S4 has it, S4's network ends at {plain:.2f} dB; with momentum, bounded gradients and "
+        f"one cycle of the rate at {cycle:.2f}, after as many epochs. That is from fewer images than S4's, which "
+        f"states {claim}.",
         cycle - plain > LEVEL and cycle > float(claim),
     )
 

@@ -35,7 +35,8 @@ class Model:
     activations, "fp32" or "bf16", while parameters have 32 bits; None predicts in fp32, and trains in bf16 where the
     device has bf16 products, elsewhere in fp32.
 
-    Building and using a Model leaves torch's global state (random numbers, gradient mode, default dtype) as it was.
+    Building and using a Model leaves torch's global state (random numbers, gradient mode, default dtype) as it was: a
+    second Model begins with the weights of the first, unless `torch.manual_seed` comes between. autocast has no effect.
     Where other programs compute too, start Python with GOMP_SPINCOUNT=1000 in the environment, as the command line
     does: torch's threads spin while they wait for each other, and on a busy machine take minutes instead of seconds.
     """
@@ -133,6 +134,9 @@ class Model:
         """
         data.check_pairs(train_input, train_target, "Model.train")
         if validation is not None:
+            if not (isinstance(validation, (tuple, list)) and len(validation) == 2):
+                given = f"{len(validation)} of them" if isinstance(validation, (tuple, list)) else repr(validation)
+                raise TypeError(f"Model.train: expected validation to be a pair (noisy, clean), got {given}")
             noisy, clean = validation
             data.check_pairs(noisy, clean, "Model.train, validation")
             validation = data.computable(noisy), data.computable(clean)
@@ -140,7 +144,7 @@ class Model:
         progress = None if progress is True else progress
         if progress and not callable(progress):
             raise TypeError(f"Model.train: expected progress to be a function, True, False or None, got {progress!r}")
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             pairs = data.computable(train_input.detach()), data.computable(train_target.detach())
             run = partial(training.fit, self.network, pairs, num_epochs, recipe, validation,
                           self.training_dtype, checkpoint=checkpoint, workers=workers)  # fmt: skip
@@ -181,7 +185,8 @@ class Model:
         """
         data.check_images(test_input, "Model.predict")
         on_tile = None if on_tile is True else on_tile
-        with torch.no_grad(), tiles("denoising") if on_tile is None else nullcontext(on_tile or None) as advance:
+        shown = tiles("denoising") if on_tile is None else nullcontext(on_tile or None)
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False), shown as advance:
             images = data.computable(test_input)
             return inference.denoise(self.network, images, self.dtype, self_ensemble, on_tile=advance)
 

@@ -200,9 +200,32 @@ def test_pixels_are_taken_without_a_word(small, make):
     assert output.shape == images.shape and output.isfinite().all()
 
 
+@pytest.mark.parametrize("wrong, got", [(3, "3"), ((torch.zeros(1, 3, 8, 8),), "1 of them")], ids=["number", "one"])
+def test_a_validation_that_is_no_pair_is_refused(wrong, got):
+    images = torch.zeros(1, 3, 8, 8)
+    with pytest.raises(TypeError, match=rf"Model\.train: expected validation to be a pair \(noisy, clean\), got {got}"):
+        train(Model("prescribed"), images, images, 1, validation=wrong)
+
+
+@pytest.mark.parametrize("name", ["prescribed", "camera"])
+def test_autocast_around_it_changes_nothing(name):
+    images = torch.randint(256, (2, 4, 3, 32, 32), dtype=torch.uint8)
+    outputs = []
+    for enabled in (False, True):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = Model(name, device="cpu", precision="fp32")
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            train(model, *images, 1)
+            outputs.append(model.predict(images[0]))
+            assert torch.is_autocast_enabled("cpu") == enabled
+    assert torch.equal(*outputs)
+
+
 MAYBE = {
     "float 0-1": (lambda: torch.rand(2, 3, 8, 8), "multiply by 255 if they are images in 0-1"),
     "normalised": (lambda: torch.randn(2, 3, 8, 8), "if they were normalised, undo it"),
+    "mean subtracted": (lambda: torch.rand(2, 3, 8, 8) * 255 - 127.5, "if a mean was subtracted, add it"),
     "twice white": (lambda: torch.rand(2, 3, 8, 8) * 900, "scale them if it is not noise"),
 }
 

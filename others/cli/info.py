@@ -3,7 +3,7 @@
 examples:
   noise2noise info
   noise2noise info --history                      where the weights come from, training by training
-  noise2noise info --weights own.pth --layers
+  noise2noise info own.pth --layers
 
 PSNR A is that against clean images at the end of the training, if it had some. It takes a few seconds."""
 
@@ -25,13 +25,15 @@ SIDE = 64  # of the image that multiplications are counted on
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="the file (default: the shipped weights)")
+    file = parser.add_mutually_exclusive_group()
+    file.add_argument("file", type=Path, nargs="?", metavar="FILE", help="of weights (default: those shipped)")
+    file.add_argument("--weights", type=Path, metavar="FILE", help="the same, as other commands call it")
     parser.add_argument("--history", action="store_true", help="also costs, and the record of every training")
     parser.add_argument("--layers", action="store_true", help="also the layers and their costs")
 
 
 def run(args: argparse.Namespace) -> None:
-    path = args.weights or SHIPPED
+    path = args.file or args.weights or SHIPPED
     print(f"weights: {path} ({path.stat().st_size / 2**20:.1f} MiB)" if path.is_file() else f"weights: {path}")
     every = networks.held(path)
     cards: dict[str, None] = {}

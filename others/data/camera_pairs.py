@@ -24,7 +24,7 @@ SHOT = 3e-6, 2e-2  # of the cameras: weakest and strongest
 JPEG, QUALITY = (0.4, 0.1), (70, 98)  # shares that are compressed, of what a camera took and of the rest; how well
 CLEAN, GREY = 0.05, 0.25  # shares of pictures without noise, and without colour
 TONED, TINT = 0.4, 0.5  # share of those without colour that are toned, as sepia; how much of a channel is lost at most
-CAMERA = 0.4  # share of those in colour that a camera takes
+CAMERA, BILINEAR = 0.4, 0.4  # share of those in colour that a camera takes; of these, which interpolate plainly
 NEAREST, BOX = 0, 4  # of Pillow's Image.Resampling
 AT_ONCE = 100  # patches that are corrupted together
 
@@ -87,6 +87,7 @@ def corrupted(clean: torch.Tensor, targets: int, generator: torch.Generator) -> 
     first, second = (tints * noisy for noisy in noises.sensor_like(clean, sigma, (1, targets), generator))
     low, high = torch.tensor(SHOT).log().tolist()
     taken = cameras.draw_cameras(uniform(count, low, high, generator).exp(), generator)
+    taken = taken._replace(bilinear=uniform(count, 0, 1, generator) < BILINEAR)
     photographed = (cameras.photographed(clean, taken, generator, frames) for frames in (1, targets))
     by_camera = (torch.rand(count, 1, 1, 1, generator=generator) < CAMERA) & ~grey(clean)
     first, second = (torch.where(by_camera, a, b) for a, b in zip(photographed, (first, second)))

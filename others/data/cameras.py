@@ -8,7 +8,7 @@ stronger where little light was amplified, and neighbouring pixels share it. Ima
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,9 +20,11 @@ PHOTONS = {"weak": 10_000, "medium": 1_000, "strong": 100}  # counted at white; 
 RED_GAINS, BLUE_GAINS = (1.9, 2.4), (1.5, 1.9)
 MARGIN = 2  # pixels that interpolation reads on every side
 
-# Malvar, He & Cutler 2004, figure 2: eighths of the pixels around, (row, column) from the centre; the sum is 8.
+# Eighths of the pixels around, (row, column) from the centre; the sum is 8. First the means of the nearest pixels of a
+# colour, then Malvar, He & Cutler 2004, figure 2.
 NEXT, CORNERS = ((0, 1), (0, -1), (1, 0), (-1, 0)), ((1, 1), (1, -1), (-1, 1), (-1, -1))
 FAR = tuple((2 * row, 2 * column) for row, column in NEXT)
+BILINEAR = dict.fromkeys(NEXT, 2), dict.fromkeys(NEXT[:2], 4), dict.fromkeys(NEXT[2:], 4), dict.fromkeys(CORNERS, 2)
 GREEN = {(0, 0): 4, **dict.fromkeys(NEXT, 2), **dict.fromkeys(FAR, -1)}
 BESIDE = {
     (0, 0): 5,
@@ -32,15 +34,18 @@ BESIDE = {
 }
 ABOVE = {(column, row): weight for (row, column), weight in BESIDE.items()}
 DIAGONAL = {(0, 0): 6, **dict.fromkeys(CORNERS, 2), **dict.fromkeys(FAR, -1.5)}
+MALVAR = GREEN, BESIDE, ABOVE, DIAGONAL
 
 
 class Cameras(NamedTuple):
     """One for each image, tensors (N, 1, 1, 1). In units of white on the sensor, before amplification: the variance of
-    the count of x is shot * x + read. gains: (N, 3, 1, 1), by which the counts of a colour are multiplied."""
+    the count of x is shot * x + read. gains: (N, 3, 1, 1), by which the counts of a colour are multiplied. bilinear:
+    whether the mosaic is interpolated by means of the nearest pixels, or as usual (Malvar, He & Cutler 2004)."""
 
     gains: torch.Tensor
     shot: torch.Tensor
     read: torch.Tensor
+    bilinear: torch.Tensor
 
 
 def uniform(count: int, low: float, high: float, generator: torch.Generator) -> torch.Tensor:
@@ -53,7 +58,9 @@ def draw_cameras(shot: torch.Tensor, generator: torch.Generator) -> Cameras:
     count = len(shot)
     red, blue = (uniform(count, *gains, generator) for gains in (RED_GAINS, BLUE_GAINS))
     read = (2.18 * shot.log() + 1.2 + 0.26 * torch.randn(shot.shape, generator=generator)).exp()
-    return Cameras(torch.cat((red, torch.ones_like(red), blue), 1), shot, read)
+    return Cameras(
+        torch.cat((red, torch.ones_like(red), blue), 1), shot, read, torch.zeros_like(shot, dtype=torch.bool)
+    )
 
 
 def counting(photons: float, count: int, generator: torch.Generator) -> Cameras:
@@ -93,8 +100,10 @@ def exposed(counted: torch.Tensor, cameras: Cameras, frames: int, generator: tor
     return counted + (variance / frames).sqrt() * torch.randn(counted.shape, generator=generator)
 
 
-def interpolated(counted: torch.Tensor) -> torch.Tensor:
-    """All colours of every pixel, linearly: (N, H, W) -> (N, 3, H, W), H and W from 2. (Malvar, He & Cutler 2004)"""
+def interpolated(counted: torch.Tensor, kernels: Sequence[Mapping[tuple[int, int], float]] = MALVAR) -> torch.Tensor:
+    """All colours of every pixel, linearly: (N, H, W) -> (N, 3, H, W), H and W from 2. kernels: for green, for the
+    colour of the pixels beside, of those above, and of the corners."""
+    green, beside, above, diagonal = kernels
     height, width = counted.shape[1:]
     rows, columns = (torch.arange(-MARGIN, n + MARGIN) for n in (height, width))
     mirror = [(n - 1 - (n - 1 - i.abs()).abs()) for n, i in ((height, rows), (width, columns))]
@@ -117,9 +126,9 @@ def interpolated(counted: torch.Tensor) -> torch.Tensor:
                 if colour == own:
                     value = counted[:, top::2, left::2]
                 elif colour == 1:
-                    value = filtered(GREEN, top, left)
+                    value = filtered(green, top, left)
                 else:
-                    value = filtered(DIAGONAL if own != 1 else BESIDE if colour == across else ABOVE, top, left)
+                    value = filtered(diagonal if own != 1 else beside if colour == across else above, top, left)
                 images[:, colour, top::2, left::2] = value
     return images
 
@@ -133,5 +142,8 @@ def photographed(
     counted = torch.where(colourless[:, 0], fallen[:, 1], mosaic(fallen))
     if frames is not None:
         counted = exposed(counted, cameras, frames, generator)
-    taken = developed(torch.where(colourless, counted.unsqueeze(1), interpolated(counted)), cameras)
+    coloured = interpolated(counted)
+    if cameras.bilinear.any():
+        coloured = torch.where(cameras.bilinear, interpolated(counted, BILINEAR), coloured)
+    taken = developed(torch.where(colourless, counted.unsqueeze(1), coloured), cameras)
     return torch.where(colourless, taken[:, 1:2], taken)  # green, which has no gain

@@ -16,6 +16,7 @@ from .pixels import Pair, centre, grey
 
 SIZE = 32  # height and width of the course's images
 CELL = 9  # source pixels per pixel, in each direction
+GRAINY, REACH = 0.2, 4  # share of images whose noise is grain, of several pixels; how far it may reach
 
 
 def gaussian(clean: torch.Tensor, sigma: float | torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -37,7 +38,8 @@ def sensor_like(
 
     The variance of a value x is sigma^2 * (1 - f + 2 f x): f is 0, Gaussian, for half of the images, else drawn from 0
     to 1, Poisson-like. (Foi et al. 2008) For a tenth the channels have noise of different strengths. For another tenth
-    a share of the noise is common to them, for the next and for a grey image all of it: film's grain.
+    a share of the noise is common to them, for the next and for a grey image all of it: film's grain. For a share of
+    `GRAINY` neighbouring pixels share it, as where pictures were scanned or enlarged.
     """
 
     def draw(*shape: int) -> torch.Tensor:
@@ -49,11 +51,25 @@ def sensor_like(
     common = (2 * draw()).clamp(max=1) * ((kind >= 0.1) & (kind < 0.3))
     common, strengths = (torch.where(grey(clean), torch.ones(1), drawn) for drawn in (common, strengths))
     deviation = sigma * strengths * (1 - signal + 2 * signal * clean).sqrt()
+    width = (0.4 + draw()) * (draw() < GRAINY)
     versions = []
     for count in frames:
-        own, shared = (torch.randn(len(clean), n, *clean.shape[2:], generator=generator) for n in (3, 1))
+        own, shared = (
+            grained(torch.randn(len(clean), n, *clean.shape[2:], generator=generator), width) for n in (3, 1)
+        )
         versions.append(clean + deviation * ((1 - common).sqrt() * own + common.sqrt() * shared) / count**0.5)
     return versions
+
+
+def grained(noise: torch.Tensor, width: torch.Tensor) -> torch.Tensor:
+    """White noise (N, C, H, W), blurred by Gaussians of that deviation in pixels, (N, 1, 1, 1), or not where it is 0;
+    its variance stays. What leaves on one side comes back on the other."""
+    taps = torch.arange(-REACH, REACH + 1).view(-1, 1, 1, 1, 1)
+    kernel = (-(taps**2) / (2 * width.clamp_min(1e-3) ** 2)).exp()
+    kernel = kernel / kernel.square().sum(0).sqrt()
+    for axis in (2, 3):
+        noise = torch.stack([noise.roll(tap, axis) for tap in range(-REACH, REACH + 1)]).mul_(kernel).sum(0)
+    return noise
 
 
 def subsample_photo(

@@ -14,10 +14,10 @@ its inputs (the chain rule for one call, which every module brings along), and w
 these add up (the chain rule for sums over paths). That is all of reverse-mode differentiation; the rest is care:
 
 * A tensor is known by its identity. The tape keeps it alive, so no other can get the same one.
-* No gradient is lost without a word. Arithmetic on what a call returned (`y * 2`, `a + b`, `buffer += y`; `Recorded`
-  notices it) and calls of modules in eval mode are lines too, which can only complain: backward raises an error where
-  a gradient would have to pass through one, before anything is changed. Use modules (Add, Concat), or `detach()` to end
-  it on purpose.
+* Arithmetic on what a call returned (`y * 2`, `a + b`, `buffer += y`; `Recorded` notices it) and calls of modules in
+  eval mode are lines too, which can only complain: backward raises an error where a gradient would have to pass through
+  one, before anything is changed. Use modules (Add, Concat), or `detach()` to end it on purpose. A layer's `forward`
+  refuses to be called past the tape (`Module.save`). Arithmetic before the first call (`net(2 * x)`) is not noticed.
 * Identity says nothing about values: what is written in place into a tensor that a call made or read is no call, and
   no line. So the tape notes how often each was written to, and a later use of one that has changed is an error. (The
   result of an in-place layer is a line like any other: use that.)
@@ -55,7 +55,7 @@ class Call(NamedTuple):
     """One line of the tape."""
 
     module: Module | None
-    inputs: tuple  # the arguments of forward in order; what is no tensor never matches one
+    inputs: tuple  # the arguments of forward in order; what is no tensor is ignored
     output: object
     states: list  # (module, saved) of the module and all inside it, as the call left them
     impassable: str = ""  # what no gradient passes, if it passes none
@@ -77,11 +77,15 @@ class Recorded(Tensor):
             result = Tensor.__torch_function__(function, (), args, kwargs)
             written = [tensor for tensor, old, new in zip(inputs, before, versions(inputs)) if old != new]
             written += [tensor._base for tensor in written if tensor._base is not None]  # what it is a view of
+        # an attribute, y.data, comes as the `__get__` of what describes it
         name = getattr(function.__self__, "__name__", "") if function.__name__ == "__get__" else function.__name__
         constant = name in ("detach", "data") or name.startswith("new_") or name.endswith("_like")
         what = f"{name.strip('_')}(), which is no call of a module; use Add, Concat, or detach() what it is applied to"
         tape.calls += [Call(None, inputs, tensor, [], what) for tensor in written]
         return result if constant else tape.barrier(what, inputs, result)
+
+    def backward(self, *args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("Tape: a tensor has no graph of its own; after the with block call tape.backward(loss)")
 
     def __repr__(self, *, tensor_contents=None):
         return repr(self.detach())
@@ -186,15 +190,20 @@ class Tape:
         inputs, outputs = listed(inputs), listed(outputs)
         upstream = [None] * len(outputs) if grad_outputs is None else listed(grad_outputs)
         self.unchanged(outputs, "backward got")
-        needed = self.needed(inputs)
+        pairs = [pair for call in self.calls if call.module for pair in call.module.param()]
+        own = {
+            id(parameter): gradient for parameter, gradient in pairs
+        }  # where a parameter is an input, as of a penalty
+        needed = self.needed([*inputs, *(parameter for parameter, _ in pairs)])
         gradients: dict[int, Tensor] = {}
         for output, gradient in zip(outputs, upstream, strict=True):
             if id(output) not in needed:
                 raise RuntimeError("Tape: this output has no gradient. Was it made inside the with block, from "
-                                   "parameters, by modules in training mode? Was backward called before?")  # fmt: skip
+                                   "parameters, by calls (net(x), not net.forward(x)) of modules in training mode that "
+                                   "have a backward? Was backward called before?")  # fmt: skip
             add(gradients, output, one(output) if gradient is None else gradient)
         self.check_barriers(gradients, needed)
-        kept, self.known = {id(tensor) for tensor in inputs}, {}
+        kept, self.known = {*map(id, inputs), *own}, {}
         with using(RECORDER, None), using(LAST, True):
             while self.calls:
                 call = self.calls.pop()
@@ -202,6 +211,8 @@ class Tape:
                 gradient = gradients.get(key) if key in kept else gradients.pop(key, None)
                 if gradient is not None:
                     differentiate(call, gradient, needed, gradients)
+        for key in own.keys() & gradients.keys():
+            own[key].add_(gradients[key])
         return [gradients.get(id(tensor)) for tensor in inputs]
 
     def needed(self, inputs: Sequence[Tensor]) -> set[int]:
@@ -235,7 +246,7 @@ def differentiate(call: Call, gradient: Tensor, needed: set[int], gradients: dic
             call.module.accumulate(gradient)
             return
         found = call.module.backward(gradient)
-    found = found if isinstance(found, tuple) else (found,)
+    found = found if isinstance(found, (tuple, list)) else (found,)
     if not needed.isdisjoint(map(id, call.inputs[len(found) :])):
         raise RuntimeError(f"Tape: {call.module.name()} gives no gradient for input {len(found)} (counted from 0), "
                            "which needs one; detach() it if it is a constant, such as a target")  # fmt: skip

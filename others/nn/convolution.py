@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from torch import arange, empty
 
 from . import choice, init, reference
-from .geometry import Geometry, Pair, correlation_size, pair, scatter_size, span
+from .geometry import Geometry, Pair, correlation_size, pair, scatter_size, span, whole
 from .kernels import correlate, correlate_and_gradient, scatter, weight_gradient
 from .module import Module
 
@@ -37,6 +37,8 @@ class Convolution(Module):
         self, in_channels: int, out_channels: int, kernel_size: int | Pair, stride: int | Pair,
         padding: int | Pair | str, dilation: int | Pair, groups: int,
     ) -> None:  # fmt: skip
+        in_channels, out_channels = whole(in_channels, "in_channels"), whole(out_channels, "out_channels")
+        groups = whole(groups, "groups")
         if min(in_channels, out_channels, groups) < 1:
             raise ValueError(f"{type(self).__name__}: expected in_channels, out_channels and groups >= 1, "
                              f"got {in_channels}, {out_channels} and {groups}")  # fmt: skip
@@ -84,8 +86,8 @@ class Convolution(Module):
     def add_gradients(
         self, weight_grad: Tensor, grad_output: Tensor, plain: bool = False, by_image: bool = False
     ) -> None:
-        """Add to both gradients; grad_output is NHWC. An image's sum may be rounded to 16 bits, that of all is not.
-        plain: the bias's as in `reference`."""
+        """Add to both gradients; grad_output is NHWC. Sums over an image may be rounded to 16 bits, those over images
+        not. plain: the bias's as in `reference`; by_image: image by image, as torch under a dilation."""
         self.weight_grad.add_(weight_grad)
         if self.bias is not None and plain:
             self.bias_grad.add_(reference.bias_gradient(grad_output, self.groups, by_image))
@@ -152,7 +154,7 @@ class Conv2d(Convolution):
             x = extend(x, borders)
         geometry = self.geometry((0, 0) if borders else tuple(before for before, _ in margins))
         weight, bias = self.operands(x.dtype)
-        self.save(input.detach(), x, borders, size, geometry, self.weight)
+        self.save(input.detach(), x, borders, size, geometry, self.weight)  # the weight: recall sees it written to
         return nchw(correlate(x, weight, size, geometry, bias), like=input)
 
     def backward(self, grad_output: Tensor) -> Tensor:
@@ -171,7 +173,9 @@ class Conv2d(Convolution):
         self.check_output(grad_output, input, size)
         grad_output = nhwc(grad_output)
         plain = choice.is_plain(x, x.shape[1:], grad_output.shape[1:], geometry)
-        self.add_gradients(weight_gradient(x, grad_output, geometry), grad_output, plain, self.dilation != (1, 1))
+        self.add_gradients(
+            weight_gradient(x, grad_output, geometry), grad_output, plain, self.dilation != (1, 1)
+        )  # as torch
 
 
 class TransposeConv2d(Convolution):

@@ -32,6 +32,13 @@ def pair(value: Any, name: str, minimum: int = 0) -> Pair:
     return values
 
 
+def whole(value: Any, name: str) -> int:
+    """Raises TypeError for anything that is not an integer; NumPy's and torch's are."""
+    if not hasattr(value, "__index__") or isinstance(value, bool):
+        raise TypeError(f"{name}: expected an int, got {value!r}")
+    return index(value)
+
+
 def span(kernel_size: int, dilation: int) -> int:
     """The effective kernel size: pixels from the first to the last tap of a dilated kernel, both included."""
     return dilation * (kernel_size - 1) + 1

@@ -17,7 +17,8 @@ not require grad: the layers detach them.
 What the maps mean stands in `reference`, in a few lines that are also taken where torch computes so. All else is speed:
 `choice` says which way a map goes. `correlate` and `weight_gradient` are one `sweep` over an image, read as `columns`
 or as `winograd`'s tiles, under a stride perhaps phase by phase. `scatter` is such a correlation for each phase of its
-result. To few channels, `correlate` and `scatter` may be shifted `additions` instead.
+result. Where the result has few channels, `correlate` and `scatter`
+may be shifted `additions` instead.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def weight_gradient(x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
     if chosen is Way.REFERENCE:
         return reference.weight_gradient(x, y, geometry)
     gradient = sweep(chosen, x, geometry, y=y)
-    assert gradient is not None  # of a y there is one
+    assert gradient is not None  # as y is given
     return gradient
 
 
@@ -91,7 +92,7 @@ def correlate_and_gradient(x: Tensor, weight: Tensor, y: Tensor, geometry: Geome
 
 
 def sweep(
-    way: Way, x: Tensor, geometry: Geometry, weight: Tensor | None = None, result: Tensor | None = None,
+    chosen: Way, x: Tensor, geometry: Geometry, weight: Tensor | None = None, result: Tensor | None = None,
     bias: Tensor | None = None, add: bool = False, y: Tensor | None = None,
 ) -> Tensor | None:  # fmt: skip
     """One pass over the windows of x, block by block, for whichever is given of
@@ -99,11 +100,12 @@ def sweep(
     result  (N, H', W', C_out), contiguous: set to `correlate` of x and weight, plus bias, or with `add` increased by it
     y       (N, H', W', C_out): returns `weight_gradient` of x and y.
     """
-    if way is Way.PHASES:
+    if chosen is Way.PHASES:
         return sweep_phases(x, geometry, weight, result, bias, add, y)
-    reading = (Tiles if way is Way.TILES else Columns)(geometry)
+    reading = (Tiles if chosen is Way.TILES else Columns)(geometry)
     factors = None if weight is None else reading.factors(weight)
     gradient = None if y is None else reading.new_gradient(x, y)
+    # cut: the block's parts of result and of y, those that are given
     for x_block, cut, shifted in reading.blocks(x, [tensor for tensor in (result, y) if tensor is not None]):
         seen = reading.read(x_block, cut[0].shape[1:3], shifted)
         if factors is not None:

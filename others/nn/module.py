@@ -82,10 +82,11 @@ class Parameters(list["Tensor"]):
 class Module:
     """Base class of all blocks. A subclass implements `forward` and `backward`; the rest is inherited.
 
-    Modules assigned as attributes are children, in the order of assignment. Parameters are plain tensors made known
-    by `register`; the gradient of `weight` is the tensor `weight_grad`, from the first backward on `weight.grad` too,
-    for torch's optimisers and clipping. (A parameter that requires grad keeps its `grad` for torch.) A class may also
-    just override `param`, as in the assignment; torch's optimisers do not see the gradients of those parameters.
+    Modules assigned as attributes, alone or in lists, tuples and dicts, are children, in the order of assignment.
+    Parameters are plain tensors made known by `register`; the gradient of `weight` is the tensor `weight_grad`, from
+    the first backward on `weight.grad` too, for torch's optimisers and clipping. (A parameter that requires grad keeps
+    its `grad` for torch.) A class may also just override `param`, as in the assignment; torch's optimisers do not see
+    the gradients of those parameters.
     """
 
     training = True
@@ -115,7 +116,11 @@ class Module:
         self.release()
 
     def save(self, *values: Any) -> None:
-        """Keep what backward needs; in eval mode keep nothing."""
+        """Keep what backward needs; in eval mode keep nothing. Raises RuntimeError while a Tape records: it does not
+        see a forward that is not called through the module."""
+        if self.training and RECORDER.get() is not None:
+            raise RuntimeError(f"{self.name()}: forward was called inside a Tape's block, which records calls alone; "
+                               "write module(input), not module.forward(input)")  # fmt: skip
         self.saved = (values, versions(values)) if self.training else None
 
     def recall(self) -> tuple:
@@ -153,7 +158,11 @@ class Module:
                                f", got {input.dtype}; convert the input or the layer with .to(dtype)")  # fmt: skip
 
     def check_gradient(self, grad_output: Tensor, shape: Sequence[int], dtype: dtype | None = None) -> None:
-        """Raises RuntimeError unless grad_output has the output's shape, and its dtype where one is given."""
+        """Raises RuntimeError unless grad_output has the output's shape, and its dtype where one is given; TypeError
+        for what is no tensor."""
+        if not hasattr(grad_output, "detach"):
+            raise TypeError(f"{self.name()}: expected a tensor as grad_output, got {type(grad_output).__name__}; the "
+                            "backward of what comes after it is to return the gradient of its input")  # fmt: skip
         found = tuple(grad_output.shape), grad_output.dtype
         expected = tuple(shape), dtype or grad_output.dtype
         if found != expected:
@@ -266,7 +275,7 @@ class Module:
 
     def children(self) -> list[tuple[str, Module]]:
         """(name, module) of the direct children."""
-        return [(name, value) for name, value in vars(self).items() if isinstance(value, Module)]
+        return [found for name, value in vars(self).items() if name != "saved" for found in modules_in(name, value)]
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """(dotted name, module) of this module and everything below it, each module once."""
@@ -403,6 +412,15 @@ class Module:
         lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children()]
         inside = "\n  " + "\n  ".join(lines) + "\n" if lines else self.extra_repr()
         return f"{type(self).__name__}({inside})"
+
+
+def modules_in(name: str, value: Any) -> Iterator[tuple[str, Module]]:
+    """(dotted name, module) of an attribute that is one, or a list, tuple or dict with some inside."""
+    if isinstance(value, Module):
+        yield name, value
+    elif isinstance(value, (list, tuple, dict)):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from modules_in(f"{name}.{key}", part)
 
 
 def misfit(name: str, value: Any, parameter: Tensor) -> str:

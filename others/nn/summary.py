@@ -87,7 +87,8 @@ def _(module: Module, axis: int) -> Axis:
 @along.register(MaxPool2d)
 def _(module: Module, axis: int) -> Axis:
     padding = module.margins()[axis][0] if isinstance(module, Conv2d) else module.padding[axis]
-    return window(module.kernel_size[axis], module.stride[axis], padding, module.dilation[axis])
+    dilation = getattr(module, "dilation", (1, 1))  # a window of one's own may have none
+    return window(module.kernel_size[axis], module.stride[axis], padding, dilation[axis])
 
 
 def window(kernel_size: int, stride: int, padding: int, dilation: int) -> Axis:
@@ -179,8 +180,8 @@ def summary(module: Module, input_shape: Sequence[int]) -> str:
     """A table of the calls of all layers for an input of `input_shape`, such as (1, 3, 32, 32), with their totals.
 
     Output shapes, parameters (the total counts shared ones once), multiplications (of convolutions, spectra and Linear,
-    in their plain form, for the whole batch), and the receptive field. Runs a copy of the module once: the
-    module's mode, saved state and gradients stay as they are.
+    not by Winograd, upsampling folded, for the whole batch), and the receptive field. Runs a copy of the module once:
+    the module's mode, saved state and gradients stay as they are.
     """
     rows = calls(module, input_shape)
     rows.append(Row("", "total", "", count(module), sum(row.multiplications for row in rows)))

@@ -24,7 +24,10 @@ class NearestUpsampling(Module):
 
     Shape: (N, C, H, W) -> (N, C, floor(H * scale), floor(W * scale)), or (N, C, *size); also without N. One of
     scale_factor (int, float or pair) and size (int or pair) is given; a factor for both sides may come without its
-    name. (torch.nn.Upsample, mode 'nearest'; `sources` says how it rounds)
+    name. (torch.nn.Upsample, mode 'nearest')
+
+    torch copies other pixels in small images than in large ones where a fractional factor keeps or doubles a size
+    (2.3 makes 6 of 3), and for some sizes in float64; here the quotient decides in both (`sources`).
 
     Raises ValueError unless exactly one of the two is given, TypeError for what goes without a name and is no single
     number (torch's first argument is the size), RuntimeError for a factor that is not positive and finite and for an

@@ -66,7 +66,7 @@ def test_a_reader_who_has_seen_enough_is_no_error(tmp_path, environment, weights
 
 def test_multiplications_of_a_small_network(here, weights):
     """(8, 12) channels: 75 * 8 at a quarter of the pixels, 72 * 12 at a sixteenth, and the same again, mirrored."""
-    status, stdout, _ = here("info", "--weights", weights, "--layers")
+    status, stdout, _ = here("info", weights, "--layers")
     expected = 2 * (75 * 8 / 4 + 72 * 12 / 16)
     assert status == 0 and f"multiplications: {expected:.0f} per pixel" in stdout
     assert "rednet" not in stdout and "Conv2d(3 -> 8" in stdout

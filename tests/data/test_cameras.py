@@ -95,6 +95,47 @@ def test_noise_of_some_pictures_in_colour_is_common_to_the_channels():
     assert int((shared.abs() < 0.15).sum()) > 280
 
 
+def test_grain_is_blurred_noise_of_the_same_strength():
+    white, width = torch.randn(3, 2, 200, 200, generator=generator()), torch.tensor([0, 0.6, 1.2]).view(3, 1, 1, 1)
+    grain = noises.grained(white, width)
+    assert torch.equal(grain[0], white[0])
+    torch.testing.assert_close(grain.std((2, 3)), torch.ones(3, 2), rtol=0.05, atol=0)
+    for number, neighbour in ((1, 0.445), (2, 0.841)):  # sum of k[t] k[t + 1] over that of k[t]^2
+        for axis in (1, 2):
+            assert float((grain[number] * grain[number].roll(1, axis)).mean()) == pytest.approx(neighbour, abs=0.04)
+
+
+def test_some_noise_of_finished_pictures_is_grain():
+    clean = torch.full((300, 3, 32, 32), 0.5)
+    clean[:, 0] = 0.4
+    (noise,) = (one - clean for one in noises.sensor_like(clean, torch.full((300, 1, 1, 1), 0.1), (1,), generator()))
+    noise = noise / noise.std((2, 3), keepdim=True)
+    beside = (noise * noise.roll(1, 3)).mean((1, 2, 3))
+    assert 30 < int((beside > 0.15).sum()) < 90 and int((beside.abs() < 0.15).sum()) > 210
+
+
+def test_bilinear_interpolation_is_the_mean_of_the_nearest():
+    counted = torch.rand(2, 6, 8, generator=generator())
+    images = cameras.interpolated(counted, cameras.BILINEAR)
+    for row, column in ((2, 2), (2, 3), (3, 2), (3, 3)):  # red, green beside red, green beside blue, blue
+        around = counted[:, row - 1 : row + 2, column - 1 : column + 2]
+        cross = (around[:, 0, 1] + around[:, 1, 0] + around[:, 1, 2] + around[:, 2, 1]) / 4
+        corners = around[:, ::2, ::2].mean((1, 2))
+        beside, above = around[:, 1, ::2].mean(1), around[:, ::2, 1].mean(1)
+        own = around[:, 1, 1]
+        expected = {(2, 2): (own, cross, corners), (2, 3): (beside, own, above), (3, 2): (above, own, beside),
+                    (3, 3): (corners, cross, own)}[row, column]  # fmt: skip
+        torch.testing.assert_close(images[:, :, row, column], torch.stack(expected, 1))
+
+
+def test_a_camera_that_interpolates_plainly_leaves_the_others_alone():
+    scene, camera = torch.rand(3, 3, 8, 10, generator=generator()), drawn(3)
+    usual = cameras.photographed(scene, camera, generator())
+    plainly = camera._replace(bilinear=torch.tensor([False, True, False]).view(3, 1, 1, 1))
+    mixed = cameras.photographed(scene, plainly, generator())
+    assert torch.equal(mixed[::2], usual[::2]) and not torch.equal(mixed[1], usual[1])
+
+
 def test_some_grey_pictures_are_toned_with_their_noise():
     clean = torch.full((400, 3, 16, 16), 0.5)
     clean[:100, 0] = 0.4

@@ -10,6 +10,7 @@ import weakref
 
 import pytest
 import torch
+from comparison import close
 from torch._subclasses import FakeTensorMode
 
 from others import nn
@@ -550,6 +551,62 @@ def test_an_output_of_many_numbers_needs_grad_outputs():
         tape.backward(output)
     with pytest.raises(ValueError):
         tape.backward([output], [])
+
+
+@pytest.mark.parametrize("direct", [nn.Tanh(), nn.Linear(3, 3), nn.Sequential(nn.Tanh()), nn.MSE()], ids=repr)
+def test_a_forward_past_the_tape_is_an_error_that_says_how_to_call(direct):
+    x = torch.randn(2, 3)
+    with nn.Tape(), pytest.raises(RuntimeError, match=r"module\(input\), not module.forward\(input\)"):
+        direct.forward(*[x] * (1 + isinstance(direct, nn.MSE)))
+    direct.eval().forward(*[x] * (1 + isinstance(direct, nn.MSE)))
+
+
+def test_part_of_a_gradient_is_not_lost_in_a_module_of_ones_own():
+    class Twice(nn.Module):
+        def __init__(self):
+            self.body, self.add = nn.Linear(3, 3), nn.Add()
+
+        def forward(self, input):
+            once = self.body.forward(input)
+            return self.add(once, self.body(once))
+
+    with pytest.raises(RuntimeError, match=r"not module\.forward"):
+        nn.gradcheck(Twice(), image(2, 3))
+
+
+def test_a_parameter_as_an_input_gets_that_gradient_too():
+    """A penalty on a weight, beside what the layer itself adds."""
+    layer, x, target = nn.Linear(3, 2).to(torch.float64), image(4, 3), image(4, 2)
+    theirs = twin(layer)
+    with nn.Tape() as tape:
+        loss = nn.Add()(nn.MSE()(layer(x), target), nn.MSE()(layer.weight, torch.zeros(2, 3, dtype=torch.float64)))
+    (dw,) = tape.backward(loss, inputs=[layer.weight])
+    mse = torch.nn.functional.mse_loss
+    (mse(theirs(x), target) + theirs.weight.square().mean()).backward()
+    close(layer.weight_grad, theirs.weight.grad)
+    close(layer.bias_grad, theirs.bias.grad)
+    close(dw, layer.weight / 3)
+
+
+def test_backward_of_a_recorded_tensor_says_what_to_call():
+    with nn.Tape() as tape:
+        loss = nn.MSE()(nn.Linear(3, 2)(torch.randn(4, 3)), torch.zeros(4, 2))
+    with pytest.raises(RuntimeError, match=r"tape.backward\(loss\)"):
+        loss.backward()
+    tape.backward(loss)
+
+
+def test_gradients_in_a_list_are_those_in_a_tuple():
+    class Product(nn.Module):
+        def forward(self, a, b):
+            self.save(a.detach(), b.detach())
+            return a * b
+
+        def backward(self, grad_output):
+            a, b = self.recall()
+            return [grad_output * b, grad_output * a]
+
+    assert len(nn.gradcheck(Product(), image(2, 3), image(2, 3))) == 2
 
 
 def test_two_tensors_from_one_call_are_refused():

@@ -390,3 +390,11 @@ def test_an_empty_batch_goes_both_ways_transposed(dilation, dtype):
     output = layer.forward(torch.ones(0, 2, 4, 5, dtype=dtype))
     assert output.shape[:2] == (0, 4) and layer.backward(output).shape == (0, 2, 4, 5)
     assert layer.weight_grad.abs().max() == 0 == layer.bias_grad.abs().max()
+
+
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.TransposeConv2d, nn.UpsamplingConv2d])
+@pytest.mark.parametrize("wrong", [3.0, "3", True, None, (3,)], ids=repr)
+@pytest.mark.parametrize("name", ["in_channels", "out_channels", "groups"])
+def test_numbers_of_channels_are_integers(kind, wrong, name):
+    with pytest.raises(TypeError, match=f"{name}: expected an int, got"):
+        kind(**{"in_channels": 3, "out_channels": 3, "kernel_size": 3, name: wrong})

@@ -119,6 +119,40 @@ def test_param_are_the_pairs_in_the_order_of_torch():
     assert nn.ReLU().param() == []
 
 
+def test_modules_in_lists_tuples_and_dicts_are_children():
+    class Many(nn.Module):
+        def __init__(self, space):
+            self.layers = [space.Linear(3, 4), space.Linear(4, 4)]
+            self.heads = {"left": (space.Linear(4, 2),), "right": [space.Linear(4, 1)]}
+            self.last = space.Tanh()
+
+        def forward(self, input):
+            for layer in self.layers:
+                input = self.last(layer(input))
+            return self.heads["left"][0](input)
+
+    net = Many(nn).to(torch.float64)
+    names = "layers.0", "layers.1", "heads.left.0", "heads.right.0"
+    assert [name for name, _ in net.named_parameters()] == [f"{n}.{p}" for n in names for p in ("weight", "bias")]
+    assert list(net.state_dict()) == [name for name, _ in net.named_parameters()]
+    assert len(net.param()) == 8 and "(layers.1): Linear" in repr(net)
+    checks = nn.gradcheck(net, torch.randn(2, 3))
+    assert len(checks) == 9 and sum(check.analytic == 0 for check in checks) == 2  # the right head is not used
+    net.eval()
+    assert not net.heads["right"][0].training
+
+
+def test_a_backward_that_returns_nothing_is_named_by_the_layer_before_it():
+    class Forgetful(nn.Tanh):
+        def backward(self, grad_output):
+            super().backward(grad_output)
+
+    net = nn.Sequential(nn.Linear(3, 4), Forgetful())
+    net.forward(torch.randn(2, 3))
+    with pytest.raises(TypeError, match="expected a tensor as grad_output, got NoneType"):
+        net.backward(torch.randn(2, 4))
+
+
 def test_named_modules_are_torchs():
     ours, theirs = network(), network(torch.nn)
     assert [name for name, _ in ours.named_modules()] == [name for name, _ in theirs.named_modules()]

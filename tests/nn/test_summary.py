@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from others import nn
+from others.nn.summary import along
 
 
 def positive(module):
@@ -170,6 +171,15 @@ def network():
         nn.Conv2d(4, 6, (3, 2), (2, 1), (1, 0), groups=2), nn.ReLU(), nn.TransposeConv2d(6, 4, 4, 2, 1, groups=2),
         nn.UpsamplingConv2d(4, 3), nn.Flatten(2), nn.Linear(192, 7, bias=False),
     )  # fmt: skip
+
+
+def test_a_window_of_ones_own_needs_no_dilation():
+    class Mean(nn.Module):
+        def __init__(self):
+            self.kernel_size, self.stride, self.padding = (3, 2), (2, 2), (1, 0)
+
+    along.register(Mean, along.dispatch(nn.MaxPool2d))
+    assert nn.receptive_field(nn.Sequential(Mean())) == ((1, 1), (0, 1))
 
 
 def test_the_table_of_a_network():
