@@ -199,7 +199,9 @@ class Denoiser:
         return f"weights of {self.args.weights}" if self.args.weights else f"{model.denoiser} weights"
 
     def run(self, model: Model, pixels: torch.Tensor, advance: Advance | None) -> torch.Tensor:
-        """Denoised as strongly as the arguments say: pixels (1, 3, H, W) -> float32 pixels."""
+        """Denoised as strongly as the arguments say: pixels (1, 3, H, W) -> float32 pixels. One colour stays."""
+        if torch.equal(pixels.amin((2, 3)), pixels.amax((2, 3))):
+            return pixels.float()
         denoised = model.predict(pixels, self.args.self_ensemble, advance)
         if model.denoiser == CAMERA and not self.own:
             denoised = noise.limited(pixels, denoised)
@@ -399,11 +401,12 @@ class Work:
             seen, first = noise.look(pixels), model is None
             if model is None:
                 model = self.denoiser.pick(seen)
-                self.found = "too small or too even to tell its noise" if seen is None else str(seen)
                 self.weights = self.denoiser.describe(model)
                 self.guessed = bool(seen and seen.drawn and not self.denoiser.fixed)
             with progress() as advance:
                 denoised = self.denoiser.run(model, pixels, advance)
+            if first:
+                self.found = noise.in_words(seen, pixels, denoised, self.denoiser.args.strength)
             if first and self.denoiser.args.csv:
                 self.sigmas = [f"{each.sigma:.1f}" if each else "" for each in (seen, noise.look(denoised))]
             clean = pictures.with_colours(page, denoised, self.ranges[page.dtype])

@@ -25,6 +25,7 @@ DEVIATION = 1.36  # ... and what white noise has, over what is measured in that 
 INSIDE = 2, 253  # pixels beyond may have been clipped: their noise does not count
 PALETTE = 32  # colours that are no more than a palette: not drawn from a photograph, though dithered
 CLEAN = 1.5  # sigma of what is called clean
+COARSE = 2  # times the noise of single pixels, from which what was taken away was coarse
 LITTLE = 0.25  # the power of what is taken away: as good as nothing
 MOST = 2.0  # times the usual power may be taken away
 STRIP = 512  # rows, a multiple of BLOCK
@@ -106,8 +107,7 @@ def limited(pixels: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
     What was taken away of blocks of 8 x 8 has a power; that of 3 x 3 blocks together is to be at most `MOST` times the
     median of all that lost something, and what exceeds it is scaled down.
     """
-    strips = list(zip(pixels.split(STRIP, 2), denoised.split(STRIP, 2)))  # in pieces, to need little memory
-    powers = torch.cat([block_powers(before.float() - after) for before, after in strips])
+    strips, powers = list(zip(pixels.split(STRIP, 2), denoised.split(STRIP, 2))), powers_taken(pixels, denoised)
     noisy = powers[powers > LITTLE]
     if not len(noisy):
         return denoised
@@ -121,6 +121,22 @@ def limited(pixels: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
         rows = between(share, before.shape[2], number * STRIP)
         torch.lerp(before.float(), after, rows, out=kept[:, :, number * STRIP : number * STRIP + before.shape[2]])
     return kept
+
+
+def in_words(seen: Noise | None, pixels: torch.Tensor, denoised: torch.Tensor, share: float = 1.0) -> str:
+    """What noise there was, now that `share` of it was taken away: `look` sees that of single pixels alone, and of
+    coarse noise, as of grain or of pictures that were enlarged, next to nothing. Pixels (1, 3, H, W) both."""
+    if seen is None:
+        return "too small or too even to tell its noise"
+    taken = float(powers_taken(pixels, denoised).median().sqrt()) / share if share else 0.0
+    coarse = not seen.drawn and taken > COARSE * max(seen.sigma, CLEAN)
+    return f"coarse noise of about sigma {taken:.0f}" if coarse else str(seen)
+
+
+def powers_taken(pixels: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
+    """`block_powers` of what was taken away, strip by strip, to need little memory."""
+    strips = zip(pixels.split(STRIP, 2), denoised.split(STRIP, 2))
+    return torch.cat([block_powers(before.float() - after) for before, after in strips])
 
 
 def block_powers(removed: torch.Tensor) -> torch.Tensor:

@@ -133,3 +133,20 @@ def test_strips_give_what_the_whole_gives(monkeypatch):
     monkeypatch.setattr(noise, "STRIP", 16)
     torch.testing.assert_close(noise.limited(pixels, denoised), whole)
     assert not torch.equal(whole, denoised)
+
+
+def test_coarse_noise_is_told_by_what_was_taken_away():
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.full((1, 3, 96, 640), 120.0)
+    white = torch.randn(clean.shape, generator=generator)
+    grain = noises.grained(white, torch.full((1, 1, 1, 1), 1.0))
+    for share in (1, 0.5):
+        found = [
+            noise.in_words(noise.look(clean + n), clean + n, clean + (1 - share) * n, share)
+            for n in (12 * white, 12 * grain)
+        ]
+        assert found == ["noise of about sigma 12", "coarse noise of about sigma 12"]
+    assert noise.in_words(noise.look(clean + 12 * grain), clean + 12 * grain, clean + 12 * grain, 0) == str(
+        noise.look(clean + 12 * grain)
+    )
+    assert noise.in_words(None, clean, clean) == "too small or too even to tell its noise"
