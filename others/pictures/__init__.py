@@ -36,6 +36,7 @@ from .picture import (
     beside,
     colours_of,
     in_rgb,
+    noted,
     unwritable,
     upright,
 )
@@ -115,6 +116,8 @@ def read_other(path: Path) -> Picture:
     if frames > 1:
         about |= {"duration": pillow.durations(path, frames), "loop": image.info.get("loop", 0)}
     picture = Picture(format, (pillow.read(path, frame) for frame in range(frames)), about, deep=deep)
+    if mode in ("P", "PA"):
+        picture = picture._replace(note=noted(picture.note, "its palette became RGB"))
     return in_rgb(picture) if mode == "CMYK" else picture
 
 

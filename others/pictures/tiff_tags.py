@@ -104,13 +104,19 @@ def page_about(page: TiffPage, planes: int = 0) -> dict[str, Any]:
         about["resolutionunit"] = tags.get("ResolutionUnit", 2)
     if isinstance(tags.get("InterColorProfile"), bytes) and page.photometric != SEPARATED:
         about["iccprofile"] = tags["InterColorProfile"]
-    for argument, name in (("description", "ImageDescription"), ("software", "Software")):
-        if isinstance(tags.get(name), str):
-            about[argument] = tags[name].encode()
+    for argument, text in (("description", described(page)), ("software", tags.get("Software"))):
+        if isinstance(text, str):
+            about[argument] = text.encode()
     kept = [tag for tag in page.tags.values()
             if tag.code in KEPT_TAGS and (tag.code != ORIENTATION or tag.value in range(1, 9))]  # fmt: skip
     about["extratags"] = [(tag.code, int(tag.dtype), tag.count, encoded(still_true(tag)), True) for tag in kept]
     return about
+
+
+def described(page: TiffPage) -> str | None:
+    """A page's text; not the shape that tifffile writes beside it, or alone, which is that of this file."""
+    texts = [text for text in (page.description, page.description1) if text and text != page.is_shaped]
+    return texts[0] if texts else None
 
 
 def still_true(tag: TiffTag) -> Any:

@@ -131,8 +131,9 @@ def test_animations_keep_their_frames_and_times(tmp_path):
 def test_palettes_become_the_same_colours(tmp_path):
     image = Image.frombytes("RGB", (4, 1), bytes([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9]))
     image.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "x.png")
-    page = next(pictures.read(tmp_path / "x.png").pages)
-    assert page.flatten().tolist() == list(image.tobytes())
+    picture = pictures.read(tmp_path / "x.png")
+    assert next(picture.pages).flatten().tolist() == list(image.tobytes())
+    assert picture.note == "its palette became RGB"
 
 
 def png(width, height):
@@ -395,6 +396,16 @@ def test_a_tiff_that_was_cut_since_tifffile_wrote_it(tmp_path):
     page = page_of(3, torch.uint8)
     tifffile.imwrite(tmp_path / "x.tif", page.numpy(), description='{"shape": [99, 98, 3]}', metadata=None)
     assert same(next(pictures.read(tmp_path / "x.tif").pages), page)
+
+
+def test_a_description_beside_the_shape_that_tifffile_writes_stays(tmp_path):
+    values = torch.randint(0, 256, (9, 7, 3), dtype=torch.uint8).numpy()
+    tifffile.imwrite(tmp_path / "x.tif", values, description="Aufnahme 7", photometric="rgb")
+    tifffile.imwrite(tmp_path / "y.tif", values, photometric="rgb")
+    for name, expected in (("x", "Aufnahme 7"), ("y", '{"shape": [9, 7, 3]}')):  # its own shape, anew
+        pictures.write(tmp_path / f"{name}-again.tif", pictures.read(tmp_path / f"{name}.tif"))
+        with tifffile.TiffFile(tmp_path / f"{name}-again.tif") as file:
+            assert (file.pages[0].description, file.pages[0].description1) == (expected, "")
 
 
 def test_a_large_tiff_has_places_of_64_bits(tmp_path, monkeypatch):
