@@ -50,7 +50,11 @@ WRONG = {
     "a strength": (["denoise", "x.png", "--strength", "nan"], 2, "expected a number from 0 to 1.5, got nan"),
     "a port": (["serve", "--port", "any"], 2, "expected a port from 0 to 65535, got any"),
     "a typing error": (["denoise", "x.png", "--strenght=0.5"], 2, "--strenght=0.5; did you mean --strength?"),
-    "no option": (["info", "x.pth", "y.pth"], 2, "unrecognized arguments: y.pth; noise2noise info --help lists what it takes"),
+    "no option": (
+        ["info", "x.pth", "y.pth"],
+        2,
+        "unrecognized arguments: y.pth; noise2noise info --help lists what it takes",
+    ),
     "a good quality": (["denoise", "x.png", "--quality", "best"], 2, "expected a positive int, got best"),
     "a quality": (["denoise", "x.png", "--quality", "101"], 2, "expected a positive int up to 100, got 101"),
 }
