@@ -44,20 +44,24 @@ def conditions(clean):
     yield "grey, sigma 25", as_files(grey + one), grey, (25,)
     yield "Poisson, 30 photons at white", as_files(noises.poisson(clean, 30, generator)), clean, (18, 25, 35)
     for name, sigmas in SIGMAS.items():
-        taken = cameras.counting(cameras.PHOTONS[name], len(clean), generator)
-        noisy, still = (cameras.photographed(clean / 255, taken, generator, n) * 255 for n in (1, None))
-        yield f"camera, {name}", as_files(noisy), as_files(still), sigmas
+        yield f"camera, {name}", *by_camera(clean, name, generator), sigmas
     shared = 15 * torch.randn(clean[:, :1].shape, generator=generator)
     yield "common to the channels, sigma 15", as_files(clean + shared), clean, (15,)
-    taken = cameras.counting(cameras.PHOTONS["strong"], len(clean), generator)
-    taken = taken._replace(bilinear=torch.ones_like(taken.bilinear))
-    noisy, still = (cameras.photographed(clean / 255, taken, generator, n) * 255 for n in (1, None))
-    yield "camera, strong, bilinear interpolation", as_files(noisy), as_files(still), (12, 20, 30)
+    plain = by_camera(clean, "strong", generator, bilinear=True)
+    yield "camera, strong, bilinear interpolation", *plain, (12, 20, 30)
     width = torch.full((len(clean), 1, 1, 1), 0.8)
     grain = noises.grained(torch.randn(clean.shape, generator=generator), width)
     yield "grain of 2 pixels, sigma 15", as_files(clean + 15 * grain), clean, (8, 15, 25)
     yield "JPEG, quality 90", torch.stack([compressed(image, 90) for image in as_bytes(clean)]).float(), clean, ()
     yield "clean", clean, clean, ()
+
+
+def by_camera(clean, name, generator, bilinear=False):
+    """(noisy, clean) of photographs as a camera takes them."""
+    taken = cameras.counting(cameras.PHOTONS[name], len(clean), generator)
+    taken = taken._replace(bilinear=torch.full_like(taken.bilinear, bilinear))
+    noisy, still = (cameras.photographed(clean / 255, taken, generator, n) * 255 for n in (1, None))
+    return as_files(noisy), as_files(still)
 
 
 def as_bytes(images):

@@ -14,21 +14,8 @@ from experiments.report import build, claims, gather
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Words of the template that have a digit in them: names, no figures.
-NAMES = {
-    "EE-559",
-    "Noise2Noise",
-    "Conv2d",
-    "TransposeConv2d",
-    "fp32",
-    "bf16",
-    "S0",
-    "S1",
-    "S2",
-    "S3",
-    "S4",
-    "AVX-512",
-    "BF16",
-}
+NAMES = {"EE-559", "Noise2Noise", "Conv2d", "TransposeConv2d", "fp32", "bf16", "S0", "S1", "S2", "S3", "S4", "AVX-512",
+         "BF16"}  # fmt: skip
 
 
 def typed(text):

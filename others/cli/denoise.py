@@ -14,10 +14,10 @@ million pixels takes about a minute and a half on two cores.
 PNG, JPEG, TIFF, BMP and WebP, grey, RGB and RGBA, 8 and 16 bit; TIFF of 32 bits and floating point too. Black and white
 are the type's own in 8 bits, else what the file declares or its pixels show, or --range; a note says which. Pixels
 beyond, NaN and no data are kept as they came. What is written has the format, the depth, the pages, the alpha channel,
-the colour profile, EXIF data, XMP and texts of what was read; CMYK becomes RGB. An -o FILE with another suffix
-converts; the suffix decides what is written. A JPEG keeps its subsampling, and its tables of quantisation unless they
-are coarser than those of quality 95; a lossless WebP is lossless again; other JPEG and WebP are of quality 95, or of
---quality. No input is ever overwritten. A bad file does not stop the others: it is named at the end, and the exit
+the colour profile, EXIF data, XMP and texts of what was read; CMYK and palettes become RGB. An -o FILE with another
+suffix converts; the suffix decides what is written. A JPEG keeps its subsampling, and its tables of quantisation unless
+they are coarser than those of quality 95; a lossless WebP is lossless again; other JPEG and WebP are of quality 95, or
+of --quality. No input is ever overwritten. A bad file does not stop the others: it is named at the end, and the exit
 status is 1. Without -o a file's result is beside it, and those of a folder go to FOLDER-denoised; what is no picture in
 it, or was denoised before, is named and left out. --skip-existing goes on with a folder and a --csv that were begun:
 status 0 when everything is there.
@@ -407,8 +407,8 @@ class Work:
                 denoised = self.denoiser.run(model, pixels, advance)
             if first:
                 self.found = noise.in_words(seen, pixels, denoised, self.denoiser.args.strength)
-            if first and self.denoiser.args.csv:
-                self.sigmas = [f"{each.sigma:.1f}" if each else "" for each in (seen, noise.look(denoised))]
+                if self.denoiser.args.csv:
+                    self.sigmas = [f"{each.sigma:.1f}" if each else "" for each in (seen, noise.look(denoised))]
             clean = pictures.with_colours(page, denoised, self.ranges[page.dtype])
             if self.format in pictures.EIGHT_BITS:
                 page, clean = (pictures.in_eight_bits(each, self.ranges[each.dtype]) for each in (page, clean))

@@ -37,6 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from inspect import signature
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from torch import empty
@@ -190,11 +191,10 @@ class Tape:
         inputs, outputs = listed(inputs), listed(outputs)
         upstream = [None] * len(outputs) if grad_outputs is None else listed(grad_outputs)
         self.unchanged(outputs, "backward got")
-        pairs = [pair for call in self.calls if call.module for pair in call.module.param()]
-        own = {
-            id(parameter): gradient for parameter, gradient in pairs
-        }  # where a parameter is an input, as of a penalty
-        needed = self.needed([*inputs, *(parameter for parameter, _ in pairs)])
+        pairs = [call.module.param() if call.module else [] for call in self.calls]
+        own = {id(parameter): gradient for parameter, gradient in chain(*pairs)}  # may be inputs, too: of a penalty
+        kept = {*map(id, inputs), *own}
+        needed = self.needed(kept, pairs)
         gradients: dict[int, Tensor] = {}
         for output, gradient in zip(outputs, upstream, strict=True):
             if id(output) not in needed:
@@ -203,7 +203,7 @@ class Tape:
                                    "have a backward? Was backward called before?")  # fmt: skip
             add(gradients, output, one(output) if gradient is None else gradient)
         self.check_barriers(gradients, needed)
-        kept, self.known = {*map(id, inputs), *own}, {}
+        self.known = {}
         with using(RECORDER, None), using(LAST, True):
             while self.calls:
                 call = self.calls.pop()
@@ -215,11 +215,11 @@ class Tape:
             own[key].add_(gradients[key])
         return [gradients.get(id(tensor)) for tensor in inputs]
 
-    def needed(self, inputs: Sequence[Tensor]) -> set[int]:
-        """The ids of all tensors whose gradient leads to a parameter or to one of `inputs`."""
-        needed = {id(tensor) for tensor in inputs}
-        for call in self.calls:
-            if (call.module and call.module.param()) or not needed.isdisjoint(map(id, call.inputs)):
+    def needed(self, wanted: set[int], pairs: Sequence[Sequence[object]]) -> set[int]:
+        """The ids of all tensors whose gradient leads to a parameter or to one of `wanted`. pairs: of each call."""
+        needed = set(wanted)
+        for call, own in zip(self.calls, pairs, strict=True):
+            if own or not needed.isdisjoint(map(id, call.inputs)):
                 needed.add(id(call.output))
         return needed
 

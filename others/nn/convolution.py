@@ -173,9 +173,7 @@ class Conv2d(Convolution):
         self.check_output(grad_output, input, size)
         grad_output = nhwc(grad_output)
         plain = choice.is_plain(x, x.shape[1:], grad_output.shape[1:], geometry)
-        self.add_gradients(
-            weight_gradient(x, grad_output, geometry), grad_output, plain, self.dilation != (1, 1)
-        )  # as torch
+        self.add_gradients(weight_gradient(x, grad_output, geometry), grad_output, plain, self.dilation != (1, 1))
 
 
 class TransposeConv2d(Convolution):

@@ -24,17 +24,22 @@ def pair(value: Any, name: str, minimum: int = 0) -> Pair:
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     if len(values) == 1:
         values *= 2
-    if len(values) != 2 or not all(hasattr(v, "__index__") and not isinstance(v, bool) for v in values):
+    if len(values) != 2 or not all(map(is_whole, values)):
         raise TypeError(f"{name}: expected an int or a pair of ints, got {value!r}")
-    values = tuple(map(index, values))  # NumPy's integers, too
+    values = tuple(map(index, values))
     if min(values) < minimum:
         raise RuntimeError(f"{name}: expected values >= {minimum}, got {value!r}")
     return values
 
 
+def is_whole(value: Any) -> bool:
+    """Whether it is an integer, Python's, NumPy's or torch's; bool is none."""
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
 def whole(value: Any, name: str) -> int:
-    """Raises TypeError for anything that is not an integer; NumPy's and torch's are."""
-    if not hasattr(value, "__index__") or isinstance(value, bool):
+    """An integer as an int. Raises TypeError for anything else."""
+    if not is_whole(value):
         raise TypeError(f"{name}: expected an int, got {value!r}")
     return index(value)
 

@@ -17,8 +17,7 @@ not require grad: the layers detach them.
 What the maps mean stands in `reference`, in a few lines that are also taken where torch computes so. All else is speed:
 `choice` says which way a map goes. `correlate` and `weight_gradient` are one `sweep` over an image, read as `columns`
 or as `winograd`'s tiles, under a stride perhaps phase by phase. `scatter` is such a correlation for each phase of its
-result. Where the result has few channels, `correlate` and `scatter`
-may be shifted `additions` instead.
+result. Where the result has few channels, `correlate` and `scatter` may be shifted `additions` instead.
 """
 
 from __future__ import annotations
