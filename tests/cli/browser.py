@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -32,7 +32,7 @@ class Browser:
     """What the tests need of WebDriver. (https://www.w3.org/TR/webdriver2)"""
 
     def __init__(self, port, folder, *flags):
-        self.base = f"http://127.0.0.1:{port}"
+        self.base, self.folder = f"http://127.0.0.1:{port}", folder
         options = {
             "binary": PROGRAMS[0],
             "args": [*FLAGS, f"--user-data-dir={folder / 'profile'}", *flags],
@@ -91,13 +91,24 @@ class Browser:
         said = self.ask("POST", "/se/log", {"type": "browser"})
         return [entry["message"] for entry in said if entry["level"] in ("WARNING", "SEVERE")]
 
+    def downloaded(self, name, patience=30):
+        """What a file holds that is being downloaded. Chromium keeps the name by an empty file, and moves the whole
+        one there."""
+        until = time.monotonic() + patience
+        while time.monotonic() < until:
+            with suppress(FileNotFoundError):
+                if content := (self.folder / name).read_bytes():
+                    return content
+            time.sleep(0.02)
+        raise AssertionError(f"{name} was not downloaded")
+
     def screenshot(self):
         return base64.b64decode(self.ask("GET", "/screenshot"))
 
 
 @contextmanager
 def browsing(*flags):
-    """with browsing() as (browser, folder for what it downloads)"""
+    """with browsing() as a Browser"""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         driver = subprocess.Popen(
             [PROGRAMS[1], "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -106,7 +117,7 @@ def browsing(*flags):
             line = next(line for line in driver.stdout if "successfully on port" in line)
             browser = Browser(int(line.strip(" .\n").rsplit(" ", 1)[1]), Path(folder), *flags)
             try:
-                yield browser, Path(folder)
+                yield browser
             finally:
                 browser.ask("DELETE", "")
         finally:
@@ -137,8 +148,8 @@ def photograph(target):
     command = [sys.executable, "-m", "others", "serve", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served:
         try:
-            with browsing("--window-size=820,970", "--hide-scrollbars") as (browser, folder):
-                sources = noisy_photographs(folder)
+            with browsing("--window-size=820,970", "--hide-scrollbars") as browser:
+                sources = noisy_photographs(browser.folder)
                 browser.open(served.stdout.readline().split()[1])
                 browser.type("#files", "\n".join(map(str, sources)))
                 browser.wait(f"document.querySelectorAll('[data-state=done]').length == {len(sources)}", 600)

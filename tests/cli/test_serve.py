@@ -543,17 +543,15 @@ SEEN = "return [Number(split.value), parseFloat(after.style.clipPath.split(' ')[
 
 
 @pytest.fixture(scope="module")
-def opened():
-    """(a browser, the folder for what it downloads)"""
+def page():
     if browser.MISSING:
         pytest.skip(browser.MISSING)
-    with browser.browsing("--window-size=900,700") as opened:
-        yield opened
+    with browser.browsing("--window-size=900,700") as page:
+        yield page
 
 
-def test_the_page_in_a_browser(tmp_path, opened, here, serving, weights, picture, save):
+def test_the_page_in_a_browser(tmp_path, page, here, serving, weights, picture, save):
     """Choose, drop, wait, download: the command line's files, bit for bit; nothing breaks the policy."""
-    page, downloads = opened
     sources = [save(tmp_path / "x.png", picture()), save(tmp_path / "y.tif", picture(dtype=torch.uint16)),
                save(tmp_path / "z.jpg", picture())]  # fmt: skip
     for source in sources:
@@ -581,17 +579,13 @@ def test_the_page_in_a_browser(tmp_path, opened, here, serving, weights, picture
         page.click(f"li:nth-child({number}) .name")  # a TIFF is seen, too
         page.wait(f"chosen === items[{number - 1}] && after.naturalWidth == 30 && before.naturalHeight == 24")
         page.click(f"li:nth-child({number}) .download")
-        made = downloads / f"{source.stem}-denoised{source.suffix}"
-        until = time.monotonic() + 30
-        while not made.is_file() and time.monotonic() < until:
-            time.sleep(0.02)
-        assert made.read_bytes() == source.with_stem(f"{source.stem}-denoised").read_bytes()
+        made = source.with_stem(f"{source.stem}-denoised")
+        assert page.downloaded(made.name) == made.read_bytes()
     assert site.files() == [] and page.complaints() == []
 
 
-def test_the_slider_and_a_command_that_has_ended(tmp_path, monkeypatch, opened, site, picture, save):
+def test_the_slider_and_a_command_that_has_ended(tmp_path, monkeypatch, page, site, picture, save):
     """The slider keeps its place over the picture that is moved below it."""
-    page, _ = opened
     page.open(site.server.url)
     page.wait("about")
     page.type("#files", save(tmp_path / "wide.png", picture(60, 1500)))
@@ -625,9 +619,8 @@ def test_the_slider_and_a_command_that_has_ended(tmp_path, monkeypatch, opened, 
     assert page.run("return [items.length, viewer.hidden, document.activeElement.id]") == [0, True, "files"]
 
 
-def test_the_place_in_the_line_and_a_window_that_is_closed(tmp_path, opened, held, png):
+def test_the_place_in_the_line_and_a_window_that_is_closed(tmp_path, page, held, png):
     """The window sees what is before it; what it sent is dropped with it."""
-    page, _ = opened
     site, _ = held
     site.wait(site.send(png), "working")
     (tmp_path / "y.png").write_bytes(png)
