@@ -33,7 +33,7 @@ class Model:
     denoiser: "prescribed", "rednet", or "camera", for the noise of cameras; None takes the one in
     others/denoiser.py. device: where it computes, as torch.device; None takes CUDA when there is one. precision: of
     activations, "fp32" or "bf16", while parameters have 32 bits; None predicts in fp32, and trains in bf16 where the
-    device has bf16 products, elsewhere in fp32.
+    device has bf16 products, elsewhere in fp32. Raises ValueError for another denoiser, device or precision.
 
     Building and using a Model leaves torch's global state (random numbers, gradient mode, default dtype) as it was: a
     second Model begins with the weights of the first, unless `torch.manual_seed` comes between. autocast has no effect.
@@ -46,8 +46,7 @@ class Model:
     ) -> None:
         if precision is not None and precision not in PRECISIONS:
             raise ValueError(f"Model: expected precision to be one of {', '.join(PRECISIONS)}, got {precision!r}")
-        default = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(default if device is None else device)
+        self.device = usable(device)
         self.precision = precision
         self.denoiser = find_denoiser(denoiser)
         self.pretrained = False
@@ -189,6 +188,20 @@ class Model:
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False), shown as advance:
             images = data.computable(test_input)
             return inference.denoise(self.network, images, self.dtype, self_ensemble, on_tile=advance)
+
+
+def usable(device: str | torch.device | None) -> torch.device:
+    """The device to compute on; None takes CUDA when there is one. Raises ValueError where torch cannot compute."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found).item()
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled with CUDA
+        why = str(error).splitlines()[0]
+        raise ValueError(f"Model: expected a device that torch can compute on here, got {device!r} ({why}); choose "
+                         "another, or None for what there is") from error  # fmt: skip
+    return found
 
 
 def has_bf16_products(device: torch.device) -> bool:

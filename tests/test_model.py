@@ -664,6 +664,13 @@ def test_unknown_precision_is_refused():
         Model(precision="fp8")
 
 
+@pytest.mark.parametrize("device", ["gpu", "meta", "cuda:99", torch.device("meta"), ""])
+def test_a_device_that_cannot_compute_is_refused(device):
+    said = re.escape(f"Model: expected a device that torch can compute on here, got {device!r} (")
+    with pytest.raises(ValueError, match=said):
+        Model(device=device)
+
+
 def test_device_argument(small, pixels):
     for device in ("cpu", torch.device("cpu"), None):
         model = Model(device=device)

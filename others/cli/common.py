@@ -143,10 +143,7 @@ def new_model(args: argparse.Namespace) -> Model:
     if args.weights and not name:
         names = list(networks.held(args.weights))
         name = next((name for name in names if name in denoisers()), names[0])
-    try:
-        return Model(name, args.device, args.precision)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled with CUDA
-        raise ValueError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
+    return Model(name, args.device, args.precision)
 
 
 def load_model(args: argparse.Namespace) -> Model:

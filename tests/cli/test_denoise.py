@@ -317,7 +317,7 @@ def test_long_names_are_said_before_the_work(tmp_path, here, picture, save, monk
         (["empty", "empty"], 1, "no pictures in empty, empty; choose others"),
         (["x.png", "--weights", "missing.pth"], 1, "no weights at missing.pth"),
         (["x.png", "--weights", "x.png"], 1, "expected weights as `train` writes them, got a picture"),
-        (["x.png", "--device", "nonsense"], 1, "--device nonsense"),
+        (["x.png", "--device", "nonsense"], 1, "got 'nonsense'"),
         (["x.png", "-o", "x.png", "--force"], 2, "would overwrite an input"),
         (["x.png", "-o", "link.png", "--force"], 2, "would overwrite an input"),
         (["x.png", "sub/x.png", "-o", "out"], 2, "would both be written"),
