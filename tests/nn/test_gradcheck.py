@@ -143,6 +143,15 @@ def test_a_gradient_that_is_missing_is_an_error():
 # ---------------------------------------------------------------------------------------------------- no trace
 
 
+def test_a_module_that_draws_anew_is_refused():
+    class Noisy(nn.Identity):
+        def forward(self, input):
+            return super().forward(input) + torch.rand(input.shape)
+
+    with pytest.raises(ValueError, match="expected the same output for the same input, got another"):
+        nn.gradcheck(Noisy(), torch.randn(2, 3))
+
+
 def test_nothing_is_changed():
     net, x = nn.Sequential(nn.Conv2d(3, 2, 2), nn.ReLU(inplace=True)), torch.randn(2, 3, 5, 4)
     net(x)

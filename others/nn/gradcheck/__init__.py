@@ -39,8 +39,9 @@ def gradcheck(module: Module, *inputs: Tensor, seed: int = 0, tolerance: float =
     differentiates: `gradcheck(MSE(), x, target=t)`. Where a function has a kink or a jump (ReLU at 0, equal values in a
     MaxPool2d window) no such check means anything.
 
-    Works on a copy: the module and the global random state stay as they are. Returns a list of `Check`, and raises
-    AssertionError, with both numbers and the seed, where a relative error exceeds `tolerance`.
+    Works on a copy: the module stays as it is, and so does the global random state unless the module draws from it.
+    Returns a list of `Check`. Raises AssertionError, with both numbers and the seed, where a relative error exceeds
+    `tolerance`, ValueError for a module that gives another output the second time.
     """
     random = Random(seed)
     module = deepcopy(module).train().to(inputs[0].detach().double())
@@ -56,6 +57,9 @@ def gradcheck(module: Module, *inputs: Tensor, seed: int = 0, tolerance: float =
     def value():
         return module(*[input.clone() for input in inputs], **options).detach()
 
+    if bool(((output.detach() - value()).abs() > 0).any()):
+        raise ValueError(f"gradcheck of {module.name()}: expected the same output for the same input, got another the "
+                         "second time; set the seed in its forward, or take its randomness out")  # fmt: skip
     names = [f"input {i}" for i in range(len(inputs))] + [name for name, _ in module.named_parameters()]
     points = [*inputs, *(parameter.detach() for parameter in module.parameters())]
     checks = []
