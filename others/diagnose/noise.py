@@ -28,6 +28,7 @@ CLEAN = 1.5  # sigma of what is called clean
 COARSE = 2  # times the noise of single pixels, from which what was taken away was coarse
 LITTLE = 0.25  # the power of what is taken away: as good as nothing
 MOST = 2.0  # times the usual power may be taken away
+USUAL, GROUPS = 0.3, 8  # what is usual: that quantile, in as many groups of blocks by brightness
 STRIP = 512  # rows, a multiple of BLOCK
 UNEVEN = 1.4  # times the noise of the other third: stronger there
 JUDGE = Path(__file__).with_name("judge.pth")
@@ -101,26 +102,46 @@ def look(pixels: torch.Tensor) -> Noise | None:
 
 
 def limited(pixels: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
-    """`denoised`, but no neighbourhood has lost much more than is usual in this picture: cloth and other fine regular
-    texture look like noise. Pixels (1, 3, H, W) both.
+    """`denoised`, but no neighbourhood has lost much more than is usual in this picture where it is as bright: cloth
+    and other fine regular texture look like noise. Pixels (1, 3, H, W) both.
 
-    What was taken away of blocks of 8 x 8 has a power; that of 3 x 3 blocks together is to be at most `MOST` times the
-    median of all that lost something, and what exceeds it is scaled down.
+    What was taken away of blocks of 8 x 8 has a power; that of 3 x 3 blocks together is to be at most `MOST` times what
+    is `usual`, and what exceeds it is scaled down.
     """
-    strips, powers = list(zip(pixels.split(STRIP, 2), denoised.split(STRIP, 2))), powers_taken(pixels, denoised)
-    noisy = powers[powers > LITTLE]
-    if not len(noisy):
+    powers = powers_taken(pixels, denoised)
+    if not bool((powers > LITTLE).any()):
         return denoised
-    for axis in (0, 1):
-        place = torch.arange(-1, powers.shape[axis] + 1, device=powers.device).clamp(0, powers.shape[axis] - 1)
-        powers = powers.index_select(axis, place).unfold(axis, 3, 1).mean(2)
-    share = (MOST * noisy.median() / powers.clamp_min(LITTLE)).clamp(max=1).sqrt()
+    brightness = torch.cat([block_means(strip) for strip in denoised.split(STRIP, 2)])
+    most = MOST * smoothed(usual(powers, brightness))
+    share = (most / smoothed(powers).clamp_min(LITTLE)).clamp(max=1).sqrt()
     share = between(share.mT, pixels.shape[3]).mT
     kept = torch.empty_like(denoised)
-    for number, (before, after) in enumerate(strips):
+    for number, (before, after) in enumerate(zip(pixels.split(STRIP, 2), denoised.split(STRIP, 2))):
         rows = between(share, before.shape[2], number * STRIP)
         torch.lerp(before.float(), after, rows, out=kept[:, :, number * STRIP : number * STRIP + before.shape[2]])
     return kept
+
+
+def usual(powers: torch.Tensor, brightness: torch.Tensor) -> torch.Tensor:
+    """What blocks (h, w) lose that are as bright as each: of those that lost something the quantile `USUAL` of each
+    group, linearly between the groups' means; at least half of the median of all."""
+    noisy = powers > LITTLE
+    taken, brightnesses = powers[noisy], brightness[noisy]
+    groups = brightnesses.argsort().chunk(GROUPS)
+    means = torch.stack([brightnesses[group].mean() for group in groups])
+    values = torch.stack([taken[group].quantile(USUAL) for group in groups])
+    above = torch.searchsorted(means, brightness).clamp(max=len(groups) - 1)
+    below = (above - 1).clamp(min=0)
+    share = ((brightness - means[below]) / (means[above] - means[below]).clamp_min(1e-6)).clamp(0, 1)
+    return values[below].lerp(values[above], share).clamp_min(taken.median() / 2)
+
+
+def smoothed(blocks: torch.Tensor) -> torch.Tensor:
+    """The mean of each 3 x 3 blocks, (h, w)."""
+    for axis in (0, 1):
+        place = torch.arange(-1, blocks.shape[axis] + 1, device=blocks.device).clamp(0, blocks.shape[axis] - 1)
+        blocks = blocks.index_select(axis, place).unfold(axis, 3, 1).mean(2)
+    return blocks
 
 
 def in_words(seen: Noise | None, pixels: torch.Tensor, denoised: torch.Tensor, share: float = 1.0) -> str:
@@ -134,15 +155,15 @@ def in_words(seen: Noise | None, pixels: torch.Tensor, denoised: torch.Tensor, s
 
 
 def powers_taken(pixels: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
-    """`block_powers` of what was taken away, strip by strip, to need little memory."""
+    """The mean square of what was taken away of each block (h, w), strip by strip, to need little memory."""
     strips = zip(pixels.split(STRIP, 2), denoised.split(STRIP, 2))
-    return torch.cat([block_powers(before.float() - after) for before, after in strips])
+    return torch.cat([block_means((before.float() - after).square()) for before, after in strips])
 
 
-def block_powers(removed: torch.Tensor) -> torch.Tensor:
-    """(1, 3, H, W) -> mean squares of blocks (h, w), those at the ends of mirrored pixels."""
-    removed = extend(removed, *((0, -n % BLOCK) for n in removed.shape[2:]))
-    return removed[0].unfold(1, BLOCK, BLOCK).unfold(2, BLOCK, BLOCK).square().mean((0, 3, 4))
+def block_means(values: torch.Tensor) -> torch.Tensor:
+    """(1, 3, H, W) -> the means of blocks (h, w), those at the ends of mirrored pixels."""
+    values = extend(values, *((0, -n % BLOCK) for n in values.shape[2:]))
+    return values[0].unfold(1, BLOCK, BLOCK).unfold(2, BLOCK, BLOCK).mean((0, 3, 4))
 
 
 def between(blocks: torch.Tensor, count: int, first: int = 0) -> torch.Tensor:

@@ -101,8 +101,8 @@ def test_a_large_picture_is_looked_at_in_its_middle(clean):
 def test_no_neighbourhood_loses_much_more_than_is_usual():
     """Cloth in a corner lost 40, the rest 4: sqrt(2) times as much is left in the middle of the cloth."""
     pixels = torch.full((1, 3, 96, 128), 100.0)
-    denoised = pixels - 4
-    denoised[:, :, :48, :48] = 60
+    pixels[:, :, :48, :48] += 36
+    denoised = torch.full((1, 3, 96, 128), 96.0)
     removed = pixels - noise.limited(pixels, denoised)
     torch.testing.assert_close(removed[:, :, :24, :24], torch.full((1, 3, 24, 24), 4 * 2**0.5))
     torch.testing.assert_close(removed[:, :, 72:, 72:], torch.full((1, 3, 24, 56), 4.0))
@@ -115,6 +115,15 @@ def test_noise_that_is_alike_everywhere_goes_as_a_whole():
     assert torch.equal(noise.limited(pixels, denoised), denoised)
     assert torch.equal(noise.limited(pixels, pixels + 0.4), pixels + 0.4)  # hardly anything: no limit
     assert torch.equal(noise.limited(pixels[..., :1, :1].byte(), denoised[..., :1, :1]), denoised[..., :1, :1])
+
+
+def test_noise_that_is_stronger_in_the_shadows_goes_as_a_whole():
+    """A third of the picture is dark and lost 30, the rest 4."""
+    pixels = torch.full((1, 3, 96, 96), 180.0)
+    pixels[:, :, 64:] = 20
+    denoised = pixels - 4
+    denoised[:, :, 64:] = 50
+    assert torch.equal(noise.limited(pixels, denoised), denoised)
 
 
 def test_what_lost_nothing_is_not_usual():
