@@ -46,7 +46,7 @@ def opened(path: Path) -> Iterator[ImageFile]:
         raise PictureError(
             f"{path}: {unread(path.suffix) or 'not a picture that can be read; PNG, JPEG, TIFF, BMP and WebP are'}"
         ) from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+    except (OSError, SyntaxError, ValueError, LookupError, EOFError, struct.error, zlib.error) as error:
         raise PictureError(f"{path}: damaged or incomplete ({error}); copy it anew") from error
 
 

@@ -19,9 +19,9 @@ READABLE = (1,)  # formats of all released versions
 
 def save(path: Path | str, content: dict[str, Any]) -> None:
     """Write `content` (tensors, numbers, strings, dicts and lists of them) to `path`, whole or not at all, as
-    `replacing` does; only what can be read back takes the place of what was there."""
+    `replacing` does; only what can be read back takes the place of what was there. Signals wait for that."""
     whole = serialised({"format": FORMAT, **content})
-    with replacing(path, force=True, make_folder=False) as file:
+    with Held(), replacing(path, force=True, make_folder=False) as file:
         file.write(whole)
         file.flush()
         load(file.name)

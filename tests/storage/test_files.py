@@ -378,6 +378,15 @@ def test_a_signal_during_a_save_is_that_signal_and_leaves_nothing(run_python, pa
     assert said == f"{{77: {tries}}} ['training.pth']\n"
 
 
+def test_a_signal_waits_until_the_file_is_whole(path, monkeypatch):
+    checkpoint.save(path, {"a": 1})
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: (signal.raise_signal(signal.SIGINT), fsync(number)))
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(path, {"a": 2})
+    assert checkpoint.load(path)["a"] == 2 and os.listdir(path.parent) == [path.name]
+
+
 @pytest.mark.parametrize("work", ["save", "load"])
 def test_a_signal_waits_for_libraries_that_make_another_error_of_it(path, monkeypatch, work):
     """zipfile raises a ValueError in its place, or loses it in a destructor; torch.save raises a RuntimeError."""
