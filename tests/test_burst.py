@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from benchmarks import burst
+from docs import facts
 from others import pictures
+from others.cli import train
 from others.model import CAMERA, Model
 from others.storage import networks
 
@@ -26,3 +28,11 @@ def test_the_table_has_every_noise_and_number_of_shots(tmp_path, small, capsys):
     for one, two in zip(cells[::2], cells[1::2]):
         assert one[2:4] == one[4:6] == two[2:4] and one[6] == "-"
         assert float(two[4]) > float(two[2]) + 2 and float(two[6]) > 0  # an average of two has half of the noise
+
+
+def test_the_help_and_the_docs_say_from_how_many_shots_on_the_average_alone_is_better():
+    rows = [row for row in facts.tables("burst.md")[0] if row["noise"] == "camera, medium"]
+    better = [int(row["shots"]) for row in rows if float(row["average"]) > float(row["average denoised"])]
+    said = f"From {better[0]} shots with the noise of a camera in good light on, the average alone is better"
+    for text in (train.__doc__, (facts.DOCS / "command-line.md").read_text()):
+        assert said in " ".join(text.split())

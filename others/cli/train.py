@@ -26,7 +26,7 @@ variance of the noise, and that variance is half the mean squared difference of 
 every tenth is held out, of fewer the lowest tenth of each, a patch at least; of fewer than three patches nothing is.
 
 Of a burst of one scene, N shots: denoise their average, which other programs make, for instance ImageMagick with
-"magick shots/*.png -evaluate-sequence mean -depth 16 average.png". From 16 shots with the noise of a camera in good
+"magick shots/*.png -evaluate-sequence mean -depth 16 average.png". From 32 shots with the noise of a camera in good
 light on, the average alone is better. Training on the burst first gains little where it is short.
 
 Under torchrun every minibatch is shared out among the processes, and so are Muon's matrices; the weights are those that
