@@ -109,7 +109,7 @@ def limited(pixels: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
     is `usual`, and what exceeds it is scaled down.
     """
     powers = powers_taken(pixels, denoised)
-    if not bool((powers > LITTLE).any()):
+    if float(powers.max()) <= LITTLE:
         return denoised
     brightness = torch.cat([block_means(strip) for strip in denoised.split(STRIP, 2)])
     most = MOST * smoothed(usual(powers, brightness))

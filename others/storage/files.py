@@ -74,7 +74,7 @@ def name_file(error: BaseException, path: Path) -> None:
 
 def temporary_for(path: Path, folder: Path) -> str:
     """The name of a file in a folder that is not there yet, as `replacing(path)` writes to and `remove_left` removes.
-    It is chosen before there is a file, so that a signal at any moment leaves none."""
+    It is chosen before there is a file, so that a signal while that is made leaves none."""
     while True:
         name = os.path.join(folder, f".{path.name}.{secrets.token_urlsafe(6)}{TEMPORARY}")
         if not os.path.lexists(name):

@@ -140,9 +140,6 @@ def test_a_gradient_that_is_missing_is_an_error():
         nn.gradcheck(First(), torch.randn(2, 3), torch.randn(2, 3))
 
 
-# ---------------------------------------------------------------------------------------------------- no trace
-
-
 def test_a_module_that_draws_anew_is_refused():
     class Noisy(nn.Identity):
         def forward(self, input):
@@ -150,6 +147,9 @@ def test_a_module_that_draws_anew_is_refused():
 
     with pytest.raises(ValueError, match="expected the same output for the same input, got another"):
         nn.gradcheck(Noisy(), torch.randn(2, 3))
+
+
+# ---------------------------------------------------------------------------------------------------- no trace
 
 
 def test_nothing_is_changed():

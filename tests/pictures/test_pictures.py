@@ -166,6 +166,15 @@ def test_a_cut_off_file_is_damaged(tmp_path, suffix):
         list(pictures.read(path).pages)
 
 
+def test_a_jpeg_with_fewer_components_than_it_says_is_refused(tmp_path):
+    """Its frame header is six bytes shorter: of one component there is a description. (ITU T.81, B.2.2)"""
+    path = written(tmp_path / "x.jpg", page_of(3, torch.uint8))
+    before, header = path.read_bytes().split(b"\xff\xc0\x00\x11")
+    path.write_bytes(before + b"\xff\xc0\x00\x0b" + header[:9] + header[15:])
+    with pytest.raises(pictures.PictureError, match="damaged or incomplete"):
+        pictures.read(path)
+
+
 def test_other_kinds_of_pictures_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "x.tif", page_of(1, torch.uint8).to(torch.int64).numpy())
     Image.new("L", (4, 4)).save(tmp_path / "x.gif")
@@ -437,15 +446,6 @@ EXIF = {
     "too large": (exif_with(3, 1, struct.pack("<H", 9)), 1),
     "right": (exif_with(3, 1, struct.pack("<H", 6)), 6),
 }
-
-
-def test_a_jpeg_with_fewer_components_than_it_says_is_refused(tmp_path):
-    """Its frame header is six bytes shorter: of one component there is a description. (ITU T.81, B.2.2)"""
-    path = written(tmp_path / "x.jpg", page_of(3, torch.uint8))
-    before, header = path.read_bytes().split(b"\xff\xc0\x00\x11")
-    path.write_bytes(before + b"\xff\xc0\x00\x0b" + header[:9] + header[15:])
-    with pytest.raises(pictures.PictureError, match="damaged or incomplete"):
-        pictures.read(path)
 
 
 @pytest.mark.filterwarnings("error")
