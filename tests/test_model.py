@@ -224,7 +224,8 @@ def test_autocast_around_it_changes_nothing(name):
 
 MAYBE = {
     "float 0-1": (lambda: torch.rand(2, 3, 8, 8), "multiply by 255 if they are images in 0-1"),
-    "normalised": (lambda: torch.randn(2, 3, 8, 8), "if they were normalised, undo it"),
+    "noise added to float 0-1": (lambda: torch.rand(2, 3, 8, 8) * 1.6, "multiply by 255 if they are images in 0-1"),
+    "normalised": (lambda: torch.randn(2, 3, 8, 8), "or undo normalising"),
     "mean subtracted": (lambda: torch.rand(2, 3, 8, 8) * 255 - 127.5, "if a mean was subtracted, add it"),
     "twice white": (lambda: torch.rand(2, 3, 8, 8) * 900, "scale them if it is not noise"),
 }

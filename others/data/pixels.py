@@ -15,6 +15,7 @@ import torch
 WHITE = 255
 LARGEST = 1000  # of pixels that are floats: beyond any noise, and far below what overflows inside a network
 ARRAYS = f"; arrays (H, W), (H, W, 3) or (N, H, W, 3) go to {__package__.partition('.')[0]}.denoise"
+NOISY_UNIT = 2  # of images in 0-1 to which noise was added
 NORMALISED = 10  # of images whose mean is 0 and whose deviation is 1, about twice the largest number
 CENTRED = 1.2  # greatest over -least, of images whose mean was subtracted; noise on dark ones goes further up than down
 DEEP = (1023, 4095, 16383, 65535)  # white in 10, 12, 14 and 16 bits
@@ -73,10 +74,8 @@ def check_range(least: float, greatest: float, floats: bool, what: str) -> None:
         white = next((white for white in DEEP if greatest <= white), f"{greatest:.5g}")
         scale = f"scale them, as images.float() * (255 / {white}) where {white} is white; " if greatest > WHITE else ""
         raise ValueError(f"{said}; {scale}clamp(0, 255) removes what is only noise")
-    if floats and 0 < greatest <= 1:
-        warn(f"{said}: nearly black; multiply by 255 if they are images in 0-1", stacklevel=4)
-    elif floats and least < 0 < greatest <= NORMALISED:
-        warn(f"{said}: nearly black; if they were normalised, undo it", stacklevel=4)
+    if floats and 0 < greatest <= (NORMALISED if least < 0 else NOISY_UNIT):
+        warn(f"{said}: nearly black; multiply by 255 if they are images in 0-1, or undo normalising", stacklevel=4)
     elif floats and least < 0 < greatest <= -CENTRED * least:
         warn(f"{said}: what is negative comes out black; if a mean was subtracted, add it", stacklevel=4)
     elif greatest > 2 * WHITE:
