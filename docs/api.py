@@ -32,8 +32,9 @@ def complete(module):
 
 
 def as_it_is(docstring):
-    """Docstrings hold formulas and tables of plain text, not Markdown."""
-    text = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(docstring, quote=False))
+    """Docstrings hold formulas and tables of plain text, not Markdown. A line that was full goes on in the next."""
+    flowing = re.sub(r"(?<=.{90})\n(?=\S)", " ", docstring)
+    text = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(flowing, quote=False))
     return f'<div style="white-space: pre-wrap">{text}</div>' if text else ""
 
 

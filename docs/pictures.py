@@ -282,7 +282,7 @@ def better_picture(path):
             axes.plot(minutes, psnr, f"{style}{marker}", color="black", markerfacecolor=colour, markersize=7,
                       label=f"{network}, {chain}")  # fmt: skip
             for x, y, row in zip(minutes, psnr, rows):
-                place = (4, -12) if style else (6, -3)
+                place = (6, -3) if not style else (-10, 4) if network == "prescribed" else (4, -12)
                 axes.annotate(row["no."], (x, y), place, textcoords="offset points", fontsize=9)
     best = facts.BEST["torch.nn"]
     axes.axhline(best, color="black", linestyle=":", linewidth=1)

@@ -103,7 +103,8 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def backward(self, grad_output: Tensor) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} has no backward")
+        raise NotImplementedError(f"{type(self).__name__} has no backward; write one, or call it in `with nn.Tape() as "
+                                  "tape`, then tape.backward(loss)")  # fmt: skip
 
     def accumulate(self, grad_output: Tensor) -> None:
         """Add to the parameters' gradients; the input's gradient is not computed where that saves work."""
@@ -130,7 +131,7 @@ class Module:
                                "network.train() once, then forward and backward")  # fmt: skip
         if self.saved is None:
             raise RuntimeError(f"{self.name()}: backward called before forward, or after what it saved was released; "
-                               "call forward first")  # fmt: skip
+                               "call forward first, which keeps it by self.save(...)")  # fmt: skip
         for name in self.parameter_names:
             self.check_shape(name)
         values, written = self.saved
@@ -191,7 +192,10 @@ class Module:
         parameter = name.removesuffix("_grad")
         if parameter != name and parameter in self.__dict__.get("_gradients", ()):
             return self.gradient(parameter, show=True)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        said = f"{type(self).__name__!r} object has no attribute {name!r}"
+        if parameter != name and parameter in self.__dict__:
+            said += f"; self.register({parameter!r}, tensor) makes a parameter, with its gradient"
+        raise AttributeError(said)
 
     def gradient(self, name: str, show: bool = False) -> Tensor | None:
         """The gradient of a parameter, always the same tensor: it follows the parameter to other dtypes and devices,

@@ -683,6 +683,28 @@ def test_assigning_to_a_gradient_copies_into_it():
         layer.scale_grad  # noqa: B018
 
 
+class Bare(nn.Module):
+    """A layer of one's own whose author has forgotten everything but forward."""
+
+    def __init__(self):
+        self.scale = torch.ones(1)
+
+    def forward(self, input):
+        return input * self.scale
+
+
+@pytest.mark.parametrize("forgotten, error, advice", [
+    (lambda layer: layer.backward(torch.ones(2)), NotImplementedError, r"no backward; write one, or .*nn\.Tape\(\)"),
+    (lambda layer: layer.recall(), RuntimeError, r"call forward first, which keeps it by self\.save\(\.\.\.\)"),
+    (lambda layer: layer.scale_grad, AttributeError, r"self\.register\('scale', tensor\) makes a parameter"),
+], ids=["backward", "save", "register"])  # fmt: skip
+def test_what_a_layer_of_ones_own_lacks_is_said(forgotten, error, advice):
+    layer = Bare()
+    layer.forward(torch.ones(2))
+    with pytest.raises(error, match=f"Bare.*{advice}"):
+        forgotten(layer)
+
+
 # ------------------------------------------------------------------------------------------------ .data, to, load
 
 
