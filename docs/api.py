@@ -35,6 +35,7 @@ def as_it_is(docstring):
     """Docstrings hold formulas and tables of plain text, not Markdown. A line that was full goes on in the next."""
     flowing = re.sub(r"(?<=.{90})\n(?=\S)", " ", docstring)
     text = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(flowing, quote=False))
+    text = re.sub(r"(?m)^ .*(?:\n .*)*", r'<code style="background: none; padding: 0">\g<0></code>', text)
     return f'<div style="white-space: pre-wrap">{text}</div>' if text else ""
 
 
