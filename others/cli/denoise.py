@@ -133,7 +133,8 @@ def run(args: argparse.Namespace) -> int:
         raise
     finally:  # also of what was done before an interruption
         if args.csv:
-            write_table(args.csv, COLUMNS, rows, args.force or args.skip_existing)
+            latest = {str(row[1]): row for row in rows}  # of a result that was made again
+            write_table(args.csv, COLUMNS, [*latest.values()], args.force or args.skip_existing)
     if len(jobs) > 1:
         print(f"Denoised {len(jobs) - len(failed)} of {len(jobs)} pictures in {time.perf_counter() - started:.0f} s.")
     wrong = status("denoise", failed) if len(jobs) > 1 else len(failed)
@@ -192,6 +193,8 @@ class Denoiser:
     @property
     def title(self) -> str:
         """What it is called in a table."""
+        if self.args.weights:
+            return Path(self.args.weights).name
         return self.model(self.named()).denoiser if self.fixed else "noise2noise"
 
     def describe(self, model: Model) -> str:
@@ -247,6 +250,7 @@ def denoised_before(files: Sequence[Path]) -> dict[Path, Path]:
     whole = {file: Path(os.path.abspath(file)) for file in files}
     alone = [Job(path, target(path, path, None, None, several=False)) for path in whole.values()]
     results = {path.with_suffix("") for job in alone for path in (job.target, job.comparison)}
+    results |= {Job(path, path).comparison.with_suffix("") for path in whole.values()}  # beside those of -o FOLDER
     folders = {parent for path in whole.values() for parent in path.parents}
     made = {beside_it(folder) for folder in folders if folder.name}
     return {
@@ -370,7 +374,7 @@ def notes(work: Work, source: Path) -> Iterator[str]:
         yield "taken for pixels drawn from a finer picture; if it is not, --noise camera"
     yield picture.note
     if pictures.coarse(picture.about):
-        yield "a JPEG of low quality: its noise is hardly told from the picture"
+        yield "a JPEG of low quality: its noise can hardly be told from the picture"
     yield pictures.lost(picture, format)
     if work.count > 1 and picture.format == "TIFF" != format:
         yield f"its {work.count} pages became an animation; a name in .tif keeps them"

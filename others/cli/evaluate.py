@@ -210,7 +210,7 @@ def pages(name: str, first: Path, second: Path, given: tuple[float, float] | Non
 
 def checked(files: Match, args: argparse.Namespace, unknown: list[str] | None = None) -> Iterator[Named]:
     """Pass on the `pages` of (name, first, second). Raises ValueError for a pair that shows no one scene, unless
-    --unchecked; where that cannot be told the name goes into `unknown`; a note says if one is exposed otherwise."""
+    --unchecked; where that cannot be told the name goes into `unknown`; a note says if one is exposed differently."""
     for name, noisy, clean in pages(*files, args.range):
         data.check_pairs(noisy, clean, f"{files[1]} and {files[2]}")
         related = pairs.belonging(noisy[0], clean[0])

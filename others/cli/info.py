@@ -62,7 +62,13 @@ def summarised(model: Model, record: dict[str, Any]) -> Iterator[str]:
     told = (model.module.__doc__ or "no description").splitlines()[0].rstrip(".")
     yield told
     measured = record.get("measured", "on its validation images")
-    yield f"PSNR A: {psnr:.2f} dB ({measured})" if isinstance(psnr, (int, float)) else "PSNR A: not measured"
+    held = record.get("held_out")
+    if isinstance(psnr, (int, float)):
+        yield f"PSNR A: {psnr:.2f} dB ({measured})"
+    elif isinstance(held, dict) and isinstance(held.get("after"), float):
+        yield f"PSNR: {held['after']:.2f} dB (on held-out patches, estimated from noisy pictures alone)"
+    else:
+        yield "PSNR A: not measured"
     yield f"date: {record.get('date', 'unknown')}"
     yield f"parameters: {count(model.network):,} ({size / 2**20:.1f} MiB)"
 

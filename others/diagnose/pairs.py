@@ -107,7 +107,7 @@ def alike(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def exposed(related: Relation) -> str:
-    return f"the second is exposed otherwise ({related.gain:.2f} times the first, {related.offset:+.0f})"
+    return f"the second is exposed differently ({related.gain:.2f} times the first, {related.offset:+.0f})"
 
 
 def groups(shots: Sequence[torch.Tensor]) -> list[list[int]]:

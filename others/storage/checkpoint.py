@@ -42,7 +42,7 @@ def load(path: Path | str) -> dict[str, Any]:
     Raises FileNotFoundError when there is no such file, CheckpointError for anything that is not whole.
     """
     try:
-        content = read(path, "restore it from where this project came from")
+        content = read(path, "choose a file of weights, or restore this one from where the project came from")
     except CheckpointError as error:
         found = foreign(path)
         if found:

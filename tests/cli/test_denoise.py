@@ -606,6 +606,8 @@ def test_the_table_is_kept_when_it_is_interrupted_and_goes_on(tmp_path, here, sa
     monkeypatch.chdir(tmp_path)
     assert here("denoise", "in", "-o", "out", "--csv", "log.csv", "--skip-existing")[0] == 0
     assert sources() == ["in/a.png", "in/b.png", "in/c.png"]
+    assert here("denoise", "in", "-o", "out", "--csv", "log.csv", "--skip-existing", "--compare")[0] == 0
+    assert sources() == ["in/a.png", "in/b.png", "in/c.png"]  # made again, in a line each as before
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     (tmp_path / "out" / "c.png").unlink()
     status, _, stderr = here("denoise", "in", "-o", "out", "--csv", "other.csv", "--skip-existing")
@@ -622,6 +624,9 @@ def test_results_of_before_are_left_out_of_a_folder(tmp_path, here, save, pictur
     assert status == 0 and "left out: in/a-denoised-compare.png, in/a-denoised.png: denoised before" in stderr
     names = ["a-compare.png", "a.png", "b-denoised-compare.png", "b-denoised.png"]
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == names
+    status, _, stderr = here("denoise", "out", "-o", "more")  # and the comparisons in a folder of results
+    assert status == 0 and "left out: out/a-compare.png, out/b-denoised-compare.png: denoised before" in stderr
+    assert sorted(file.name for file in (tmp_path / "more").iterdir()) == ["a.png", "b-denoised.png"]
 
 
 def test_results_of_before_are_left_out_of_lists_and_patterns(tmp_path, here, save, picture, weights):
@@ -782,4 +787,4 @@ def test_a_jpeg_of_low_quality_is_said(tmp_path, here, save, picture, weights, q
 
     Image.fromarray(picture().numpy()).save(tmp_path / "x.jpg", quality=quality)
     stderr = here("denoise", "x.jpg", "--weights", weights)[2]
-    assert stderr == "note: x.jpg: a JPEG of low quality: its noise is hardly told from the picture\n" * said
+    assert stderr == "note: x.jpg: a JPEG of low quality: its noise can hardly be told from the picture\n" * said

@@ -77,6 +77,13 @@ def test_folders_tables_and_figures(tmp_path, here, folders):
     assert status == 1 and "t.csv exists" in stderr
 
 
+def test_own_weights_have_the_name_of_their_file(tmp_path, here, folders, weights):
+    """Not that of their network, which the shipped ones have."""
+    assert here("evaluate", "noisy", "clean", "--weights", weights, "--json", "t.json")[0] == 0
+    found = json.loads((tmp_path / "t.json").read_text())["means"]
+    assert weights.name in found and not {"noise2noise", "prescribed"} & found.keys()
+
+
 def test_pictures_without_a_partner_are_left_out_by_name(tmp_path, here, course, folders):
     (tmp_path / "noisy" / "0.png").rename(tmp_path / "noisy" / "alone.png")
     status, table, stderr = here("evaluate", "noisy", "clean", "--plain")
@@ -294,7 +301,7 @@ def test_other_exposure_and_what_cannot_be_told_are_said(tmp_path, here, photogr
     save(tmp_path / "right" / "wall.png", wall + 10)
     status, stdout, stderr = here("evaluate", "shots", "right", "--plain")
     assert status == 0 and "Cannot tell whether they show one scene: 1 (wall)." in stdout
-    assert "note: dark: the second is exposed otherwise (0.5" in stderr and "PSNR counts that" in stderr
+    assert "note: dark: the second is exposed differently (0.5" in stderr and "PSNR counts that" in stderr
 
 
 def test_every_page_is_measured(tmp_path, here, photographs, save):

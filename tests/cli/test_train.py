@@ -213,6 +213,7 @@ def test_what_was_gained_is_said_and_written(folders, here, weights, source):
     held = networks.load(folders / "own.pth", "prescribed")["info"]["held_out"]
     assert held["patches"] == 18
     assert [f"{held[name]:.2f}" for name in ("noisy", "before", "after")] == [noisy, before, after]
+    assert f"PSNR: {after} dB (on held-out patches, estimated" in here("info", "--weights", "own.pth")[1]
 
 
 def test_too_little_to_hold_out_is_said(folders, here, weights):
@@ -801,7 +802,7 @@ def test_other_exposure_is_corrected_and_said(folders, here, save, weights):
         save(folders / "dark" / f"{number}.png", (grainy(clean, 10 * number + 1).float() / 2).round().to(torch.uint8))
     status, stdout, stderr = here("train", "--pairs", "bright", "dark", "-o", "own.pth", "--weights", weights, *FEW)
     assert status == 0, stderr
-    assert stdout.count("the second is exposed otherwise (0.5") == 3 and stdout.count("corrected.") == 3
+    assert stdout.count("the second is exposed differently (0.5") == 3 and stdout.count("corrected.") == 3
     for first, second in train.load_scenes(options(pairs=[folders / "bright", folders / "dark"]))[0].values():
         assert abs(float((first - second).mean())) < 1 and (first - second).abs().mean() < 20
 

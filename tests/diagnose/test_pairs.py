@@ -124,7 +124,7 @@ def test_walls_and_skies_are_never_refused():
 def test_walls_of_different_brightness_are_refused():
     for noise in (gaussian(5), gaussian(25), gaussian(10, 2)):
         first, second = shots(plain_scenes()["wall 128"], noise)
-        assert "exposed otherwise (1.00 times the first, +20)" in pairs.compare(first, second + 20).wrong
+        assert "exposed differently (1.00 times the first, +20)" in pairs.compare(first, second + 20).wrong
         assert pairs.compare(first, second + 20).wrong.endswith("expose both alike, if they show one scene")
 
 
