@@ -175,7 +175,7 @@ def targets(runs):
     few, many = (found[f"{count} noisy"] for count in (counts[0], counts[-1]))
     return Finding(
         f"Clean images are hardly missed: as targets they are worth at most {max(gaps):.2f} dB more than noisy ones. "
-        f"Nor are many images, at this length: {counts[0].partition('=')[2]} noisy pairs reach {few:.2f} dB, "
+        f"Nor are many images needed, at this length: {counts[0].partition('=')[2]} noisy pairs reach {few:.2f} dB, "
         f"{int(counts[-1].partition('=')[2]):,} reach {many:.2f}.",
         max(gaps) < 0.1 and many - few < 0.2,
     )

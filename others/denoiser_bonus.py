@@ -1,6 +1,6 @@
 """The RED-Net: a little better, and slower.
 
-`denoiser.py` has the same names inside: rename this file to denoiser.py and the network is swapped."""
+`denoiser.py` has the same names inside: swap the two files to swap the network."""
 
 from __future__ import annotations
 
