@@ -146,8 +146,8 @@ def earlier_rows(args: argparse.Namespace) -> list[Sequence[object]]:
     if not (args.csv and args.skip_existing and args.csv.exists()):
         return []
     with args.csv.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        header, *rows = [*csv.reader(file)] or [[]]
-    if header != list(COLUMNS):
+        header, *rows = [*filter(None, csv.reader(file))] or [[]]
+    if header != list(COLUMNS) or any(len(row) != len(COLUMNS) for row in rows):
         raise ValueError(f"{args.csv}: expected a table that denoise wrote, got another file; choose another name")
     return [*rows]
 

@@ -608,11 +608,16 @@ def test_the_table_is_kept_when_it_is_interrupted_and_goes_on(tmp_path, here, sa
     assert sources() == ["in/a.png", "in/b.png", "in/c.png"]
     assert here("denoise", "in", "-o", "out", "--csv", "log.csv", "--skip-existing", "--compare")[0] == 0
     assert sources() == ["in/a.png", "in/b.png", "in/c.png"]  # made again, in a line each as before
-    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     (tmp_path / "out" / "c.png").unlink()
-    status, _, stderr = here("denoise", "in", "-o", "out", "--csv", "other.csv", "--skip-existing")
-    assert status == 1 and "other.csv: expected a table that denoise wrote, got another file" in stderr
-    assert (tmp_path / "other.csv").read_text() == "a,b\n1,2\n" and not (tmp_path / "out" / "c.png").exists()
+    for other in ("a,b\n1,2\n", ",".join(denoise.COLUMNS) + "\nin/a.png\n"):
+        (tmp_path / "other.csv").write_text(other)
+        status, _, stderr = here("denoise", "in", "-o", "out", "--csv", "other.csv", "--skip-existing")
+        assert status == 1 and "other.csv: expected a table that denoise wrote, got another file" in stderr
+        assert (tmp_path / "other.csv").read_text() == other and not (tmp_path / "out" / "c.png").exists()
+    with open(tmp_path / "log.csv", "a") as file:
+        file.write("\n")  # an empty line, as editors leave one
+    assert here("denoise", "in", "-o", "out", "--csv", "log.csv", "--skip-existing")[0] == 0
+    assert sources() == ["in/a.png", "in/b.png", "in/c.png"]
 
 
 def test_results_of_before_are_left_out_of_a_folder(tmp_path, here, save, picture):
