@@ -16,7 +16,7 @@ from torch import empty
 from .activations import ELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from .containers import Concatenate, Identity, Sequential, Skip
 from .convolution import Conv2d, TransposeConv2d
-from .geometry import Pair
+from .geometry import Pair, pair
 from .linear import Linear
 from .matching import MatchedSpectrum
 from .module import RECORDER, Module, using
@@ -86,9 +86,10 @@ def _(module: Module, axis: int) -> Axis:
 @along.register(Conv2d)
 @along.register(MaxPool2d)
 def _(module: Module, axis: int) -> Axis:
-    padding = module.margins()[axis][0] if isinstance(module, Conv2d) else module.padding[axis]
-    dilation = getattr(module, "dilation", (1, 1))  # a window of one's own may have none
-    return window(module.kernel_size[axis], module.stride[axis], padding, dilation[axis])
+    dilation = getattr(module, "dilation", 1)  # a window of one's own may have none, and whole numbers for pairs
+    padding = [top for top, _ in module.margins()] if isinstance(module, Conv2d) else module.padding
+    sizes = {"kernel_size": module.kernel_size, "stride": module.stride, "padding": padding, "dilation": dilation}
+    return window(*(pair(size, f"{type(module).__name__}: {name}")[axis] for name, size in sizes.items()))
 
 
 def window(kernel_size: int, stride: int, padding: int, dilation: int) -> Axis:

@@ -110,11 +110,11 @@ class Upsample(NearestUpsampling):
 def sources(size: int, output_size: int, scale: float | None, double: bool) -> Tensor:
     """For each output index the input index it copies, floor(index / scale), the same for small and large images.
 
-    torch has two kernels and changes over where the output's height and width add up to more than 128. One multiplies
-    in 32-bit floats, but takes sizes that are kept or doubled for scales of 1 or 2; the other multiplies in 64 bits
-    for 64-bit images and rounds the product to 32. Where they agree this is their result, rounding included; where
-    they do not, the exact quotient, or what is nearest to it between them. (ATen/native/UpSample.h, nearest_idx;
-    cpu/UpSampleKernel.cpp, HelperInterpNearest)
+    torch has two kernels: one for outputs whose height and width add up to at most 128 and, channels last, for images
+    of more than 3 channels; another for the rest. One multiplies in 32-bit floats, but takes sizes that are kept or
+    doubled for scales of 1 or 2; the other multiplies in 64 bits for 64-bit images and rounds the product to 32. Where
+    they agree this is their result, rounding included; where they do not, the exact quotient, or what is nearest to it
+    between them. (ATen/native/UpSample.h, nearest_idx; cpu/UpSampleKernel.cpp, HelperInterpNearest)
     """
     index = arange(output_size, device="cpu")
     step = size / output_size if scale is None else 1 / scale

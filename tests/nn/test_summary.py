@@ -173,13 +173,16 @@ def network():
     )  # fmt: skip
 
 
-def test_a_window_of_ones_own_needs_no_dilation():
+def test_a_window_of_ones_own_needs_no_dilation_and_whole_numbers_do():
     class Mean(nn.Module):
-        def __init__(self):
-            self.kernel_size, self.stride, self.padding = (3, 2), (2, 2), (1, 0)
+        def __init__(self, *sizes):
+            self.kernel_size, self.stride, self.padding = sizes
 
     along.register(Mean, along.dispatch(nn.MaxPool2d))
-    assert nn.receptive_field(nn.Sequential(Mean())) == ((1, 1), (0, 1))
+    assert nn.receptive_field(nn.Sequential(Mean((3, 2), (2, 2), (1, 0)))) == ((1, 1), (0, 1))
+    assert nn.receptive_field(nn.Sequential(Mean(3, 2, 1))) == ((1, 1), (1, 1))
+    with pytest.raises(TypeError, match="Mean: padding: expected an int or a pair of ints, got 'same'"):
+        nn.receptive_field(nn.Sequential(Mean(3, 1, "same")))
 
 
 def test_the_table_of_a_network():
