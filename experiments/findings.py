@@ -228,8 +228,8 @@ def upsampling(runs):
     return Finding(
         "Flat grey comes back flat only from nearest upsampling with a convolution; transposed convolutions leave "
         f"{min(flat.values()):.1f} to {max(flat.values()):.1f} pixel values of unevenness. In the error of photographs "
-        f"a checkerboard's frequencies exceed their neighbours by at most {max(peaks):.2f} dB. The best PSNR comes from "
-        f"a {best.replace(',', ' convolution with')}: {found[best]:.2f} dB; nearest + convolution has the least, "
+        f"a checkerboard's frequencies exceed their neighbours by at most {max(peaks):.2f} dB. The best PSNR comes "
+        f"from a {best.replace(',', ' convolution with')}: {found[best]:.2f} dB; nearest + convolution has the least, "
         f"{min(found.values()):.2f}.",
         nearest < 0.01 < 0.5 < min(flat.values()) and max(peaks) < 0.5
         and min(found, key=found.get) == "nearest + convolution" and best.startswith("transposed"),
