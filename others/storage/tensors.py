@@ -134,7 +134,7 @@ def checked_copy(archive: zipfile.ZipFile) -> io.BytesIO:
 
 def check_content(content: object, size: int) -> None:
     """Raise CheckpointError for what is small in a file and large in use: tensors that repeat themselves, and values
-    that hold each other many times."""
+    that hold each other many times. Tensors that wanted gradients, as torch's parameters do, no longer do."""
     waiting, seen = [content], 0
     while waiting:
         value, seen = waiting.pop(), seen + 1
@@ -144,6 +144,7 @@ def check_content(content: object, size: int) -> None:
             held = value.untyped_storage().nbytes()
             if value.numel() * value.element_size() > held or held > size:
                 raise CheckpointError(f"not a checkpoint: a tensor claims shape {tuple(value.shape)}")
+            value.requires_grad_(False)
         elif isinstance(value, dict):
             waiting += [*value.keys(), *value.values()]
         elif isinstance(value, (list, tuple)):

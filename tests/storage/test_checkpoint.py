@@ -12,7 +12,7 @@ from payload import Payload
 
 from Miniproject_2.model import Model
 from others import denoiser, denoiser_bonus
-from others.storage import checkpoint, networks
+from others.storage import checkpoint, networks, tensors
 from others.storage.checkpoint import CheckpointError
 
 
@@ -56,6 +56,21 @@ def test_weights_are_saved_as_float32_copies(tmp_path, saved_networks):
     for key, value in networks.load(tmp_path / "weights.pth", "a")["state"].items():
         assert value.dtype == torch.float32 and value.device.type == "cpu"
         assert torch.equal(value, network.state_dict()[key].float())
+
+
+@pytest.mark.filterwarnings("error")
+def test_tensors_that_want_gradients_no_longer_do(path, saved_networks):
+    content = torch.load(path, weights_only=True)
+    for saved in content["denoisers"].values():
+        saved["state"] = {key: value.requires_grad_() for key, value in saved["state"].items()}
+    torch.save(content, path)
+    for name, network in saved_networks.items():
+        for key, value in networks.load(path, name)["state"].items():
+            assert not value.requires_grad and torch.equal(value, network.state_dict()[key])
+    pair = torch.rand(2, 3, 3, 5, 7).unbind()
+    torch.save(tuple(image.requires_grad_() for image in map(torch.clone, pair)), path)
+    for found, image in zip(tensors.read(path), pair, strict=True):
+        assert not found.requires_grad and torch.equal(found, image)
 
 
 def test_plain_torch_reads_it_without_running_code(path):
